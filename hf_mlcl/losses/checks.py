@@ -1,0 +1,53 @@
+"""What the losses accept: one clear line for every wrong tensor or parameter. Imports torch only."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """Returns `value` as a float, or raises ValueError where it is no number in [low, high] (`open_low`: (low, high])."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < low or value > high or (open_low and value == low):
+        lower = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
+        upper = "" if high == math.inf else f" and at most {high:g}"
+        raise ValueError(f"{name}: expected a finite number{lower}{upper}, got {value!r}")
+    return float(value)
+
+
+def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> None:
+    """Raises ValueError unless `labels` is multi-hot: (rows, columns), bool, int or float, values 0 and 1.
+
+    Values are read on CPU tensors only: on an accelerator that would wait for the device, and while compiling it would
+    break the graph.
+    """
+    expected = f"expected multi-hot labels of shape ({rows}, {'number of labels' if columns is None else columns})"
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels: {expected}, got {type(labels).__name__}")
+    if labels.ndim != 2 or labels.shape[0] != rows or (columns is not None and labels.shape[1] != columns):
+        hint = ", class indices are no multi-hot rows" if labels.ndim == 1 else ""
+        raise ValueError(f"labels: {expected}, got shape {tuple(labels.shape)}{hint}")
+    if labels.is_complex():
+        raise ValueError(f"labels: {expected} with values 0 and 1, got dtype {labels.dtype}")
+    if labels.dtype == torch.bool or labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = labels[(labels != 0) & (labels != 1)]
+    if wrong.numel():
+        raise ValueError(f"labels: {expected} with values 0 and 1, got the value {wrong[0].item():g}")
+
+
+def check_vectors(name: str, vectors: Tensor, rows: int | None = None, columns: int | None = None) -> None:
+    """Raises ValueError unless `vectors` is a floating-point matrix (rows, columns)."""
+    expected = f"({'N' if rows is None else rows}, {'d' if columns is None else columns})"
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+        got = (
+            f"{vectors.dtype} of shape {tuple(vectors.shape)}"
+            if isinstance(vectors, Tensor)
+            else type(vectors).__name__
+        )
+        raise ValueError(f"{name}: expected a floating-point tensor of shape {expected}, got {got}")
+    if (rows is not None and vectors.shape[0] != rows) or (columns is not None and vectors.shape[1] != columns):
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(vectors.shape)}")

@@ -1,0 +1,102 @@
+"""Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`. Imports torch only.
+
+All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), compute in float32 (float64 for
+float64 logits), also under autocast, and return a scalar; an empty batch counts 0.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .checks import check_labels, check_number, check_vectors
+
+
+class ClassificationLoss(nn.Module):
+    """A loss on logits; a subclass gives the loss of each (example, label), reduced by the mean."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        check_vectors("logits", logits)
+        check_labels(labels, *logits.shape)
+        with torch.autocast(logits.device.type, enabled=False):
+            scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            losses = self.losses(scores, labels.to(device=scores.device, dtype=scores.dtype))
+            return losses.mean() if losses.numel() else scores.sum()
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses to be averaged: (B, L), or (B,) for a loss over whole label sets."""
+        raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value:g}" for name, value in vars(self).items() if isinstance(value, float))
+
+
+class BCELoss(ClassificationLoss):
+    """Binary cross-entropy of each label, positives weighted by `pos_weight` (a number or one number a label)."""
+
+    def __init__(self, pos_weight: float | list[float] | None = None) -> None:
+        super().__init__()
+        weights = None
+        if pos_weight is not None:
+            values = [pos_weight] if isinstance(pos_weight, (int, float)) else list(pos_weight)
+            weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
+        self.register_buffer("pos_weight", weights, persistent=False)
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = self.pos_weight
+        if weights is not None:
+            if weights.numel() not in (1, logits.shape[1]):
+                raise ValueError(f"pos_weight: expected 1 or {logits.shape[1]} numbers, got {weights.numel()}")
+            weights = weights.to(logits)
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none", pos_weight=weights)
+
+
+class FocalLoss(ClassificationLoss):
+    """Focal loss -α_t (1-q_t)^γ log q_t of each label (Lin et al., arXiv 1708.02002)."""
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+        super().__init__()
+        self.gamma = check_number("gamma", gamma, 0)
+        self.alpha = None if alpha is None else check_number("alpha", alpha, 0, 1)
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        towards_truth = torch.where(labels > 0, logits, -logits)
+        # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
+        losses = -torch.exp(self.gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
+        return losses if self.alpha is None else torch.where(labels > 0, self.alpha, 1 - self.alpha) * losses
+
+
+class AsymmetricLoss(ClassificationLoss):
+    """Asymmetric loss with its own focusing for positives and negatives (Ridnik et al., arXiv 2009.14119).
+
+    -y (1-q)^γ+ log q - (1-y) q_m^γ- log(1-q_m) with q_m = max(q - clip, 0); the focusing weights are differentiated.
+    The study ran gamma_negative=1, gamma_positive=0, clip=0.
+    """
+
+    def __init__(self, gamma_negative: float = 4.0, gamma_positive: float = 1.0, clip: float = 0.05) -> None:
+        super().__init__()
+        self.gamma_negative = check_number("gamma_negative", gamma_negative, 0)
+        self.gamma_positive = check_number("gamma_positive", gamma_positive, 0)
+        self.clip = check_number("clip", clip, 0, 1)
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        positive = -torch.exp(self.gamma_positive * F.logsigmoid(-logits)) * F.logsigmoid(logits)
+        if self.clip > 0:
+            # Below the smallest normal number the power's slope is infinite for γ < 1; clamping there makes it 0.
+            shifted = (torch.sigmoid(logits) - self.clip).clamp(min=torch.finfo(logits.dtype).tiny)
+            negative = -(shifted**self.gamma_negative) * torch.log1p(-shifted)
+        else:
+            negative = -torch.exp(self.gamma_negative * F.logsigmoid(logits)) * F.logsigmoid(-logits)
+        return torch.where(labels > 0, positive, negative)
+
+
+class ZLPRLoss(ClassificationLoss):
+    """Zero-bounded log-sum-exp and pairwise rank loss (Su et al., arXiv 2208.02955), the mean over examples of
+    log(1 + Σ_{l∈Y} e^{-x_l}) + log(1 + Σ_{l∉Y} e^{x_l})."""
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        zero = logits.new_zeros(logits.shape[0], 1)
+        positives = torch.where(labels > 0, -logits, -torch.inf)
+        negatives = torch.where(labels > 0, -torch.inf, logits)
+        return sum(torch.logsumexp(torch.cat([zero, side], dim=1), dim=1) for side in (positives, negatives))

@@ -1,0 +1,319 @@
+import functools
+
+import pytest
+import torch
+from naive import contrastive_loss, contrastive_weights
+
+from hf_mlcl.losses import CONTRASTIVE_LOSSES, build_loss, kernel
+from hf_mlcl.losses.checks import check_labels
+from hf_mlcl.losses.contrastive import normalize
+
+VARIANTS = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
+    ("msc", {"beta": 0.0}),
+    ("msc", {"beta": 1.0}),
+    ("multisupcon", {"threshold": 0.3}),
+    *[(name, {"alpha": alpha}) for name in ("mscwrg", "reg") for alpha in (-1.0, 0.0, 0.5, 2.0)],
+]
+variants = pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=lambda v: str(v))
+DIFFERENTIABLE = [variant for variant in VARIANTS if variant[0] != "reg"]
+LABELS = 6
+
+
+def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, density=0.35):
+    """A batch with an example without any label, one with every label, and a label that occurs once."""
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(rows, dimension, generator=generator, dtype=torch.float64).to(dtype)
+    prototypes = torch.randn(labels, dimension, generator=generator, dtype=torch.float64).to(dtype)
+    multi_hot = (torch.rand(rows, labels, generator=generator) < density).long()
+    multi_hot[:, -1] = 0
+    if rows > 3:
+        multi_hot[0], multi_hot[1], multi_hot[2, -1] = 0, 1, 1
+        multi_hot[1, -1] = 0
+    return embeddings.requires_grad_(), multi_hot, prototypes.requires_grad_()
+
+
+def value_and_gradients(loss, embeddings, labels, prototypes):
+    value = loss(embeddings, labels, prototypes)
+    gradients = torch.autograd.grad(value, [embeddings, prototypes], allow_unused=True)
+    gradients = [
+        torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (embeddings, prototypes), strict=True)
+    ]
+    return value, gradients
+
+
+def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature):
+    """The naive loops; the chain rule from dL/ds to the vectors through autograd on the similarities alone."""
+    value, by_pair = contrastive_loss(
+        name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature=temperature, **parameters
+    )
+    e, p = embeddings.detach().double().requires_grad_(), prototypes.detach().double().requires_grad_()
+    both = torch.cat([torch.nn.functional.normalize(e), torch.nn.functional.normalize(p)])
+    offset = len(labels) if name == "proto" else 0
+    surrogate = sum(g * (both[i] @ both[j + offset]) / temperature for (i, j), g in by_pair.items())
+    if not by_pair:
+        return value, [torch.zeros_like(e), torch.zeros_like(p)]
+    gradients = torch.autograd.grad(surrogate, [e, p], allow_unused=True)
+    return value, [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (e, p), strict=True)]
+
+
+@variants
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_equals_naive_loops(name, parameters, dtype):
+    embeddings, labels, prototypes = batch(dtype=dtype)
+    value, gradients = value_and_gradients(
+        build_loss(name, temperature=0.2, **parameters), embeddings, labels, prototypes
+    )
+    expected, expected_gradients = loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, 0.2)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(dtype, 1e-2)
+    # The value is computed in float32 whatever the input, so only the gradients are as coarse as their own type.
+    assert value.item() == pytest.approx(
+        expected, rel=min(tolerance, 1e-5), abs=1e-6 if dtype != torch.float64 else 1e-12
+    )
+    for gradient, reference in zip(gradients, expected_gradients, strict=True):
+        scale = reference.abs().max().clamp(min=1e-3)
+        assert ((gradient.double() - reference).abs().max() / scale) < tolerance
+
+
+@variants
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_equals_float32_at_small_temperature(name, parameters, dtype):
+    embeddings, labels, prototypes = batch(rows=32, dimension=64, dtype=torch.float32, seed=4)
+    loss = build_loss(name, temperature=0.01, **parameters)
+    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes)
+    with torch.autocast("cpu", dtype=dtype):
+        cast_value, cast_gradients = value_and_gradients(loss, embeddings, labels, prototypes)
+    assert cast_value.dtype == torch.float32
+    assert cast_value.item() == pytest.approx(value.item(), rel=1e-3)
+    for gradient, reference in zip(cast_gradients, gradients, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-3 * reference.abs().max().item())
+
+
+@variants
+def test_order_of_batch_and_labels_and_rotation_change_nothing(name, parameters):
+    embeddings, labels, prototypes = batch()
+    loss = build_loss(name, **parameters)
+    value, (gradient, prototype_gradient) = value_and_gradients(loss, embeddings, labels, prototypes)
+    rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    columns = torch.randperm(LABELS, generator=torch.Generator().manual_seed(2))
+    rotation = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
+    moved = value_and_gradients(
+        loss, embeddings[rows] @ rotation, labels[rows][:, columns], prototypes[columns] @ rotation
+    )
+    torch.testing.assert_close(moved[0], value)
+    # `grad` flows back through the indexing and the rotation, so the original gradients must come out again.
+    e, p = embeddings.detach().requires_grad_(), prototypes.detach().requires_grad_()
+    again = torch.autograd.grad(
+        loss(e[rows] @ rotation, labels[rows][:, columns], p[columns] @ rotation), [e, p], allow_unused=True
+    )
+    torch.testing.assert_close(again[0], gradient)
+    torch.testing.assert_close(torch.zeros_like(p) if again[1] is None else again[1], prototype_gradient)
+
+
+@variants
+def test_length_of_vectors_changes_nothing(name, parameters):
+    embeddings, labels, prototypes = batch()
+    loss = build_loss(name, **parameters)
+    torch.testing.assert_close(loss(embeddings * 7, labels, prototypes * 0.1), loss(embeddings, labels, prototypes))
+
+
+@variants
+def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
+    embeddings, labels, prototypes = batch(rows=13)
+    loss = build_loss(name, **parameters)
+    whole = value_and_gradients(loss, embeddings, labels, prototypes)
+    monkeypatch.setattr(
+        kernel, "BLOCK_ENTRIES", 80
+    )  # 4 to 13 anchors a block: blocks cross from examples to prototypes
+    torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), whole)
+
+
+@pytest.mark.parametrize(("name", "parameters"), DIFFERENTIABLE, ids=str)
+def test_gradcheck(name, parameters):
+    embeddings, labels, prototypes = batch(rows=7, dimension=4)
+    loss = build_loss(name, temperature=0.5, **parameters)
+    assert torch.autograd.gradcheck(lambda e, p: loss(e, labels, p), (embeddings, prototypes))
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 1.0])
+def test_reg_never_pushes_a_positive_away(alpha):
+    embeddings, labels, prototypes = batch(rows=12, seed=5)
+    _, by_pair = contrastive_loss(
+        "mscwrg", embeddings.tolist(), labels.tolist(), prototypes.tolist(), 1.0, alpha=alpha
+    )
+    weights = contrastive_weights("reg", labels.tolist(), {"alpha": alpha})[2]
+    assert any(by_pair[pair] > 0 for pair in weights), "this batch must hold positives that mscwrg pushes away"
+
+    # The kernel on free similarities: with references = identity, dL/danchor is dL/ds itself.
+    loss = build_loss("reg", temperature=1.0, alpha=alpha)
+    size = len(labels) + LABELS
+    similarities = torch.randn(
+        size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
+    value = kernel.weighted_contrast(
+        similarities,
+        torch.eye(size, dtype=torch.float64),
+        loss._positive_rows(labels.double()),
+        temperature=1.0,
+        exclude_self=True,
+        drop_repulsion=True,
+    )
+    (gradient,) = torch.autograd.grad(value, similarities)
+    positives = torch.tensor(list(weights))
+    assert (gradient[positives[:, 0], positives[:, 1]] <= 0).all()
+    negatives = torch.ones(size, size, dtype=torch.bool).fill_diagonal_(False)
+    negatives[positives[:, 0], positives[:, 1]] = False
+    assert (gradient[negatives] >= 0).all() and gradient.diagonal().eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["supcon_any", "supcon_all", "base", "mulsupcon"])
+def test_single_label_data_is_supcon(name):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(16, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    classes = torch.arange(16) % 4  # every class occurs, so mulsupcon counts no label without a positive
+    ours = build_loss(name, temperature=0.1)(embeddings, torch.nn.functional.one_hot(classes, 4))
+    theirs = losses.SupConLoss(temperature=0.1)(embeddings, classes)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, embeddings), torch.autograd.grad(theirs, embeddings))
+
+
+@variants
+def test_batch_without_labels_counts_zero(name, parameters):
+    embeddings, labels, prototypes = batch()
+    value, gradients = value_and_gradients(build_loss(name, **parameters), embeddings, labels * 0, prototypes)
+    assert value.item() == 0 and all(gradient.eq(0).all() for gradient in gradients)
+
+
+@variants
+@pytest.mark.parametrize("rows", [0, 1])
+def test_batches_of_none_and_one(name, parameters, rows):
+    embeddings, _, prototypes = batch(rows=rows)
+    labels = torch.ones(rows, LABELS)
+    value, gradients = value_and_gradients(build_loss(name, **parameters), embeddings, labels, prototypes)
+    expected = (
+        contrastive_loss(name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), **parameters)[0]
+        if rows
+        else 0
+    )
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@variants
+def test_unlabelled_example_is_a_negative_and_no_anchor(name, parameters):
+    embeddings, labels, prototypes = batch()
+    labels[0] = 0
+    loss = build_loss(name, **parameters)
+    _, (gradient, _) = value_and_gradients(loss, embeddings, labels, prototypes)
+    if name == "proto" or parameters.get("beta") == 0:
+        assert gradient[0].eq(0).all()  # other examples are no references of these losses
+    else:
+        assert gradient[0].abs().max() > 0
+        towards = torch.zeros_like(embeddings)
+        towards[0] = embeddings.detach()[1]  # towards an anchor that has every label: the loss must rise
+        step = 1e-4
+        assert loss(embeddings + step * towards, labels, prototypes) > loss(
+            embeddings - step * towards, labels, prototypes
+        )
+
+
+@variants
+def test_zero_and_huge_embeddings_stay_finite(name, parameters):
+    embeddings, labels, prototypes = batch(dtype=torch.float32)
+    with torch.no_grad():
+        embeddings[3] = 0
+        embeddings[4] *= 1e18
+        embeddings[5] = embeddings[6]
+    value, gradients = value_and_gradients(
+        build_loss(name, temperature=0.005, **parameters), embeddings, labels, prototypes
+    )
+    assert value.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
+    assert gradients[0][3].eq(0).all()
+
+
+@variants
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64], ids=str)
+def test_any_label_dtype(name, parameters, dtype):
+    embeddings, labels, prototypes = batch()
+    loss = build_loss(name, **parameters)
+    assert loss(embeddings, labels.to(dtype), prototypes) == loss(embeddings, labels, prototypes)
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE_LOSSES)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e, y, p: (e, torch.arange(len(y)), p), r"labels: .*got shape \(9,\), class indices"),
+        (lambda e, y, p: (e, y[:-1], p), r"labels: expected .*\(9, .*got shape \(8, 6\)"),
+        (lambda e, y, p: (e, y * 2, p), "values 0 and 1, got the value 2"),
+        (lambda e, y, p: (e, y - 1, p), "values 0 and 1, got the value -1"),
+        (lambda e, y, p: (e, y * float("nan"), p), "values 0 and 1, got the value nan"),
+        (lambda e, y, p: (e, y.tolist(), p), "labels: .*got list"),
+        (lambda e, y, p: (e[0], y, p), r"embeddings: expected .*\(N, d\)"),
+        (lambda e, y, p: (e.detach().long(), y, p), "embeddings: expected a floating-point tensor"),
+    ],
+)
+def test_wrong_input_is_named(name, change, message):
+    with pytest.raises(ValueError, match=message):
+        build_loss(name)(*change(*batch()))
+
+
+@pytest.mark.parametrize("name", ["proto", "msc", "mscwrg", "reg"])
+def test_prototypes_are_demanded_and_checked(name):
+    embeddings, labels, prototypes = batch()
+    with pytest.raises(ValueError, match="needs prototypes"):
+        build_loss(name)(embeddings, labels)
+    with pytest.raises(ValueError, match=r"labels: .*\(9, 5\), got shape \(9, 6\)"):
+        build_loss(name)(embeddings, labels, prototypes[:5])
+    with pytest.raises(ValueError, match=r"prototypes: expected shape \(N, 5\), got \(6, 4\)"):
+        build_loss(name)(embeddings, labels, prototypes[:, :4])
+
+
+@pytest.mark.parametrize("name", ["base", "supcon_any", "supcon_all", "multisupcon", "mulsupcon"])
+def test_unused_prototypes_are_ignored(name):
+    embeddings, labels, prototypes = batch()
+    assert build_loss(name)(embeddings, labels, prototypes) == build_loss(name)(embeddings, labels)
+
+
+def test_nothing_reads_values_off_the_cpu():
+    """On an accelerator reading a value would synchronise; the meta device, which has no values, raises instead."""
+    embeddings, labels, prototypes = (tensor.detach().to("meta") for tensor in batch())
+    check_labels(labels, *labels.shape)
+    for name in CONTRASTIVE_LOSSES:
+        loss = build_loss(name)
+        anchors = torch.cat([embeddings, prototypes]) if loss.prototypes_are_anchors else embeddings
+        examples = torch.cat([embeddings, prototypes]) if loss.uses_prototypes else embeddings
+        references = examples if loss.examples_are_references else prototypes
+        value = kernel.weighted_contrast(
+            normalize(anchors).requires_grad_(),
+            normalize(references),
+            loss._positive_rows(labels.double()),
+            temperature=0.1,
+            exclude_self=loss.examples_are_references,
+            drop_repulsion=loss.drop_repulsion,
+        )
+        value.backward()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(value > 0)
+
+
+def test_value_without_gradient_is_the_same():
+    embeddings, labels, prototypes = batch()
+    for name, parameters in VARIANTS:
+        loss = build_loss(name, **parameters)
+        with torch.no_grad():
+            value = loss(embeddings, labels, prototypes)
+        torch.testing.assert_close(value, loss(embeddings, labels, prototypes).detach())
+
+
+def test_second_derivatives_raise():
+    embeddings, labels, prototypes = batch()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(build_loss("mscwrg")(embeddings, labels, prototypes), embeddings, create_graph=True)
+
+
+def test_gradient_scales_with_the_incoming_gradient():
+    embeddings, labels, prototypes = batch()
+    loss = functools.partial(build_loss("reg"), embeddings, labels, prototypes)
+    single, triple = (torch.autograd.grad(factor * loss(), embeddings)[0] for factor in (1, 3))
+    torch.testing.assert_close(triple, 3 * single)

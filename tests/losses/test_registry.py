@@ -1,0 +1,50 @@
+import pytest
+
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, loss_class, loss_parameters
+
+
+def test_defaults_are_the_table_of_the_study():
+    temperature = {"temperature": 0.1}
+    assert {name: loss_parameters(name) for name in [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]} == {
+        "reg": temperature | {"alpha": 1.0},
+        "mscwrg": temperature | {"alpha": 1.0},
+        "msc": temperature | {"beta": 0.1},
+        "proto": temperature,
+        "base": temperature,
+        "supcon_any": temperature,
+        "supcon_all": temperature,
+        "multisupcon": temperature | {"threshold": 0.5},
+        "mulsupcon": temperature,
+        "bce": {"pos_weight": None},
+        "focal": {"gamma": 2.0, "alpha": None},
+        "asymmetric": {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05},
+        "zlpr": {},
+    }
+
+
+def test_mscrg_is_reg():
+    assert loss_class("mscrg") is loss_class("reg")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("regg", {}, "loss: expected one of reg, .*got 'regg' .did you mean 'reg'"),
+        ("", {}, "got ''"),
+        ("reg", {"temprature": 0.1}, "got 'temprature' .did you mean 'temperature'"),
+        ("reg", {"beta": 0.1}, "expected parameters among temperature, alpha, got 'beta'"),
+        ("zlpr", {"temperature": 0.1}, "expected parameters among no parameters"),
+        ("reg", {"temperature": 0}, "temperature: expected a finite number above 0, got 0"),
+        ("reg", {"temperature": float("inf")}, "temperature: expected a finite number above 0, got inf"),
+        ("reg", {"alpha": float("nan")}, "alpha: expected a finite number, got nan"),
+        ("reg", {"temperature": "0.1"}, "temperature: .*got '0.1'"),
+        ("msc", {"beta": -1}, "beta: expected a finite number of at least 0, got -1"),
+        ("multisupcon", {"threshold": 2}, "threshold: expected a finite number of at least 0 and at most 1, got 2"),
+        ("bce", {"pos_weight": 0}, "pos_weight: expected a finite number above 0"),
+        ("focal", {"alpha": 2}, "alpha: "),
+        ("asymmetric", {"clip": -0.1}, "clip: "),
+    ],
+)
+def test_mistakes_are_named(name, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        build_loss(name, **parameters)
