@@ -1,0 +1,146 @@
+"""The configuration of a multi-label model: encoder, heads, objective, labels, thresholds. Imports transformers only.
+
+Flat on purpose: this file travels with a checkpoint and must not import the rest of the package.
+"""
+
+import difflib
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+TASKS = ("text", "vision")
+OBJECTIVES = ("contrastive", "joint", "classification")
+POOLINGS = ("cls", "mean", "max", "last", "pooled")
+
+# Keywords beside the fields below that transformers itself reads or writes into a config.json.
+_STOCK_KEYWORDS = {
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "quantization_config",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "use_cache",
+}
+
+
+class MLCLConfig(PreTrainedConfig):
+    """Configuration of `MLCLForSequenceClassification` and `MLCLForImageClassification`.
+
+    Args:
+        encoder_config: Configuration of the encoder (a dict with `model_type`, or a configuration object).
+        task: "text" or "vision"; each model class loads its own task only.
+        feature_dim: Size h of the pooled encoder features; by default the encoder's hidden size.
+        pooling: How encoder outputs become one vector: "cls" (first token), "mean" and "max" (over tokens that are no
+            padding, or over positions), "last" (last token that is no padding), "pooled" (the encoder's own pooler).
+        projection_dim: Size d of the projected embeddings and of the prototypes.
+        objective: "contrastive", "joint" (contrastive + `classification_weight` x classification) or "classification".
+        loss: Name of the contrastive loss, see `hf_mlcl.losses`.
+        loss_parameters: Its parameters where they are not the defaults, such as `{"temperature": 0.07}`.
+        classification_loss: Name of the loss on the classifier's logits.
+        classification_loss_parameters: Its parameters where they are not the defaults.
+        classification_weight: Weight of the classification loss in the joint objective.
+        classifier_fitted: Whether the classifier was trained or fitted; `predict_labels` needs it.
+        thresholds: One decision threshold a label, on the sigmoid of its logit; None means 0.5 for all.
+        train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels.
+
+    Raises:
+        ValueError: For an unknown keyword or a value that is none of those above.
+    """
+
+    model_type = "mlcl"
+    sub_configs = {"encoder_config": AutoConfig}
+    keys_to_ignore_at_inference = ["embeddings", "features", "prototypes", "hidden_states", "attentions"]
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    task: str = "text"
+    feature_dim: int | None = None
+    pooling: str = "cls"
+    projection_dim: int = 256
+    objective: str = "contrastive"
+    loss: str = "reg"
+    loss_parameters: dict | None = None
+    classification_loss: str = "zlpr"
+    classification_loss_parameters: dict | None = None
+    classification_weight: float | int = 0.3
+    classifier_fitted: bool = False
+    thresholds: list | None = None
+    train_label_counts: list | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        known = [name for name in type(self).__annotations__ if not name.startswith("_")]
+        for name in kwargs:
+            if name not in _STOCK_KEYWORDS and not name.startswith("_"):
+                near = difflib.get_close_matches(name, [*known, *_STOCK_KEYWORDS], n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"MLCLConfig: expected keywords among {', '.join(known)}, got {name!r}{hint}")
+        if isinstance(self.encoder_config, dict):
+            self.encoder_config = AutoConfig.for_model(**self.encoder_config)
+        super().__post_init__(**kwargs)
+        self.problem_type = "multi_label_classification"
+        self.loss_parameters = dict(self.loss_parameters or {})
+        self.classification_loss_parameters = dict(self.classification_loss_parameters or {})
+        if self.thresholds is not None:
+            self.thresholds = [float(threshold) for threshold in self.thresholds]
+        self._check_choice("task", TASKS)
+        self._check_choice("objective", OBJECTIVES)
+        self._check_choice("pooling", POOLINGS)
+        for name in ("projection_dim", "feature_dim"):
+            value = getattr(self, name)
+            if not (name == "feature_dim" and value is None) and (type(value) is not int or value < 1):
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        weight = self.classification_weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
+            raise ValueError(f"classification_weight: expected a finite number of at least 0, got {weight!r}")
+        if self.feature_dim is None and self.encoder_config is not None:
+            self.feature_dim = _hidden_size(self.encoder_config)
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels in the order of the logits."""
+        return [self.id2label[index] for index in range(self.num_labels)]
+
+    @label_names.setter
+    def label_names(self, names: list[str]) -> None:
+        duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if duplicates or not names:
+            problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
+            raise ValueError(f"labels: expected distinct label names, got {problem}")
+        self.id2label = dict(enumerate(names))
+        self.label2id = {name: index for index, name in enumerate(names)}
+
+    def drop_stale_thresholds(self) -> None:
+        """Drops thresholds, with a warning, where the number of labels has changed since they were fitted."""
+        if self.thresholds is not None and len(self.thresholds) != self.num_labels:
+            logger.warning(
+                f"thresholds: dropped, {len(self.thresholds)} were fitted and the model now has {self.num_labels} labels;"
+                " fit the classifier again"
+            )
+            self.thresholds, self.train_label_counts, self.classifier_fitted = None, None, False
+
+
+def _hidden_size(config: PreTrainedConfig) -> int:
+    size = getattr(config, "hidden_size", None)
+    if not isinstance(size, int):
+        sizes = getattr(config, "hidden_sizes", None)
+        size = sizes[-1] if sizes else None
+    if not isinstance(size, int):
+        raise ValueError(
+            f"feature_dim: expected the size of the encoder's features, got None, and {type(config).__name__} states no "
+            "hidden size; use from_encoder, which measures it"
+        )
+    return size
+
+
+__all__ = ["MLCLConfig"]
