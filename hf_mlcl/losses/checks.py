@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """Returns `value` as a float, or raises ValueError where it is no number in [low, high] (`open_low`: (low, high])."""
+    """Returns `value` as a float; ValueError where it is no number in [low, high] (`open_low`: in (low, high])."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < low or value > high or (open_low and value == low):
         lower = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"

@@ -1,7 +1,7 @@
 """Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`. Imports torch only.
 
-All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), compute in float32 (float64 for
-float64 logits), also under autocast, and return a scalar; an empty batch counts 0.
+All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), compute in float32 (float64
+for float64 logits), also under autocast, and return a scalar; an empty batch counts 0.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from .kernel import weighted_contrast
 
 
 def normalize(vectors: Tensor) -> Tensor:
-    """L2-normalised rows; a zero row stays zero and gets a zero gradient (dividing by a small number would blow it up)."""
+    """L2-normalised rows; a zero row stays zero and gets a zero gradient instead of a huge one."""
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return vectors * torch.where(norms > 0, 1 / norms.clamp(min=torch.finfo(vectors.dtype).tiny), 0)
 
@@ -179,7 +179,7 @@ class MulSupConLoss(ContrastiveLoss):
 
 
 class MSCLoss(ContrastiveLoss):
-    """Label-balanced contrast with examples and prototypes, examples weighing `beta` in the denominator (2404.08720)."""
+    """Label-balanced contrast with examples, weighing `beta` in the denominator, and prototypes (arXiv 2404.08720)."""
 
     uses_prototypes = True
 
@@ -218,7 +218,7 @@ class MSCWRGLoss(ContrastiveLoss):
         return torch.cat(affinity.label_balanced_weights(pair_affinity, anchor_labels, labels, prototypes=True), dim=1)
 
     def prototype_rows(self, rows: slice, labels: Tensor) -> Tensor:
-        """Positive weights (n, B + L) of the prototypes `rows`: on the examples that carry the label, f = |Y_j|^-alpha."""
+        """Positive weights (n, B + L) of the prototypes `rows`: f = |Y_j|^-alpha on the examples with that label."""
         sizes = labels.sum(dim=1).clamp(min=1)
         share = (sizes == 1).to(sizes) if self.alpha < 0 else sizes**-self.alpha
         pair_affinity = labels.T[rows] * share

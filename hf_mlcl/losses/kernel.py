@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Entries of one block of rows (32 MiB in float32): large enough for full matrix-product speed, small beside activations.
+# Entries of one block of rows (32 MiB in float32): enough for full matrix-product speed, small beside activations.
 BLOCK_ENTRIES = 2**23
 
 PositiveRows = Callable[[slice], Tensor]

@@ -19,11 +19,14 @@ POOLINGS = ("cls", "mean", "max", "last", "pooled")
 _STOCK_KEYWORDS = {
     "attn_implementation",
     "auto_map",
+    "bos_token_id",
+    "eos_token_id",
     "experts_implementation",
     "model_type",
     "name_or_path",
     "num_labels",
     "output_attentions",
+    "pad_token_id",
     "quantization_config",
     "tie_word_embeddings",
     "torch_dtype",
@@ -89,6 +92,12 @@ class MLCLConfig(PreTrainedConfig):
         self.classification_loss_parameters = dict(self.classification_loss_parameters or {})
         if self.thresholds is not None:
             self.thresholds = [float(threshold) for threshold in self.thresholds]
+        self.check()
+        if self.feature_dim is None and self.encoder_config is not None:
+            self.feature_dim = _hidden_size(self.encoder_config)
+
+    def check(self) -> None:
+        """Raises ValueError for the first field whose value is not allowed."""
         self._check_choice("task", TASKS)
         self._check_choice("objective", OBJECTIVES)
         self._check_choice("pooling", POOLINGS)
@@ -99,8 +108,6 @@ class MLCLConfig(PreTrainedConfig):
         weight = self.classification_weight
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
             raise ValueError(f"classification_weight: expected a finite number of at least 0, got {weight!r}")
-        if self.feature_dim is None and self.encoder_config is not None:
-            self.feature_dim = _hidden_size(self.encoder_config)
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -280,7 +280,9 @@ class MLCLPreTrainedModel(PreTrainedModel):
         """
         config = self.config
         if not config.classifier_fitted:
-            raise ValueError("predict_labels: expected a fitted classifier, got an untrained one; run fit_classifier()")
+            raise ValueError(
+                "predict_labels: expected a fitted classifier, got an untrained one; run fit_classifier()"
+            )
         most = config.num_labels if top_k is None else top_k
         if type(most) is not int or type(min_labels) is not int or not 0 <= min_labels <= config.num_labels:
             raise ValueError(f"min_labels: expected an integer of 0 to {config.num_labels}, got {min_labels!r}")
@@ -430,7 +432,9 @@ def _default_pooling(encoder: PreTrainedModel) -> str:
 
 def _sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | None:
     """What `modules.json` and the pooling module of a sentence-transformers folder say, None where there are none."""
-    quiet = {name: False for name in ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")}
+    quiet = {
+        name: False for name in ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
+    }
     modules = cached_file(source, "modules.json", **quiet, **kwargs)
     if modules is None:
         return None

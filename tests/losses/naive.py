@@ -33,13 +33,13 @@ def _affinity(name, y_i, y_j, parameters):
 
 
 def contrastive_weights(name, labels, parameters):
-    """(label sets of all references, anchors, W as {(i, j): w}, D_j, n) for a batch; prototypes come after the examples."""
-    sets = [{l for l, value in enumerate(row) if value} for row in labels]
+    """(label sets of references and anchors, W as {(i, j): w}, D_j, n, self excluded?); prototypes come last."""
+    sets = [{label for label, value in enumerate(row) if value} for row in labels]
     batch, width = len(labels), len(labels[0])
-    prototypes = [{l} for l in range(width)]
+    prototypes = [{label} for label in range(width)]
     labelled = sum(bool(y) for y in sets)
     if name == "proto":
-        weights = {(i, l): 1 / len(y) for i, y in enumerate(sets) for l in y}
+        weights = {(i, label): 1 / len(y) for i, y in enumerate(sets) for label in y}
         return prototypes, sets, weights, [1.0] * width, labelled, False
 
     with_prototypes = name in ("msc", "mscwrg", "reg")
@@ -59,10 +59,10 @@ def contrastive_weights(name, labels, parameters):
             count = sum(value > 0 for value in f.values())
             weights.update({(i, j): value / count for j, value in f.items() if value > 0})
         else:
-            for l in y_i:
-                mass = sum(value for j, value in f.items() if l in references[j])
+            for label in y_i:
+                mass = sum(value for j, value in f.items() if label in references[j])
                 for j, value in f.items():
-                    if l in references[j] and value > 0:
+                    if label in references[j] and value > 0:
                         share = value / mass * (1.0 if name == "mulsupcon" else 1 / len(y_i))
                         weights[i, j] = weights.get((i, j), 0.0) + share
     denominator = [1.0] * len(references)

@@ -10,8 +10,13 @@ CONFIGS = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, "vocab_size": 60},
     "vit": SIZES | {"image_size": 16, "patch_size": 8},
     "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
-    "mobilenet_v2": {"depth_multiplier": 0.35, "image_size": 32, "min_depth": 4, "depth_divisible_by": 4,
-        "initializer_range": 0.3},
+    "mobilenet_v2": {
+        "depth_multiplier": 0.35,
+        "image_size": 32,
+        "min_depth": 4,
+        "depth_divisible_by": 4,
+        "initializer_range": 0.3,
+    },
 }
 TEXT = ("bert", "roberta", "distilbert")
 

@@ -1,0 +1,54 @@
+"""The command `hf-mlcl`: finds the sub-command, runs it, and turns a user's mistake into one line and exit status 2."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+COMMANDS = {
+    "train": "train a model on a multi-label data set: model, card and metrics in one folder",
+    "evaluate": "measure a trained model on a split of a data set",
+    "predict": "label texts or images with a trained model",
+    "demo": "train tiny models on embedded data, without network, and show what comes out",
+    "losses": "list the losses and their parameters",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `hf-mlcl COMMAND ...`; exits with 0, with 2 after a user's mistake, with 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: hf-mlcl COMMAND ...\n")
+        print("\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()))
+        print("\nhf-mlcl COMMAND --help tells more.")
+        sys.exit(0 if arguments else 2)
+    name, *rest = arguments
+    if name == "--version":
+        from hf_mlcl import __version__
+
+        print(f"hf-mlcl {__version__}")
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        fail(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}{hint}")
+    run_command(importlib.import_module(f"{__name__}.{name}").run, rest)
+
+
+def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Runs one sub-command; ValueError, OSError and ImportError are mistakes of the user or of the machine."""
+    try:
+        command(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        fail(" ".join(str(error).split()) or type(error).__name__)
+    except KeyboardInterrupt:
+        print("\nhf-mlcl: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(message: str) -> None:
+    """Prints one line on standard error and exits with 2."""
+    print(f"hf-mlcl: error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,121 @@
+"""Flags of the command line, read from the arguments' dataclasses or from one YAML or JSON file."""
+
+import argparse
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+
+@dataclass
+class DataArguments:
+    """The data set and how it is read."""
+
+    task: str = field(metadata={"help": "What the inputs are.", "choices": ("text", "vision")})
+    dataset: str = field(metadata={"help": "Hub id, folder or file."})
+    text_column: str | None = field(default=None, metadata={"help": "Column of the texts. Default: recognised."})
+    image_column: str | None = field(default=None, metadata={"help": "Column of the images. Default: recognised."})
+    label_column: str | None = field(
+        default=None, metadata={"help": "Label column, or 0/1 columns as 'a,b,c' or 'label_*'. Default: recognised."}
+    )
+    label_delimiter: str | None = field(default=None, metadata={"help": "What separates labels in one string."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a data set on the Hub."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens a text is cut to. Default: the model's limit."}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "Side of the images in pixels. Default: the model's."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on a random subset of this size."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on random subsets of this size."})
+
+
+@dataclass
+class TrainArguments(DataArguments):
+    """What `hf-mlcl train` needs beside `MLCLTrainingArguments`."""
+
+    encoder: str = field(kw_only=True, metadata={"help": "Hub id or folder of the encoder."})
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the training examples to validate on where there is no such split."}
+    )
+    augmentation: str = field(
+        default="none", metadata={"help": "Augmentation of training images.", "choices": ("none", "randaugment")}
+    )
+    randaugment_operations: int = field(default=2, metadata={"help": "Operations an image in RandAugment."})
+    randaugment_magnitude: int = field(default=9, metadata={"help": "Magnitude of RandAugment, 0 to 30."})
+    classifier: str = field(
+        default="linear_evaluation",
+        metadata={
+            "help": "Fit a classifier on the frozen encoder, or keep the one that the objective trained.",
+            "choices": ("linear_evaluation", "trained"),
+        },
+    )
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one ValueError naming the option, without the page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[1].split("=")[0], options, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{unknown[1]}: expected an option of {self.prog}, got an unknown one{hint}")
+        raise ValueError(re.sub(r"^argument ([^:]+): ", r"\1: ", message))
+
+
+class DataclassParser(HfArgumentParser, OneLineParser):
+    """Reads dataclasses from flags, or from a first argument that is a YAML or JSON file with flags behind it."""
+
+    def parse(self, arguments: Sequence[str]) -> tuple[Any, ...]:
+        """The filled dataclasses; ValueError in one line for anything wrong."""
+        remaining = list(arguments)
+        if remaining and not remaining[0].startswith("-"):
+            self._set_from_file(Path(remaining.pop(0)))
+        try:
+            return self.parse_args_into_dataclasses(remaining, look_for_args_file=False)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def _set_from_file(self, path: Path) -> None:
+        if path.suffix not in (".yaml", ".yml", ".json"):
+            raise ValueError(f"{path}: expected a flag or a .yaml or .json file of arguments first")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: expected a file of arguments, found none")
+        try:
+            values = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: expected valid {path.suffix[1:].upper()}, got: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: expected a mapping of arguments to values, got {type(values).__name__}")
+        actions = {action.dest: action for action in self._actions}
+        for name, value in values.items():
+            if name not in actions:
+                near = difflib.get_close_matches(str(name), actions, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"{path}: expected arguments of {self.prog}, got {name!r}{hint}")
+            action = actions[name]
+            action.required = False
+            self.set_defaults(**{name: _checked(action, value, path)})
+
+
+def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
+    # A flag's text runs through its type; YAML has types of its own, and reads 5e-5 as a string.
+    if value is not None and isinstance(value, (str, int, float)) and action.type is not None and action.nargs is None:
+        try:
+            value = action.type(str(value))
+        except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+            raise ValueError(f"{path}: {action.dest}: got {value!r}: {error}") from error
+    if action.choices and value is not None and value not in action.choices:
+        raise ValueError(
+            f"{path}: {action.dest}: expected one of {', '.join(map(str, action.choices))}, got {value!r}"
+        )
+    return value

@@ -1,0 +1,20 @@
+"""`hf-mlcl losses`: the losses, their parameters and defaults. Imports the losses only."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Sequence
+
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Prints one line a loss."""
+    argparse.ArgumentParser(prog="hf-mlcl losses", description="Lists the losses.").parse_args(arguments)
+    for title, losses in (("contrastive", CONTRASTIVE_LOSSES), ("classification", CLASSIFICATION_LOSSES)):
+        print(f"{title}:")
+        for name, cls in losses.items():
+            summary = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+            parameters = ", ".join(f"{key}={value}" for key, value in loss_parameters(name).items())
+            print(f"  {name:<12} {summary}\n{'':<15}{parameters or 'no parameters'}")

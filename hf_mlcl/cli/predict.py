@@ -1,0 +1,88 @@
+"""`hf-mlcl predict DIR --text T | --image F | --file F`: labels with their scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from PIL import Image, UnidentifiedImageError
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from .arguments import OneLineParser
+from .evaluate import load_model
+
+BATCH = 64
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Predicts; see `hf-mlcl predict --help`."""
+    parser = OneLineParser(prog="hf-mlcl predict", allow_abbrev=False, description="Labels texts or images.")
+    parser.add_argument("model", help="Folder or Hub id of the trained model.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", help="One text.")
+    source.add_argument("--image", help="One image file.")
+    source.add_argument("--file", help="Many: texts or image paths, one a line, or a csv, json or parquet file.")
+    parser.add_argument("--column", help="Column of texts or image paths in a csv, json or parquet file.")
+    parser.add_argument("--top_k", type=int, help="At most so many labels.")
+    parser.add_argument("--min_labels", type=int, default=0, help="At least so many labels.")
+    parser.add_argument("--threshold", type=float, help="One threshold for all labels. Default: the model's.")
+    parser.add_argument("--json", action="store_true", help="One JSON object a line.")
+    options = parser.parse_args(list(arguments))
+    model = load_model(options.model)
+    inputs = _inputs(options, model.config.task)
+    processor = (AutoTokenizer if model.config.task == "text" else AutoImageProcessor).from_pretrained(options.model)
+    limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
+    for batch in (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)):
+        for source_text, labels in zip(batch, _predict(model, processor, batch, limits), strict=True):
+            if options.json:
+                print(json.dumps({"input": source_text, "labels": labels}, ensure_ascii=False))
+            else:
+                shown = ", ".join(f"{label['label']} {label['score']:.3f}" for label in labels) or "(no label)"
+                print(shown if len(inputs) == 1 else f"{' '.join(source_text.split())[:80]}\t{shown}")
+
+
+def _inputs(options: Any, task: str) -> list[str]:
+    wrong = "image" if task == "text" else "text"
+    if getattr(options, wrong) is not None:
+        raise ValueError(f"--{wrong}: expected --{'text' if task == 'text' else 'image'} or --file for a {task} model")
+    single = options.text if task == "text" else options.image
+    if single is not None:
+        return [single]
+    inputs = list(_lines(Path(options.file), options.column))
+    if not inputs:
+        raise ValueError(f"--file: expected one input a line or row, got the empty file {options.file!r}")
+    return inputs
+
+
+def _lines(path: Path, column: str | None) -> Iterator[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"--file: expected a file, found none at {str(path)!r}")
+    kinds = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+    if path.suffix not in kinds:
+        yield from (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        return
+    rows = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train")
+    if column not in rows.column_names:
+        raise ValueError(f"--column: expected one of {', '.join(rows.column_names)}, got {column!r}")
+    yield from (str(value) for value in rows[column])
+
+
+def _predict(model: Any, processor: Any, batch: list[str], limits: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    if model.config.task == "text":
+        inputs = processor(batch, padding=True, truncation=True, return_tensors="pt")
+        inputs = {name: value for name, value in inputs.items() if name in processor.model_input_names}
+    else:
+        inputs = {"pixel_values": processor([_open(path) for path in batch], return_tensors="pt")["pixel_values"]}
+    return model.predict_labels(**inputs, **limits)
+
+
+def _open(path: str) -> Image.Image:
+    try:
+        return Image.open(path).convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"--image: expected an image file, found none at {path!r}") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"--image: expected an image file, got {path!r}: {error}") from error

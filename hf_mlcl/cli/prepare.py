@@ -1,0 +1,51 @@
+"""What train and evaluate share: the data set of the flags, the processor, and splits ready for the Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
+
+from .arguments import DataArguments
+
+
+def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
+    """The data set that the flags describe; `options` go to `load_multilabel_dataset`."""
+    return load_multilabel_dataset(
+        arguments.dataset,
+        task=arguments.task,
+        text_column=arguments.text_column,
+        image_column=arguments.image_column,
+        label_column=arguments.label_column,
+        label_delimiter=arguments.label_delimiter,
+        config_name=arguments.dataset_config,
+        revision=arguments.dataset_revision,
+        max_eval_samples=arguments.max_eval_samples,
+        **options,
+    )
+
+
+def load_processor(source: str, arguments: DataArguments) -> Any:
+    """Tokenizer or image processor of an encoder or a trained model, set to the size that the flags ask for."""
+    loader = AutoTokenizer if arguments.task == "text" else AutoImageProcessor
+    try:
+        processor = loader.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        kind = "tokenizer" if arguments.task == "text" else "image processor"
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"encoder: expected a {kind} in {source!r}, got none: {reason}") from error
+    if arguments.task == "vision" and arguments.image_size is not None:
+        return with_image_size(processor, arguments.image_size)
+    if arguments.task == "text" and arguments.max_length is not None:
+        # Saved with the model, so that it is used in the same way later.
+        processor.model_max_length = arguments.max_length
+    return processor
+
+
+def prepare_splits(data: MultiLabelData, processor: Any, names: Sequence[str], **options: Any) -> dict[str, Any]:
+    """The named splits as the Trainer takes them; `options` go to `prepare_text` or `prepare_images`."""
+    prepare: Any = prepare_text if data.task == "text" else prepare_images
+    return {name: prepare(data.splits[name], processor, **options) for name in names if name in data.splits}

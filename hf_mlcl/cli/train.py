@@ -1,0 +1,134 @@
+"""`hf-mlcl train`: data set and encoder in; model, processor, card, metrics and the run's description out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_mlcl.data import RandAugment
+from hf_mlcl.evaluation import per_label_metrics
+from hf_mlcl.hub import build_model_card, describe_run
+from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
+
+from .arguments import DataclassParser, TrainArguments
+from .prepare import load_data, load_processor, prepare_splits
+
+logger = logging.getLogger(__name__)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Trains, fits the classifier, measures and saves; see `hf-mlcl train --help`."""
+    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train", allow_abbrev=False)
+    job, args = parser.parse(arguments)
+    if not args.output_dir or args.output_dir == "trainer_output":
+        raise ValueError("--output_dir: expected the folder to write to, got none")
+    train(job, args)
+
+
+def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[str, float]]:
+    """Runs one training job and returns what it writes to `metrics.json`.
+
+    Raises:
+        ValueError: For anything in the arguments or the data that is not as it should be; one line.
+    """
+    started = time.time()
+    resume = _checkpoint(args)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    with args.main_process_first(desc="loading the data"):
+        data = load_data(
+            job,
+            validation_fraction=job.validation_fraction,
+            max_train_samples=job.max_train_samples,
+            seed=args.seed,
+        )
+    if "validation" not in data.splits:
+        raise ValueError(
+            "validation_fraction: expected a validation split or a share above 0 to make one, got neither"
+        )
+    processor = load_processor(job.encoder, job)
+    model_class = MLCLForSequenceClassification if job.task == "text" else MLCLForImageClassification
+    built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
+    model = model_class.from_encoder(job.encoder, labels=data.label_names, **built)
+    with args.main_process_first(desc="preparing the data"):
+        train_options = {"augmentation": _augmentation(job), "seed": args.seed} if job.task == "vision" else {}
+        options = {"max_length": job.max_length} if job.task == "text" else {}
+        splits = prepare_splits(data, processor, ["train"], **options, **train_options)
+        splits |= prepare_splits(data, processor, ["validation", "test"], **options)
+
+    trainer = MLCLTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=processor,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
+    # Saved before it is measured: nothing that follows may lose the training.
+    trainer.save_model(args.output_dir)
+
+    metrics: dict[str, dict[str, float]] = {}
+    per_label: dict[str, list[dict[str, Any]]] = {}
+    for name in ("validation", "test"):
+        if name in splits:
+            metrics[name], per_label[name] = _measure(trainer, splits[name])
+    if trainer.is_world_process_zero():
+        run_description = describe_run(job, args, model, data, report, seconds=time.time() - started)
+        _write_results(Path(args.output_dir), metrics, per_label, run_description)
+        card = build_model_card(model, metrics, run_description)
+        card.save(Path(args.output_dir) / "README.md")
+        _show(metrics, args.output_dir)
+    return metrics
+
+
+def _checkpoint(args: MLCLTrainingArguments) -> str | None:
+    """The checkpoint to resume from; `--resume_from_checkpoint true` means the last one."""
+    wanted, folder = args.resume_from_checkpoint, Path(args.output_dir)
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if wanted is None or str(wanted).lower() == "false":
+        if last is not None:
+            logger.warning("%s holds %s; --resume_from_checkpoint true goes on from there", folder, Path(last).name)
+        return None
+    if str(wanted).lower() == "true":
+        if last is None:
+            raise ValueError(f"resume_from_checkpoint: expected a checkpoint in {folder}, found none")
+        return last
+    if not Path(wanted).is_dir():
+        raise ValueError(f"resume_from_checkpoint: expected true or the folder of a checkpoint, got {wanted!r}")
+    return str(wanted)
+
+
+def _augmentation(job: TrainArguments) -> RandAugment | None:
+    if job.augmentation == "none":
+        return None
+    return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
+
+
+def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    prediction = trainer.predict(dataset, metric_key_prefix="x")
+    skipped = ("x_loss", "x_runtime", "x_samples_per_second", "x_steps_per_second", "x_model_preparation_time")
+    metrics = {key.removeprefix("x_"): value for key, value in prediction.metrics.items() if key not in skipped}
+    config = trainer.core_model.config
+    rows = per_label_metrics(
+        prediction.predictions, prediction.label_ids, config.thresholds, config.train_label_counts, config.label_names
+    )
+    return metrics, rows
+
+
+def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:
+    for name, content in (("metrics", metrics), ("per_label", per_label), ("run", run_description)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _show(metrics: dict[str, dict[str, float]], folder: str) -> None:
+    print(f"model, card and metrics are in {folder}")
+    for name, values in metrics.items():
+        shown = ("micro_f1", "macro_f1", "map", "hamming_loss")
+        print(f"{name:<11}" + "  ".join(f"{key} {values[key]:.4f}" for key in shown if key in values))

@@ -1,0 +1,124 @@
+"""`MLCLTrainingArguments`: transformers' arguments with the study's defaults, and the fields of the objective."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, build_loss, loss_class
+from hf_mlcl.models import MLCLConfig
+from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
+
+
+def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=None, metadata={"help": f"{text} Default: the model's.", "choices": choices})
+
+
+@dataclass
+class MLCLTrainingArguments(TrainingArguments):
+    """Arguments of `MLCLTrainer`: those of `transformers.TrainingArguments` and the fields below.
+
+    The defaults are the study's (arXiv 2412.00101): AdamW at 5e-5, weight decay 0.01, cosine schedule with 5 % warm-up,
+    clipping at 1.0, batches of 64, the last incomplete batch of an epoch dropped. The fields of the objective default to
+    None, which leaves the model's configuration as it is; given, they are written into it.
+    """
+
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Examples a batch and device in training."})
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Examples a batch and device in evaluation."}
+    )
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, not on biases and norms."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an epoch's last incomplete batch."})
+
+    objective: str | None = _choice("What is trained.", OBJECTIVES)
+    loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
+    temperature: float | None = _choice("Temperature of the contrastive loss.")
+    alpha: float | None = _choice("Exponent of the affinity in `reg` and `mscwrg`.")
+    beta: float | None = _choice("Weight of examples in the denominator of `msc`.")
+    classification_loss: str | None = _choice("The loss on logits in the joint or classification objective.")
+    classification_weight: float | None = _choice("Weight of the classification loss in the joint objective.")
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
+    )
+    pooling: str | None = _choice("How encoder outputs become features; fixed once the model is built.", POOLINGS)
+    projection_dim: int | None = _choice("Size of the embeddings; fixed once the model is built.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        rate = self.head_learning_rate
+        if rate is not None and not (rate >= 0 and math.isfinite(rate)):
+            raise ValueError(f"head_learning_rate: expected a finite number of at least 0, got {rate!r}")
+
+    def objective_fields(self, config: MLCLConfig) -> dict[str, Any]:
+        """The fields of `config` that these arguments change, checked together with those that stay.
+
+        Raises:
+            ValueError: For an unknown loss, a parameter that the loss does not have, or an objective that does not fit it.
+        """
+        loss, objective = self.loss, self.objective
+        fields: dict[str, Any] = {}
+        if loss is not None and loss_class(loss) in CLASSIFICATION_LOSSES.values():
+            if objective in ("contrastive", "joint") or self.classification_loss not in (None, loss):
+                other = f"objective {objective!r}" if objective in ("contrastive", "joint") else "classification_loss"
+                raise ValueError(
+                    f"loss: expected a contrastive loss beside {other}, got the classification loss {loss!r}"
+                )
+            fields["objective"], fields["classification_loss"] = "classification", loss
+        elif loss is not None:
+            fields["loss"] = loss
+        if objective is not None:
+            fields["objective"] = objective
+        elif loss is not None and "loss" in fields and config.objective == "classification":
+            fields["objective"] = "contrastive"
+        for name in ("classification_loss", "classification_weight"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
+        self._add_parameters(config, fields)
+        return fields
+
+    def _add_parameters(self, config: MLCLConfig, fields: dict[str, Any]) -> None:
+        given = {
+            name: getattr(self, name) for name in ("temperature", "alpha", "beta") if getattr(self, name) is not None
+        }
+        classification = fields.get("classification_loss", config.classification_loss)
+        if classification != config.classification_loss:
+            fields["classification_loss_parameters"] = {}
+        if loss_class(classification) not in CLASSIFICATION_LOSSES.values():
+            expected = ", ".join(CLASSIFICATION_LOSSES)
+            raise ValueError(f"classification_loss: expected one of {expected}, got {classification!r}")
+        build_loss(
+            classification, **fields.get("classification_loss_parameters", config.classification_loss_parameters)
+        )
+        contrastive = fields.get("loss", config.loss)
+        # Another loss starts from its own defaults: parameters of the old one need not exist or mean the same.
+        kept = config.loss_parameters if contrastive == config.loss else {}
+        if given and fields.get("objective", config.objective) == "classification":
+            name = next(iter(given))
+            raise ValueError(
+                f"{name}: expected none with the classification loss {classification!r}, got {given[name]!r}"
+            )
+        fields["loss_parameters"] = {**kept, **given}
+        build_loss(contrastive, **fields["loss_parameters"])
+
+    def write_objective(self, config: MLCLConfig) -> None:
+        """Writes the objective's fields into `config`; see `objective_fields`.
+
+        Raises:
+            ValueError: Also where `pooling` or `projection_dim` differ from what the model was built with.
+        """
+        for name in ("pooling", "projection_dim"):
+            asked, built = getattr(self, name), getattr(config, name)
+            if asked not in (None, built):
+                raise ValueError(
+                    f"{name}: expected {built!r}, which the model was built with, got {asked!r}; see from_encoder"
+                )
+        for name, value in self.objective_fields(config).items():
+            setattr(config, name, value)
+        config.check()

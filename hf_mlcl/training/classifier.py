@@ -1,0 +1,115 @@
+"""Fitting the classifier of a model from arrays: linear evaluation, calibration, thresholds, written into the model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_mlcl.evaluation import fit_calibration, fit_linear_evaluation, fold_calibration, tune_thresholds
+from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
+
+
+@dataclass(frozen=True)
+class ClassifierReport:
+    """What `fit_classifier` chose; all figures are of the validation examples it was fitted on.
+
+    Args:
+        linear_evaluation: Whether the classifier was fitted, or only calibrated.
+        grid_points: How many labels took each (learning rate, weight decay); empty without linear evaluation.
+        averaging_gap: Largest difference between the folded classifier's probabilities and the average of the
+            probabilities of the three initialisations; None without linear evaluation.
+        ece_before: Expected calibration error before calibration.
+        ece_after: And after, on the same examples.
+        global_threshold: Threshold that labels without a validation positive got.
+    """
+
+    linear_evaluation: bool
+    grid_points: dict[str, int]
+    averaging_gap: float | None
+    ece_before: float
+    ece_after: float
+    global_threshold: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as they go into a JSON file."""
+        return asdict(self)
+
+
+def fit_and_write_classifier(
+    model: MLCLPreTrainedModel,
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    validation_features: np.ndarray,
+    validation_labels: np.ndarray,
+    *,
+    seed: int,
+    device: Any,
+) -> ClassifierReport:
+    """Linear evaluation on features (N, h) and labels (N, L), then calibration and thresholds, into `model`."""
+    fit = fit_linear_evaluation(
+        train_features, train_labels, validation_features, validation_labels, seed=seed, device=device
+    )
+    _write(model, fit.weight, fit.bias)
+    points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
+    logits = validation_features @ fit.weight.T + fit.bias
+    return write_calibrated(
+        model,
+        logits,
+        validation_labels,
+        linear_evaluation=True,
+        grid_points={name: count for name, count in points.items() if count},
+        averaging_gap=fit.averaging_gap["max"],
+    )
+
+
+def write_calibrated(
+    model: MLCLPreTrainedModel,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    *,
+    linear_evaluation: bool = False,
+    grid_points: dict[str, int] | None = None,
+    averaging_gap: float | None = None,
+) -> ClassifierReport:
+    """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
+    calibration = fit_calibration(logits, labels)
+    classifier = model.classifier
+    weight, bias = (p.detach().float().cpu().numpy() for p in (classifier.weight, classifier.bias))
+    _write(model, *fold_calibration(weight, bias, calibration))
+    thresholds = tune_thresholds(1 / (1 + np.exp(-calibration.apply(logits))), labels)
+    model.config.thresholds = [float(threshold) for threshold in thresholds.per_label]
+    model.config.classifier_fitted = True
+    return ClassifierReport(
+        linear_evaluation=linear_evaluation,
+        grid_points=grid_points or {},
+        averaging_gap=averaging_gap,
+        ece_before=float(calibration.ece_before),
+        ece_after=float(calibration.ece_after),
+        global_threshold=float(thresholds.global_threshold),
+    )
+
+
+@torch.no_grad()
+def _write(model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray) -> None:
+    model.classifier.weight.copy_(torch.as_tensor(weight))
+    model.classifier.bias.copy_(torch.as_tensor(bias))
+
+
+@contextmanager
+def classifier_replaced(
+    model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray, thresholds: np.ndarray
+) -> Iterator[None]:
+    """Lets `model` score with another classifier (L, h), (L,) and thresholds (L,) inside the block."""
+    kept = [parameter.detach().clone() for parameter in (model.classifier.weight, model.classifier.bias)]
+    kept_thresholds, model.config.thresholds = model.config.thresholds, [float(value) for value in thresholds]
+    _write(model, weight, bias)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            model.classifier.weight.copy_(kept[0])
+            model.classifier.bias.copy_(kept[1])
+        model.config.thresholds = kept_thresholds

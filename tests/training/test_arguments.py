@@ -1,0 +1,73 @@
+import pytest
+
+from hf_mlcl import MLCLConfig, MLCLTrainingArguments
+
+
+def arguments(tmp_path, **fields):
+    return MLCLTrainingArguments(output_dir=str(tmp_path), **fields)
+
+
+def test_defaults_are_the_study_s(tmp_path):
+    args = arguments(tmp_path)
+    expected = {
+        "learning_rate": 5e-5,
+        "weight_decay": 0.01,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "max_grad_norm": 1.0,
+        "per_device_train_batch_size": 64,
+        "dataloader_drop_last": True,
+    }
+    assert {name: getattr(args, name) for name in expected} == expected
+    assert args.get_warmup_steps(1000) == 50 and "adamw" in args.optim.value
+
+
+@pytest.mark.parametrize(
+    ("fields", "config", "expected"),
+    [
+        ({}, {}, {"objective": "contrastive", "loss": "reg", "loss_parameters": {}}),
+        ({"temperature": 0.2}, {}, {"loss": "reg", "loss_parameters": {"temperature": 0.2}}),
+        ({"loss": "msc", "beta": 0.5}, {}, {"loss": "msc", "loss_parameters": {"beta": 0.5}}),
+        (
+            {"temperature": 0.2},
+            {"loss_parameters": {"alpha": 0.5}},
+            {"loss": "reg", "loss_parameters": {"alpha": 0.5, "temperature": 0.2}},
+        ),
+        ({"loss": "base"}, {"loss_parameters": {"alpha": 0.5}}, {"loss": "base", "loss_parameters": {}}),
+        ({"loss": "bce"}, {}, {"objective": "classification", "classification_loss": "bce"}),
+        ({"loss": "reg"}, {"objective": "classification"}, {"objective": "contrastive", "loss": "reg"}),
+        ({"objective": "joint", "loss": "base"}, {}, {"objective": "joint", "loss": "base"}),
+        (
+            {"objective": "joint", "classification_loss": "bce", "classification_weight": 2.0},
+            {},
+            {"objective": "joint", "classification_loss": "bce", "classification_weight": 2.0},
+        ),
+        ({"objective": "classification"}, {}, {"objective": "classification", "classification_loss": "zlpr"}),
+    ],
+)
+def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_path):
+    written = MLCLConfig(**config)
+    arguments(tmp_path, **fields).write_objective(written)
+    assert {name: getattr(written, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"loss": "regg"}, "loss: expected one of .*got 'regg' .did you mean 'reg'"),
+        ({"loss": "bce", "objective": "joint"}, "loss: expected a contrastive loss beside objective 'joint', got"),
+        ({"loss": "bce", "classification_loss": "zlpr"}, "loss: expected a contrastive loss beside classification_loss"),
+        ({"loss": "bce", "temperature": 0.1}, "temperature: expected none with the classification loss 'bce', got 0.1"),
+        ({"loss": "reg", "beta": 0.1}, "expected parameters among temperature, alpha, got 'beta'"),
+        ({"temperature": -1.0}, "temperature: expected a finite number above 0, got -1"),
+        ({"classification_loss": "reg"}, "classification_loss: expected one of bce, .*got 'reg'"),
+        ({"objective": "all"}, "objective: expected one of contrastive, joint, classification, got 'all'"),
+        ({"classification_weight": -0.5}, "classification_weight: expected a finite number of at least 0, got -0.5"),
+        ({"pooling": "mean"}, "pooling: expected 'cls', which the model was built with, got 'mean'"),
+        ({"projection_dim": 8}, "projection_dim: expected 256, which the model was built with, got 8"),
+        ({"head_learning_rate": -1.0}, "head_learning_rate: expected a finite number of at least 0, got -1"),
+    ],
+)
+def test_mistakes_are_named(fields, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **fields).write_objective(MLCLConfig())

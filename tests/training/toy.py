@@ -1,0 +1,78 @@
+"""A tiny text model and a tiny learnable data set for the Trainer."""
+
+import datasets
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModel
+
+from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
+
+NUM_LABELS = 5
+SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+
+
+class Tokenizer:
+    """Pads token lists; all that the collator asks of a tokenizer."""
+
+    model_input_names = ["input_ids", "attention_mask"]
+    padding_side = "right"
+
+    def pad(self, features, padding=True, return_tensors="pt", **_):
+        longest = max(len(feature["input_ids"]) for feature in features)
+        ids = [list(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features]
+        mask = [[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features]
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+    def save_pretrained(self, *_, **__):
+        return ()
+
+
+def toy_dataset(rows=48, seed=0):
+    """Texts of 3 to 8 tokens in which token 10 + l announces label l."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random((rows, NUM_LABELS)) < 0.35
+    texts = [
+        [1, *rng.permutation([*(10 + np.flatnonzero(row)), *rng.integers(20, 40, rng.integers(2, 6))]).tolist()]
+        for row in labels
+    ]
+    masks = [[1] * len(text) for text in texts]
+    features = datasets.Features(
+        {
+            "input_ids": datasets.List(datasets.Value("int64")),
+            "attention_mask": datasets.List(datasets.Value("int8")),
+            "labels": datasets.List(datasets.Value("bool"), length=NUM_LABELS),
+        }
+    )
+    columns = {"input_ids": texts, "attention_mask": masks, "labels": labels.tolist()}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def toy_model(seed=0, dropout=0.1, **fields):
+    """A one-layer BERT with `NUM_LABELS` labels."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "bert", **SIZES, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, pad_token_id=0
+    )
+    return MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=NUM_LABELS, **fields)
+
+
+def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, **arguments):
+    """A Trainer on CPU that logs every step and saves nothing unless told."""
+    defaults = {
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 2,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "learning_rate": 1e-3,
+    }
+    return MLCLTrainer(
+        model=toy_model() if model is None else model,
+        args=MLCLTrainingArguments(output_dir=str(folder), **(defaults | arguments)),
+        train_dataset=toy_dataset(train_rows) if train is None else train,
+        eval_dataset=toy_dataset(30, seed=1),
+        processing_class=Tokenizer(),
+        callbacks=callbacks,
+    )
