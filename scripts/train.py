@@ -1,4 +1,4 @@
-"""`hf-mlcl train` for several processes: `accelerate launch scripts/train.py ...` or `torchrun ... scripts/train.py ...`."""
+"""`hf-mlcl train` on several processes: `accelerate launch scripts/train.py ...` or with `torchrun`."""
 
 import sys
 

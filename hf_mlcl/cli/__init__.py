@@ -1,4 +1,4 @@
-"""The command `hf-mlcl`: finds the sub-command, runs it, and turns a user's mistake into one line and exit status 2."""
+"""The command `hf-mlcl`: runs a sub-command and turns a user's mistake into one line and exit status 2."""
 
 from __future__ import annotations
 

@@ -75,6 +75,9 @@ class OneLineParser(argparse.ArgumentParser):
 class DataclassParser(HfArgumentParser, OneLineParser):
     """Reads dataclasses from flags, or from a first argument that is a YAML or JSON file with flags behind it."""
 
+    def __init__(self, dataclasses: Any, **kwargs: Any) -> None:
+        super().__init__(dataclasses, allow_abbrev=False, **kwargs)
+
     def parse(self, arguments: Sequence[str]) -> tuple[Any, ...]:
         """The filled dataclasses; ValueError in one line for anything wrong."""
         remaining = list(arguments)
@@ -111,7 +114,7 @@ def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
     # A flag's text runs through its type; YAML has types of its own, and reads 5e-5 as a string.
     if value is not None and isinstance(value, (str, int, float)) and action.type is not None and action.nargs is None:
         try:
-            value = action.type(str(value))
+            value = action.type(str(value))  # type: ignore[operator]
         except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
             raise ValueError(f"{path}: {action.dest}: got {value!r}: {error}") from error
     if action.choices and value is not None and value not in action.choices:

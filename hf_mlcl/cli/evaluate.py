@@ -1,4 +1,4 @@
-"""`hf-mlcl evaluate DIR --dataset D --split test`: the metrics of a trained model; the last line is one JSON object."""
+"""`hf-mlcl evaluate DIR --dataset D --split test`: the metrics of a trained model, at last as one JSON object."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_model(source: str) -> Any:
 
 def run(arguments: Sequence[str]) -> None:
     """Evaluates a trained model; see `hf-mlcl evaluate --help`."""
-    parser = DataclassParser(DataArguments, prog="hf-mlcl evaluate", allow_abbrev=False)
+    parser = DataclassParser(DataArguments, prog="hf-mlcl evaluate")
     parser.add_argument("model", help="Folder or Hub id of the trained model.")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to measure.")
     parser.add_argument("--batch_size", type=int, default=64, help="Examples a batch.")

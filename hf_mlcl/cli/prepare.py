@@ -16,7 +16,7 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     """The data set that the flags describe; `options` go to `load_multilabel_dataset`."""
     return load_multilabel_dataset(
         arguments.dataset,
-        task=arguments.task,
+        task="text" if arguments.task == "text" else "vision",
         text_column=arguments.text_column,
         image_column=arguments.image_column,
         label_column=arguments.label_column,

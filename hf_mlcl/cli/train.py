@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def run(arguments: Sequence[str]) -> None:
     """Trains, fits the classifier, measures and saves; see `hf-mlcl train --help`."""
-    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train", allow_abbrev=False)
+    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
     job, args = parser.parse(arguments)
     if not args.output_dir or args.output_dir == "trainer_output":
         raise ValueError("--output_dir: expected the folder to write to, got none")
@@ -39,8 +39,9 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
         ValueError: For anything in the arguments or the data that is not as it should be; one line.
     """
     started = time.time()
-    resume = _checkpoint(args)
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    folder = Path(str(args.output_dir))
+    resume = _checkpoint(args.resume_from_checkpoint, folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with args.main_process_first(desc="loading the data"):
         data = load_data(
             job,
@@ -72,7 +73,7 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
     trainer.train(resume_from_checkpoint=resume)
     report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
     # Saved before it is measured: nothing that follows may lose the training.
-    trainer.save_model(args.output_dir)
+    trainer.save_model(str(folder))
 
     metrics: dict[str, dict[str, float]] = {}
     per_label: dict[str, list[dict[str, Any]]] = {}
@@ -81,16 +82,15 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
             metrics[name], per_label[name] = _measure(trainer, splits[name])
     if trainer.is_world_process_zero():
         run_description = describe_run(job, args, model, data, report, seconds=time.time() - started)
-        _write_results(Path(args.output_dir), metrics, per_label, run_description)
+        _write_results(folder, metrics, per_label, run_description)
         card = build_model_card(model, metrics, run_description)
-        card.save(Path(args.output_dir) / "README.md")
-        _show(metrics, args.output_dir)
+        card.save(folder / "README.md")
+        _show(metrics, folder)
     return metrics
 
 
-def _checkpoint(args: MLCLTrainingArguments) -> str | None:
+def _checkpoint(wanted: str | None, folder: Path) -> str | None:
     """The checkpoint to resume from; `--resume_from_checkpoint true` means the last one."""
-    wanted, folder = args.resume_from_checkpoint, Path(args.output_dir)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if wanted is None or str(wanted).lower() == "false":
         if last is not None:
@@ -114,7 +114,9 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
 def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
     prediction = trainer.predict(dataset, metric_key_prefix="x")
     skipped = ("x_loss", "x_runtime", "x_samples_per_second", "x_steps_per_second", "x_model_preparation_time")
-    metrics = {key.removeprefix("x_"): value for key, value in prediction.metrics.items() if key not in skipped}
+    metrics = {
+        key.removeprefix("x_"): value for key, value in (prediction.metrics or {}).items() if key not in skipped
+    }
     config = trainer.core_model.config
     rows = per_label_metrics(
         prediction.predictions, prediction.label_ids, config.thresholds, config.train_label_counts, config.label_names
@@ -127,7 +129,7 @@ def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: 
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _show(metrics: dict[str, dict[str, float]], folder: str) -> None:
+def _show(metrics: dict[str, dict[str, float]], folder: Path) -> None:
     print(f"model, card and metrics are in {folder}")
     for name, values in metrics.items():
         shown = ("micro_f1", "macro_f1", "map", "hamming_loss")

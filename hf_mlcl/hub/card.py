@@ -14,6 +14,8 @@ REPORTED = {
     "hamming_loss": "Hamming loss",
     "macro_f1_at_half": "Macro-F1 at threshold 0.5",
     "micro_f1_at_half": "Micro-F1 at threshold 0.5",
+    "macro_f1_uncalibrated": "Macro-F1 of the uncalibrated classifier at 0.5",
+    "micro_f1_uncalibrated": "Micro-F1 of the uncalibrated classifier at 0.5",
     "ece": "Expected calibration error",
     "macro_f1_head": "Macro-F1, labels with more than 100 training examples",
     "macro_f1_medium": "Macro-F1, labels with 20 to 100",
@@ -121,8 +123,8 @@ def _training(run: dict[str, Any]) -> str:
 def _thresholds(classifier: dict[str, Any]) -> str:
     kind = "fitted on the frozen encoder" if classifier["linear_evaluation"] else "trained with the encoder"
     return (
-        f"The classifier was {kind}. Its probabilities were calibrated on the validation examples (expected calibration "
-        f"error there {classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). Each label has its own "
-        "threshold, drawn towards the common one where it has few validation examples; labels without any take the common "
-        f"one, {classifier['global_threshold']:.3f}."
+        f"The classifier was {kind}. Its probabilities were calibrated on the validation examples (expected "
+        f"calibration error there {classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). "
+        "Each label has its own threshold, drawn towards the common one where it has few validation examples; "
+        f"labels without any take the common one, {classifier['global_threshold']:.3f}."
     )

@@ -1,4 +1,4 @@
-"""The description of a training run that is saved beside the model: arguments without secrets or paths, versions, time."""
+"""The description of a run that is saved beside the model: arguments without secrets or paths, versions, time."""
 
 from __future__ import annotations
 

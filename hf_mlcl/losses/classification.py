@@ -35,6 +35,8 @@ class ClassificationLoss(nn.Module):
 class BCELoss(ClassificationLoss):
     """Binary cross-entropy of each label, positives weighted by `pos_weight` (a number or one number a label)."""
 
+    pos_weight: Tensor | None
+
     def __init__(self, pos_weight: float | list[float] | None = None) -> None:
         super().__init__()
         weights = None
@@ -99,4 +101,4 @@ class ZLPRLoss(ClassificationLoss):
         zero = logits.new_zeros(logits.shape[0], 1)
         positives = torch.where(labels > 0, -logits, -torch.inf)
         negatives = torch.where(labels > 0, -torch.inf, logits)
-        return sum(torch.logsumexp(torch.cat([zero, side], dim=1), dim=1) for side in (positives, negatives))
+        return torch.stack([torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (positives, negatives)]).sum(0)

@@ -87,11 +87,13 @@ class ContrastiveLoss(nn.Module):
             dtype = torch.promote_types(embeddings.dtype, torch.float32)
             targets = labels.to(device=embeddings.device, dtype=dtype)
             examples = normalize(embeddings.to(dtype))
-            label_vectors = [normalize(prototypes.to(dtype))] if self.uses_prototypes else []
-            everything = torch.cat([examples, *label_vectors]) if label_vectors else examples
+            vectors = (
+                examples[:0] if not self.uses_prototypes or prototypes is None else normalize(prototypes.to(dtype))
+            )
+            everything = torch.cat([examples, vectors]) if self.uses_prototypes else examples
             return weighted_contrast(
                 everything if self.prototypes_are_anchors else examples,
-                everything if self.examples_are_references else label_vectors[0],
+                everything if self.examples_are_references else vectors,
                 self._positive_rows(targets),
                 temperature=self.temperature,
                 denominator_weights=self.denominator_weights(targets),

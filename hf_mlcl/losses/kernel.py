@@ -11,6 +11,7 @@ Nothing of rank 3 is built, and the M x M matrices exist only for one block of r
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class _WeightedContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         anchors: Tensor,
         references: Tensor,
         positive_rows: PositiveRows,
@@ -40,8 +41,8 @@ class _WeightedContrast(torch.autograd.Function):
         need_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = anchors.new_zeros(())
         with_positive = anchors.new_zeros(())
-        anchor_gradient = torch.zeros_like(anchors) if need_gradient else None
-        reference_gradient = torch.zeros_like(references) if need_gradient else None
+        anchor_gradient = torch.zeros_like(anchors if need_gradient else anchors[:0])
+        reference_gradient = torch.zeros_like(references if need_gradient else references[:0])
         log_denominator = None if denominator_weights is None else denominator_weights.log()
 
         for start in range(0, anchors.shape[0], block_rows):
@@ -79,13 +80,10 @@ class _WeightedContrast(torch.autograd.Function):
         return total * scale
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor):
-        if (
-            torch.is_grad_enabled()
-        ):  # `create_graph=True`: the saved gradients are constants, so it would be wrong silently
-            raise RuntimeError(
-                "contrastive losses have no second derivative: create_graph=True cannot be used with them"
-            )
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # With `create_graph=True` the saved gradients would count as constants: silently wrong.
+        if torch.is_grad_enabled():
+            raise RuntimeError("contrastive losses have no second derivative; use them without create_graph=True")
         anchor_gradient, reference_gradient = ctx.saved_tensors
         return (anchor_gradient * grad_output, reference_gradient * grad_output, *[None] * 7)
 

@@ -52,6 +52,7 @@ class MLCLConfig(PreTrainedConfig):
         classification_weight: Weight of the classification loss in the joint objective.
         classifier_fitted: Whether the classifier was trained or fitted; `predict_labels` needs it.
         thresholds: One decision threshold a label, on the sigmoid of its logit; None means 0.5 for all.
+        uncalibrated_half: One probability a label, what the uncalibrated classifier's 0.5 has become by calibration.
         train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels.
 
     Raises:
@@ -75,6 +76,7 @@ class MLCLConfig(PreTrainedConfig):
     classification_weight: float | int = 0.3
     classifier_fitted: bool = False
     thresholds: list | None = None
+    uncalibrated_half: list | None = None
     train_label_counts: list | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -116,7 +118,7 @@ class MLCLConfig(PreTrainedConfig):
     @property
     def label_names(self) -> list[str]:
         """Names of the labels in the order of the logits."""
-        return [self.id2label[index] for index in range(self.num_labels)]
+        return list((self.id2label or {}).values())
 
     @label_names.setter
     def label_names(self, names: list[str]) -> None:
@@ -131,10 +133,11 @@ class MLCLConfig(PreTrainedConfig):
         """Drops thresholds, with a warning, where the number of labels has changed since they were fitted."""
         if self.thresholds is not None and len(self.thresholds) != self.num_labels:
             logger.warning(
-                f"thresholds: dropped, {len(self.thresholds)} were fitted and the model now has {self.num_labels} labels;"
-                " fit the classifier again"
+                f"thresholds: dropped, {len(self.thresholds)} were fitted and the model now has {self.num_labels} "
+                "labels; fit the classifier again"
             )
-            self.thresholds, self.train_label_counts, self.classifier_fitted = None, None, False
+            self.thresholds = self.uncalibrated_half = self.train_label_counts = None
+            self.classifier_fitted = False
 
 
 def _hidden_size(config: PreTrainedConfig) -> int:
@@ -144,8 +147,8 @@ def _hidden_size(config: PreTrainedConfig) -> int:
         size = sizes[-1] if sizes else None
     if not isinstance(size, int):
         raise ValueError(
-            f"feature_dim: expected the size of the encoder's features, got None, and {type(config).__name__} states no "
-            "hidden size; use from_encoder, which measures it"
+            f"feature_dim: expected the size of the encoder's features, got None, and {type(config).__name__} states "
+            "no hidden size; use from_encoder, which measures it"
         )
     return size
 

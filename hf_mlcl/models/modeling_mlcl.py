@@ -1,11 +1,10 @@
 """Any encoder with three small heads: projection and prototypes for training, a classifier for use.
 
-Flat on purpose: this file travels with a checkpoint. It imports torch, transformers, its configuration, and the losses
-only where the package is installed: predicting needs no package, training does.
+Flat on purpose: this file travels with a checkpoint. It imports torch, transformers, the files beside it, and the
+losses only where the package is installed: predicting needs no package, training does.
 """
 
 import inspect
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, cached_file
+from transformers.utils import ModelOutput
 
 from .configuration_mlcl import MLCLConfig
+from .encoders_mlcl import (
+    aligned,
+    default_pooling,
+    drop_unused_pooler,
+    encoder_from_config,
+    load_encoder,
+    measure_features,
+    pool,
+    sentence_transformers_pooling,
+)
 
 try:
     from hf_mlcl.losses import build_loss
 except ImportError:
-    build_loss = None
+    build_loss = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -94,15 +103,17 @@ class MLCLPreTrainedModel(PreTrainedModel):
         if config.encoder_config is None:
             raise ValueError("encoder_config: expected the configuration of an encoder, got None; see from_encoder")
         config.drop_stale_thresholds()
-        self.encoder = _encoder_from_config(config.encoder_config, config.pooling)
+        self.encoder = encoder_from_config(config.encoder_config, config.pooling)
         self.supports_gradient_checkpointing = getattr(self.encoder, "supports_gradient_checkpointing", False)
-        self.projection = MLCLProjection(config.feature_dim, config.projection_dim)
-        self.prototypes = MLCLPrototypes(config.num_labels, config.projection_dim)
-        self.classifier = nn.Linear(config.feature_dim, config.num_labels)
+        feature_dim, num_labels = config.feature_dim, len(config.label_names)
+        assert feature_dim is not None  # the configuration has it from the encoder's
+        self.projection = MLCLProjection(feature_dim, config.projection_dim)
+        self.prototypes = MLCLPrototypes(num_labels, config.projection_dim)
+        self.classifier = nn.Linear(feature_dim, num_labels)
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         heads = [self.projection.hidden, self.projection.output, self.prototypes, self.classifier]
         if any(module is head for head in heads):
             init.xavier_uniform_(module.weight)
@@ -134,32 +145,32 @@ class MLCLPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: For an encoder that cannot be loaded or is of the other task, or for duplicate labels.
         """
-        source = encoder if isinstance(encoder, str) else encoder.config
+        source = encoder if isinstance(encoder, str) else str(encoder.config.name_or_path)
         if isinstance(encoder, str):
-            encoder = _load_encoder(encoder, dtype, encoder_kwargs or {})
-            pooling = pooling or _sentence_transformers_pooling(source, encoder_kwargs or {})
+            encoder = load_encoder(source, dtype, encoder_kwargs or {})
+            pooling = pooling or sentence_transformers_pooling(source, encoder_kwargs or {})
         task = "vision" if encoder.main_input_name == "pixel_values" else "text"
         if task != cls.task:
             raise ValueError(
-                f"encoder: {cls.__name__} expected a {cls.task} encoder, got {encoder.config.model_type!r}, which takes "
-                f"{encoder.main_input_name}"
+                f"encoder: {cls.__name__} expected a {cls.task} encoder, got {encoder.config.model_type!r}, which "
+                f"takes {encoder.main_input_name}"
             )
-        pooling = pooling or _default_pooling(encoder)
-        _drop_unused_pooler(encoder, pooling)
+        pooling = pooling or default_pooling(encoder)
+        drop_unused_pooler(encoder, pooling)
         config = MLCLConfig(
             encoder_config=encoder.config,
             task=task,
             pooling=pooling,
-            feature_dim=_measure_features(encoder, pooling),
+            feature_dim=measure_features(encoder, pooling),
             dtype=encoder.dtype,
-            name_or_path=source if isinstance(source, str) else source.name_or_path,
             **config_fields,
         )
+        config.name_or_path = source
         config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
         # The encoder is built without memory and replaced, so a large one exists once; only the heads are initialised.
         with torch.device("meta"):
             model = cls(config)
-        model.encoder = _aligned(encoder)
+        model.encoder = aligned(encoder)
         for head in (model.projection, model.prototypes, model.classifier):
             head.to_empty(device=encoder.device).to(encoder.dtype)
             for module in head.modules():
@@ -170,14 +181,14 @@ class MLCLPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Loads a saved model, as `PreTrainedModel.from_pretrained` does, with bit-identical outputs on a CPU."""
         loaded = super().from_pretrained(*args, **kwargs)
-        _aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
+        aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
         accepted = inspect.signature(self.encoder.forward).parameters
         inputs = {name: value for name, value in encoder_inputs.items() if value is not None and name in accepted}
         outputs = self.encoder(**inputs, return_dict=True)
-        return _pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling), outputs
+        return pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling), outputs
 
     def _forward(self, encoder_inputs: dict[str, Any], labels: Tensor | None, return_dict: bool | None) -> Any:
         features, encoder_outputs = self._encode(encoder_inputs)
@@ -192,7 +203,7 @@ class MLCLPreTrainedModel(PreTrainedModel):
         if labels is not None:
             if self.training and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
                 warnings.warn(
-                    "forward(labels=...) compares the examples of this process only; MLCLTrainer compares those of all",
+                    "forward(labels=...) contrasts the examples of this process only, MLCLTrainer those of all",
                     stacklevel=3,
                 )
             output.loss = self.objective_losses(output, labels)["loss"]
@@ -234,7 +245,7 @@ class MLCLPreTrainedModel(PreTrainedModel):
     def freeze_unused_parameters(self) -> None:
         """Lets only those heads require gradients that the objective uses, as data-parallel training demands."""
         contrastive = self.config.objective != "classification"
-        uses_prototypes = contrastive and build_loss(self.config.loss).uses_prototypes
+        uses_prototypes = contrastive and bool(build_loss(self.config.loss).uses_prototypes)
         self.projection.requires_grad_(contrastive)
         self.prototypes.requires_grad_(uses_prototypes)
         self.classifier.requires_grad_(self.config.objective != "contrastive")
@@ -278,20 +289,20 @@ class MLCLPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: Where the classifier was never fitted, or an argument is out of range.
         """
-        config = self.config
+        config, num_labels = self.config, len(self.config.label_names)
         if not config.classifier_fitted:
             raise ValueError(
                 "predict_labels: expected a fitted classifier, got an untrained one; run fit_classifier()"
             )
-        most = config.num_labels if top_k is None else top_k
-        if type(most) is not int or type(min_labels) is not int or not 0 <= min_labels <= config.num_labels:
-            raise ValueError(f"min_labels: expected an integer of 0 to {config.num_labels}, got {min_labels!r}")
-        if most < max(1, min_labels):
+        most = num_labels if top_k is None else top_k
+        if type(min_labels) is not int or not 0 <= min_labels <= num_labels:
+            raise ValueError(f"min_labels: expected an integer of 0 to {num_labels}, got {min_labels!r}")
+        if type(most) is not int or most < max(1, min_labels):
             raise ValueError(f"top_k: expected an integer of at least {max(1, min_labels)}, got {top_k!r}")
         limits = config.thresholds if threshold is None else threshold
         limits = torch.as_tensor(0.5 if limits is None else limits, dtype=torch.float32)
-        if limits.ndim > 1 or limits.numel() not in (1, config.num_labels):
-            raise ValueError(f"threshold: expected 1 or {config.num_labels} numbers, got {limits.numel()}")
+        if limits.ndim > 1 or limits.numel() not in (1, num_labels):
+            raise ValueError(f"threshold: expected 1 or {num_labels} numbers, got {limits.numel()}")
         with self._inference():
             scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
         order = scores.argsort(dim=1, descending=True, stable=True)
@@ -356,113 +367,13 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> MLCLOutput | tuple[Tensor, ...]:
-        """Scores images; `pixel_values` is (B, channels, height, width), `labels` (B, L) multi-hot. See `MLCLOutput`."""
+        """Scores images; `pixel_values` (B, channels, height, width), `labels` (B, L) multi-hot. See `MLCLOutput`."""
         inputs = {
             "pixel_values": pixel_values,
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,
         }
         return self._forward(inputs, labels, return_dict)
-
-
-def _pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
-    if pooling == "pooled":
-        return outputs.pooler_output.flatten(1)
-    hidden = outputs.last_hidden_state
-    if hidden.ndim == 4:  # a map of channels instead of tokens
-        hidden, attention_mask = hidden.flatten(2).transpose(1, 2), None
-    if pooling == "cls":
-        return hidden[:, 0]
-    if attention_mask is None:
-        attention_mask = hidden.new_ones(hidden.shape[:2])
-    keep = attention_mask.unsqueeze(-1)
-    if pooling == "mean":
-        return (hidden * keep).sum(1) / keep.sum(1).clamp(min=1).to(hidden.dtype)
-    if pooling == "max":
-        return hidden.masked_fill(keep == 0, torch.finfo(hidden.dtype).min).amax(1)
-    positions = torch.arange(hidden.shape[1], device=hidden.device)
-    last = (attention_mask.long() * positions).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
-
-
-def _encoder_from_config(config: Any, pooling: str) -> PreTrainedModel:
-    try:
-        return AutoModel.from_config(config, add_pooling_layer=pooling == "pooled")
-    except TypeError:  # an encoder whose pooler cannot be left out
-        encoder = AutoModel.from_config(config)
-        _drop_unused_pooler(encoder, pooling)
-        return encoder
-
-
-def _load_encoder(source: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(source, **kwargs)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"encoder: expected the folder or Hub id of a model, got {source!r}: {reason}") from error
-    if isinstance(config, MLCLConfig) or config.is_encoder_decoder:
-        kind = "a multi-label model; use from_pretrained" if isinstance(config, MLCLConfig) else "an encoder-decoder"
-        raise ValueError(f"encoder: expected an encoder, got {source!r}, which is {kind}")
-    return AutoModel.from_pretrained(source, dtype=dtype, **kwargs)
-
-
-def _aligned(model: PreTrainedModel) -> PreTrainedModel:
-    # safetensors maps a file, so weights may start at any address, and CPU kernels round differently where a weight is
-    # not aligned: the same weights then give outputs that differ in the last bits from those of the model that was saved.
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
-            tensor.data = tensor.data.clone()
-    return model
-
-
-def _drop_unused_pooler(encoder: PreTrainedModel, pooling: str) -> None:
-    # Parameters without a gradient break data-parallel training, and nobody should load or save them.
-    pooler = getattr(encoder, "pooler", None)
-    if pooling != "pooled" and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
-        encoder.pooler = None
-
-
-def _default_pooling(encoder: PreTrainedModel) -> str:
-    if encoder.main_input_name != "pixel_values":
-        return "cls"
-    if any(name.endswith("cls_token") for name, _ in encoder.named_parameters()):
-        return "cls"
-    return "pooled" if getattr(encoder, "pooler", None) is not None else "mean"
-
-
-def _sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | None:
-    """What `modules.json` and the pooling module of a sentence-transformers folder say, None where there are none."""
-    quiet = {
-        name: False for name in ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
-    }
-    modules = cached_file(source, "modules.json", **quiet, **kwargs)
-    if modules is None:
-        return None
-    with open(modules, encoding="utf-8") as file:
-        paths = [module["path"] for module in json.load(file) if module["type"].endswith("Pooling")]
-    settings = cached_file(source, f"{paths[0]}/config.json", **quiet, **kwargs) if paths else None
-    if settings is None:
-        return None
-    with open(settings, encoding="utf-8") as file:
-        modes = json.load(file)
-    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken"}
-    return next((name for name, key in names.items() if modes.get(f"pooling_mode_{key}")), modes.get("pooling_mode"))
-
-
-@torch.no_grad()
-def _measure_features(encoder: PreTrainedModel, pooling: str) -> int:
-    """Size of the pooled features, seen by running the encoder once on a tiny input: configurations name it differently."""
-    config, training = encoder.config, encoder.training
-    if encoder.main_input_name == "pixel_values":
-        size = getattr(config, "image_size", None) or 64
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (1, getattr(config, "num_channels", 3), height, width)
-        inputs = {"pixel_values": torch.zeros(shape, dtype=encoder.dtype, device=encoder.device)}
-    else:
-        inputs = {"input_ids": torch.zeros((1, 4), dtype=torch.long, device=encoder.device)}
-    outputs = encoder.eval()(**inputs, return_dict=True)
-    encoder.train(training)
-    return _pool(outputs, None, pooling).shape[1]
 
 
 __all__ = ["MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "MLCLPreTrainedModel"]

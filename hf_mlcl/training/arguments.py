@@ -20,9 +20,9 @@ def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
 class MLCLTrainingArguments(TrainingArguments):
     """Arguments of `MLCLTrainer`: those of `transformers.TrainingArguments` and the fields below.
 
-    The defaults are the study's (arXiv 2412.00101): AdamW at 5e-5, weight decay 0.01, cosine schedule with 5 % warm-up,
-    clipping at 1.0, batches of 64, the last incomplete batch of an epoch dropped. The fields of the objective default to
-    None, which leaves the model's configuration as it is; given, they are written into it.
+    The defaults are the study's (arXiv 2412.00101): AdamW at 5e-5, weight decay 0.01, cosine schedule with 5 %
+    warm-up, clipping at 1.0, batches of 64, the last incomplete batch of an epoch dropped. The fields of the objective
+    default to None, which leaves the model's configuration as it is; given, they are written into it.
     """
 
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Examples a batch and device in training."})
@@ -60,7 +60,7 @@ class MLCLTrainingArguments(TrainingArguments):
         """The fields of `config` that these arguments change, checked together with those that stay.
 
         Raises:
-            ValueError: For an unknown loss, a parameter that the loss does not have, or an objective that does not fit it.
+            ValueError: For an unknown loss, a parameter that it does not have, or an objective that does not fit it.
         """
         loss, objective = self.loss, self.objective
         fields: dict[str, Any] = {}
@@ -94,11 +94,11 @@ class MLCLTrainingArguments(TrainingArguments):
             expected = ", ".join(CLASSIFICATION_LOSSES)
             raise ValueError(f"classification_loss: expected one of {expected}, got {classification!r}")
         build_loss(
-            classification, **fields.get("classification_loss_parameters", config.classification_loss_parameters)
+            classification, **fields.get("classification_loss_parameters", config.classification_loss_parameters) or {}
         )
         contrastive = fields.get("loss", config.loss)
         # Another loss starts from its own defaults: parameters of the old one need not exist or mean the same.
-        kept = config.loss_parameters if contrastive == config.loss else {}
+        kept = (config.loss_parameters or {}) if contrastive == config.loss else {}
         if given and fields.get("objective", config.objective) == "classification":
             name = next(iter(given))
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Fitting the classifier of a model from arrays: linear evaluation, calibration, thresholds, written into the model."""
+"""The classifier of a model from arrays: linear evaluation, calibration, thresholds, written into the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hf_mlcl.evaluation import fit_calibration, fit_linear_evaluation, fold_calibration, tune_thresholds
+from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 
@@ -79,8 +80,10 @@ def write_calibrated(
     classifier = model.classifier
     weight, bias = (p.detach().float().cpu().numpy() for p in (classifier.weight, classifier.bias))
     _write(model, *fold_calibration(weight, bias, calibration))
-    thresholds = tune_thresholds(1 / (1 + np.exp(-calibration.apply(logits))), labels)
-    model.config.thresholds = [float(threshold) for threshold in thresholds.per_label]
+    thresholds = tune_thresholds(sigmoid(calibration.apply(logits)), labels)
+    model.config.thresholds = thresholds.per_label.tolist()
+    # The uncalibrated logit 0 has become the logit `shift`.
+    model.config.uncalibrated_half = sigmoid(calibration.shift).tolist()
     model.config.classifier_fitted = True
     return ClassifierReport(
         linear_evaluation=linear_evaluation,
@@ -104,7 +107,7 @@ def classifier_replaced(
 ) -> Iterator[None]:
     """Lets `model` score with another classifier (L, h), (L,) and thresholds (L,) inside the block."""
     kept = [parameter.detach().clone() for parameter in (model.classifier.weight, model.classifier.bias)]
-    kept_thresholds, model.config.thresholds = model.config.thresholds, [float(value) for value in thresholds]
+    kept_thresholds, model.config.thresholds = model.config.thresholds, thresholds.tolist()
     _write(model, weight, bias)
     try:
         yield

@@ -1,5 +1,7 @@
 """What anchors are compared with: the examples of all processes, gathered with gradient. Imports torch only."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,12 +16,12 @@ class _GatherEmbeddings(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, embeddings: Tensor) -> Tensor:
+    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
         ctx.rows = embeddings.shape[0]
         return gather_rows(embeddings)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         start = dist.get_rank() * ctx.rows
         return gradient[start : start + ctx.rows] * dist.get_world_size()
 

@@ -1,4 +1,4 @@
-"""`MLCLTrainer`: the Hugging Face Trainer with contrastive multi-label objectives and a fitted, calibrated classifier."""
+"""`MLCLTrainer`: the Hugging Face Trainer with contrastive multi-label objectives and a fitted classifier."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,11 @@ from transformers.modeling_utils import unwrap_model
 
 from hf_mlcl.data import MultiLabelCollator, label_matrix
 from hf_mlcl.evaluation import compute_metrics, fit_probe
+from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 
 from .arguments import MLCLTrainingArguments
+from .callbacks import SetEpoch
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
 from .random_state import preserved_random_state
 from .references import gather_references, positive_statistics
@@ -27,45 +29,53 @@ PROBE_EXAMPLES = 2000
 class MLCLTrainer(Trainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
-    Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as the
-    model has labels; the default collator pads and checks them. Without `compute_metrics`, evaluation reports all of
-    `hf_mlcl.compute_metrics` at the model's thresholds, with head/medium/tail by the training counts. Before the classifier
-    is fitted, a cheap probe (ridge on the features of at most 2,000 training examples) scores the labels, so that
-    `metric_for_best_model="macro_f1"` means something in the contrastive stage.
+    Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
+    the model has labels; the default collator pads and checks them.
+
+    Without `compute_metrics`, evaluation reports all of `hf_mlcl.compute_metrics` at the model's thresholds, with
+    head/medium/tail by the training counts, and as `macro_f1_uncalibrated` what the classifier decided at 0.5 before
+    its calibration (the study's protocol). Before the classifier is fitted, a cheap probe (ridge on the features of at
+    most 2,000 training examples) scores the labels, so that `metric_for_best_model="macro_f1"` means something in the
+    contrastive stage.
 
     Raises:
-        ValueError: For arguments that do not fit the model, too few examples for one batch, or several GPUs in one process.
+        ValueError: For arguments that do not fit the model, too few examples for a batch, or several GPUs a process.
     """
 
     _tag_names = ["multi-label", "contrastive-learning"]
 
     def __init__(self, model: Any = None, args: MLCLTrainingArguments | None = None, **kwargs: Any) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
+        if not isinstance(args, MLCLTrainingArguments):
+            raise ValueError(f"args: expected MLCLTrainingArguments, got {type(args).__name__}")
         self._sums: dict[str, Tensor] = {}
         self._sum_count = 0
         self._scoring = False
         super().__init__(model=model, args=args, **kwargs)
-        core = self.core_model
+        core: Any = self.core_model
         if not isinstance(core, MLCLPreTrainedModel):
             raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
+        config: MLCLConfig = core.config  # type: ignore[assignment]
         if args.n_gpu > 1:
             raise ValueError(
                 f"MLCLTrainer: expected one GPU a process, got {args.n_gpu}; start with accelerate launch or torchrun"
             )
-        args.write_objective(core.config)
+        args.write_objective(config)
         core.freeze_unused_parameters()
         if kwargs.get("data_collator") is None:
-            self.data_collator = MultiLabelCollator(self.processing_class, core.config.num_labels)
+            self.data_collator = MultiLabelCollator(self.processing_class, len(config.label_names))
         if self.compute_metrics is None:
             self.compute_metrics = self._score
         if self.train_dataset is not None:
-            core.config.train_label_counts = count_labels(self.train_dataset)
+            config.train_label_counts = count_labels(self.train_dataset)
+        if hasattr(self.train_dataset, "set_epoch"):
+            self.add_callback(SetEpoch(self.train_dataset))
         self._check_batches()
 
     @property
-    def core_model(self) -> MLCLPreTrainedModel:
+    def core_model(self) -> Any:
         """The model itself, without what adapters, data parallelism or compilation wrap around it."""
-        model = unwrap_model(self.model)
+        model: Any = unwrap_model(self.model)  # type: ignore[arg-type]
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _check_batches(self) -> None:
@@ -92,10 +102,11 @@ class MLCLTrainer(Trainer):
         The classifier counts as trained where the objective trains it; an older fit no longer matches the encoder.
         """
         config = self.core_model.config
-        config.classifier_fitted, config.thresholds = config.objective != "contrastive", None
+        config.classifier_fitted = config.objective != "contrastive"
+        config.thresholds = config.uncalibrated_half = None
         result = super().train(*args, **kwargs)
         # `pipeline(model=trainer.model)` does not leave training mode by itself, and dropout would change every score.
-        self.model.eval()
+        self.core_model.eval()
         return result
 
     def compute_loss(
@@ -109,7 +120,7 @@ class MLCLTrainer(Trainer):
         if "labels" not in inputs:
             raise ValueError(f"labels: expected a column of multi-hot labels, got the inputs {', '.join(inputs)}")
         labels = inputs["labels"]
-        outputs: MLCLOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        outputs: Any = model(**{name: value for name, value in inputs.items() if name != "labels"})
         core = self.core_model
         if model.training and core.config.objective != "classification":
             embeddings, all_labels = gather_references(outputs.embeddings, labels)
@@ -139,7 +150,7 @@ class MLCLTrainer(Trainer):
         if self.optimizer is not None:
             return self.optimizer
         optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
-        rate, core = self.args.head_learning_rate, self.core_model
+        rate, core = getattr(self.args, "head_learning_rate", None), self.core_model
         if rate is not None:
             heads = {id(p) for head in (core.projection, core.prototypes, core.classifier) for p in head.parameters()}
             for group in list(optimizer.param_groups):
@@ -166,13 +177,19 @@ class MLCLTrainer(Trainer):
         return self._without_dropping(super().get_test_dataloader, test_dataset)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Metrics on a data set (or one dict of them); see `transformers.Trainer.evaluate` and `hf_mlcl.compute_metrics`."""
+        """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`."""
         with preserved_random_state(), self._scoring_classifier():
             return super().evaluate(eval_dataset, *args, **kwargs)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         config = self.core_model.config
-        return compute_metrics(prediction, thresholds=config.thresholds, train_label_counts=config.train_label_counts)
+        scores = compute_metrics(
+            prediction, thresholds=config.thresholds, train_label_counts=config.train_label_counts
+        )
+        if config.uncalibrated_half is not None:
+            half = compute_metrics(prediction, thresholds=config.uncalibrated_half)
+            scores |= {f"{name}_uncalibrated": half[name] for name in ("macro_f1", "micro_f1", "hamming_loss")}
+        return scores
 
     @contextmanager
     def _scoring_classifier(self) -> Iterator[None]:
@@ -184,7 +201,7 @@ class MLCLTrainer(Trainer):
             raise ValueError(
                 "train_dataset: expected one to score an unfitted classifier, got None; see fit_classifier"
             )
-        size = len(self.train_dataset)
+        size = len(self.train_dataset)  # type: ignore[arg-type]
         chosen = np.sort(np.random.default_rng(self.args.seed).permutation(size)[:PROBE_EXAMPLES])
         features, labels = self.features(select_rows(self.train_dataset, chosen), description="Probe")
         probe = fit_probe(features, labels)
@@ -196,7 +213,7 @@ class MLCLTrainer(Trainer):
             self._scoring = False
 
     def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray]:
-        """Pooled encoder features (N, feature_dim) float32 and labels (N, L) bool of a data set, computed on all processes."""
+        """Encoder features (N, feature_dim) float32 and labels (N, L) bool of a data set, from all processes."""
         return self._outputs(dataset, "features", description)
 
     def _outputs(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
@@ -228,10 +245,10 @@ class MLCLTrainer(Trainer):
 
         Args:
             train_dataset: Labelled examples; by default the Trainer's.
-            eval_dataset: Labelled validation examples that choose the grid point of each label, the calibration and the
-                thresholds; by default the Trainer's.
-            linear_evaluation: False keeps the classifier that the joint or classification objective has trained, and only
-                calibrates it and tunes its thresholds.
+            eval_dataset: Labelled validation examples that choose the grid point of each label, the calibration and
+                the thresholds; by default the Trainer's.
+            linear_evaluation: False keeps the classifier that the joint or classification objective has trained, and
+                only calibrates it and tunes its thresholds.
 
         Returns:
             What was chosen and how well it does on the validation examples.
@@ -262,7 +279,7 @@ class MLCLTrainer(Trainer):
             report = write_calibrated(
                 core, *self._outputs(eval_dataset, "logits", "Logits of the validation examples")
             )
-        self.model.eval()
+        core.eval()
         return report
 
 

@@ -56,8 +56,14 @@ def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_
     [
         ({"loss": "regg"}, "loss: expected one of .*got 'regg' .did you mean 'reg'"),
         ({"loss": "bce", "objective": "joint"}, "loss: expected a contrastive loss beside objective 'joint', got"),
-        ({"loss": "bce", "classification_loss": "zlpr"}, "loss: expected a contrastive loss beside classification_loss"),
-        ({"loss": "bce", "temperature": 0.1}, "temperature: expected none with the classification loss 'bce', got 0.1"),
+        (
+            {"loss": "bce", "classification_loss": "zlpr"},
+            "loss: expected a contrastive loss beside classification_loss",
+        ),
+        (
+            {"loss": "bce", "temperature": 0.1},
+            "temperature: expected none with the classification loss 'bce', got 0.1",
+        ),
         ({"loss": "reg", "beta": 0.1}, "expected parameters among temperature, alpha, got 'beta'"),
         ({"temperature": -1.0}, "temperature: expected a finite number above 0, got -1"),
         ({"classification_loss": "reg"}, "classification_loss: expected one of bce, .*got 'reg'"),

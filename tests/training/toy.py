@@ -8,7 +8,13 @@ from transformers import AutoConfig, AutoModel
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
 
 NUM_LABELS = 5
-SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 40,
+}
 
 
 class Tokenizer:

@@ -1,0 +1,163 @@
+"""`hf-mlcl demo`: tiny encoders from scratch on embedded data, `zlpr` and `reg` side by side, without network."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, ViTImageProcessor, set_seed
+
+from hf_mlcl.data import MultiLabelData, PreparedImages, build_word_tokenizer, digit_canvases, generated_corpus
+from hf_mlcl.evaluation import per_label_metrics, plot_f1_against_frequency
+from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
+
+from .arguments import OneLineParser
+from .prepare import prepare_splits
+
+LOSSES = ("zlpr", "reg")
+SHOWN = ("micro_f1", "macro_f1", "map")
+CANVAS = 40
+# Chosen so that all four trainings together stay well under three minutes on two cores.
+EPOCHS = {"vision": 16, "text": 6}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Trains four tiny models and shows what they measure and predict; see `hf-mlcl demo --help`."""
+    parser = OneLineParser(prog="hf-mlcl demo", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--output_dir", default="hf-mlcl-demo", help="Folder for models, metrics and pictures.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of data and training.")
+    options = parser.parse_args(list(arguments))
+    started = time.time()
+    folder = Path(options.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    results: dict[str, dict[str, Any]] = {}
+    for data in (digit_canvases(seed=options.seed), generated_corpus(seed=options.seed)):
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+        print(f"\n{data.task}: {data.name}, {len(data.label_names)} labels, {sizes}", flush=True)
+        results[data.task] = _compare(data, folder, options.seed)
+    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{'test':<8}{'loss':<6}" + "".join(f"{name:>10}" for name in SHOWN))
+    for task, loss in itertools.product(results, LOSSES):
+        print(f"{task:<8}{loss:<6}" + "".join(f"{results[task][loss][name]:10.4f}" for name in SHOWN))
+    print(
+        f"\none seed, tiny models: an example, no benchmark. All is in {folder}, after {time.time() - started:.0f} s"
+    )
+
+
+class _InMemory(torch.utils.data.Dataset):
+    """Images decoded once: so small a set fits, and every epoch of every training reads it again."""
+
+    def __init__(self, images: PreparedImages) -> None:
+        self.items = images.__getitems__(range(len(images)))
+        self.labels = images.labels
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+def _compare(data: MultiLabelData, folder: Path, seed: int) -> dict[str, dict[str, float]]:
+    """Trains one model a loss on `data`, saves them, draws the picture, and shows predictions of the loaded models."""
+    processor = _processor(data)
+    splits = prepare_splits(data, processor, tuple(data.splits))
+    if data.task == "vision":
+        splits = {name: _InMemory(split) for name, split in splits.items()}
+    metrics, per_label, counts = {}, {}, None
+    for loss in LOSSES:
+        target = folder / f"{data.task}-{loss}"
+        trainer = _train(data, processor, splits, loss, target, seed)
+        prediction = trainer.predict(splits["test"], metric_key_prefix="x")
+        metrics[loss] = {name.removeprefix("x_"): value for name, value in (prediction.metrics or {}).items()}
+        config = trainer.core_model.config
+        rows = per_label_metrics(prediction.predictions, prediction.label_ids, config.thresholds)
+        per_label[loss], counts = [row["f1"] for row in rows], config.train_label_counts
+        print(f"  {loss:<5} " + "  ".join(f"{name} {metrics[loss][name]:.4f}" for name in SHOWN), flush=True)
+    try:
+        plot_f1_against_frequency(per_label, counts).savefig(folder / f"{data.task}.png", dpi=120)
+        print(f"  picture: {folder / f'{data.task}.png'}")
+    except ImportError as error:
+        print(f"  no picture: {error}")
+    _show_predictions(data, folder / f"{data.task}-{LOSSES[-1]}", splits["test"], processor)
+    return metrics
+
+
+def _processor(data: MultiLabelData) -> Any:
+    if data.task == "text":
+        return build_word_tokenizer(data.splits["train"]["text"], max_length=64)
+    return ViTImageProcessor(size={"height": CANVAS, "width": CANVAS})
+
+
+def _encoder(task: str, processor: Any) -> Any:
+    if task == "text":
+        config = AutoConfig.for_model(
+            "bert",
+            vocab_size=len(processor),
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=128,
+            max_position_embeddings=64,
+            pad_token_id=processor.pad_token_id,
+        )
+    else:
+        config = AutoConfig.for_model(
+            "resnet", embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic"
+        )
+    return AutoModel.from_config(config)
+
+
+def _train(
+    data: MultiLabelData, processor: Any, splits: dict[str, Any], loss: str, target: Path, seed: int
+) -> MLCLTrainer:
+    set_seed(seed)
+    model_class = MLCLForSequenceClassification if data.task == "text" else MLCLForImageClassification
+    pooling = "mean" if data.task == "text" else "max"  # a digit covers a small part of the canvas
+    model = model_class.from_encoder(_encoder(data.task, processor), labels=data.label_names, pooling=pooling)
+    args = MLCLTrainingArguments(
+        output_dir=str(target),
+        loss=loss,
+        learning_rate=3e-3,
+        num_train_epochs=EPOCHS[data.task],
+        per_device_train_batch_size=64,
+        per_device_eval_batch_size=256,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        seed=seed,
+        use_cpu=not torch.accelerator.is_available(),
+    )
+    trainer = MLCLTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=processor,
+    )
+    trainer.train()
+    trainer.fit_classifier()
+    trainer.save_model()
+    return trainer
+
+
+def _show_predictions(data: MultiLabelData, saved: Path, prepared: Any, processor: Any, count: int = 3) -> None:
+    """Loads a saved model as a user would and labels the first test examples."""
+    model_class = MLCLForSequenceClassification if data.task == "text" else MLCLForImageClassification
+    model = model_class.from_pretrained(saved)
+    rows = data.splits["test"].select(range(count))
+    if data.task == "text":
+        inputs = processor(list(rows["text"]), padding=True, truncation=True, return_tensors="pt")
+    else:
+        inputs = {"pixel_values": torch.stack([prepared[i]["pixel_values"] for i in range(count)])}
+    print(f"  predictions of the saved model in {saved}:")
+    for row, found in zip(rows, model.predict_labels(**inputs), strict=True):
+        truth = [name for name, carried in zip(data.label_names, row["labels"], strict=True) if carried]
+        predicted = ", ".join(f"{label['label']} {label['score']:.2f}" for label in found) or "(none)"
+        print(f"    true: {', '.join(truth)}\n    found: {predicted}")

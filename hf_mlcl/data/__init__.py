@@ -1,0 +1,33 @@
+"""Data: label columns of any form, splits, preparation, augmentation, batches and embedded examples.
+
+May import the losses and models of this package, never evaluation, training, hub or the command line.
+"""
+
+from .augmentation import RandAugment
+from .collator import MultiLabelCollator
+from .examples import build_word_tokenizer, digit_canvases, generated_corpus
+from .label_encoding import encode_labels
+from .labels import label_counts, label_matrix, multi_hot
+from .loading import MultiLabelData, load_multilabel_dataset
+from .preparation import PreparedImages, prepare_images, prepare_text, with_image_size
+from .splits import iterative_split, random_subset
+
+__all__ = [
+    "MultiLabelCollator",
+    "MultiLabelData",
+    "PreparedImages",
+    "RandAugment",
+    "build_word_tokenizer",
+    "digit_canvases",
+    "encode_labels",
+    "generated_corpus",
+    "iterative_split",
+    "label_counts",
+    "label_matrix",
+    "load_multilabel_dataset",
+    "multi_hot",
+    "prepare_images",
+    "prepare_text",
+    "random_subset",
+    "with_image_size",
+]

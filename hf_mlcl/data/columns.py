@@ -1,0 +1,145 @@
+"""Which columns of a data set hold the text or image and the labels. Imports labels (for 0/1 columns) and datasets."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datasets import ClassLabel, Dataset, Image, Value
+
+from .errors import nearest, shown
+from .label_cells import arrow_column
+from .labels import indicator_values
+
+logger = logging.getLogger(__name__)
+
+Task = Literal["text", "vision"]
+
+TEXT_COLUMNS = (
+    "text", "sentence", "content", "document", "body", "abstract", "review", "comment", "comment_text", "tweet",
+    "message", "utterance", "description", "question", "title",
+)  # fmt: skip
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "image_path", "path", "file", "filename")
+LABEL_COLUMNS = (
+    "labels", "label", "tags", "categories", "topics", "genres", "classes", "targets", "label_names", "label_ids",
+    "target", "tag", "category", "topic", "genre", "class", "emotions", "subjects",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns to use: `input` holds the text or image, `labels` is one label column or several 0/1 columns."""
+
+    input: str
+    labels: list[str]
+
+
+def find_columns(
+    splits: Mapping[str, Dataset],
+    task: Task,
+    *,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Columns:
+    """Find the input and label columns; a given name wins, otherwise the first known name that a split has.
+
+    Args:
+        splits: the splits; columns are chosen in the first one and must be in all.
+        task: "text" or "vision".
+        input_column: column with the text or image.
+        label_column: the label column, or several 0/1 columns as "a,b,c" or as a pattern such as "label_*".
+        label_names: when no label column is found, only 0/1 columns with these names are taken.
+
+    Raises:
+        ValueError: a given column does not exist (says which do), none is found, or a column is used twice.
+    """
+    first = next(iter(splits.values()))
+    argument = "text_column" if task == "text" else "image_column"
+    if input_column is None:
+        input_column = _detect_text(first) if task == "text" else _detect_image(first)
+        if input_column is None:
+            what = argument.replace("_", " ")
+            raise ValueError(f"{argument}: no {what} recognised, name one of: {shown(first.column_names)}")
+    labels = _label_columns(splits, label_column, input_column, label_names)
+    for split_name, split in splits.items():
+        _require(split, split_name, argument, [input_column])
+        _require(split, split_name, "label_column", labels)
+    if input_column in labels:
+        raise ValueError(f"label_column: expected another column than {argument}, got '{input_column}' for both")
+    return Columns(input_column, labels)
+
+
+def _require(split: Dataset, split_name: str, argument: str, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column not in split.column_names:
+            raise ValueError(
+                f"{argument}: no column '{column}' in split '{split_name}', which has: {shown(split.column_names)}"
+                f"{nearest(column, split.column_names)}"
+            )
+
+
+def _is_string(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+
+
+def _detect_text(split: Dataset) -> str | None:
+    """The first known name that is a column of strings."""
+    strings = {name.lower(): name for name, feature in split.features.items() if _is_string(feature)}
+    return next((strings[name] for name in TEXT_COLUMNS if name in strings), None)
+
+
+def _detect_image(split: Dataset) -> str | None:
+    """The first column of images (decoded, bytes, or a struct of bytes and path); else a known name with paths."""
+    for name, feature in split.features.items():
+        if isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+            return name
+    columns = {name.lower(): name for name, feature in split.features.items() if isinstance(feature, Value)}
+    known = (columns[name] for name in IMAGE_COLUMNS if name in columns)
+    return next((name for name in known if split.features[name].dtype in ("string", "large_string", "binary")), None)
+
+
+def _label_columns(
+    splits: Mapping[str, Dataset], label_column: str | None, input_column: str, label_names: Sequence[str] | None
+) -> list[str]:
+    first = next(iter(splits.values()))
+    available = first.column_names
+    if label_column is not None:
+        if label_column in available:
+            return [label_column]
+        if any(mark in label_column for mark in "*?["):
+            matching = [name for name in fnmatch.filter(available, label_column) if name != input_column]
+            if not matching:
+                raise ValueError(f"label_column: no column matches '{label_column}', available: {shown(available)}")
+            return matching
+        return [part.strip() for part in label_column.split(",") if part.strip()] or [label_column]
+    lowered = {name.lower(): name for name in available if name != input_column}
+    found = [lowered[name] for name in LABEL_COLUMNS if name in lowered]
+    if found:
+        if len(found) > 1:
+            logger.warning("label column '%s' taken; also there: %s", found[0], shown(found[1:]))
+        return found[:1]
+    candidates = [name for name in available if name not in (input_column, "id")]
+    if label_names is not None:
+        candidates = [name for name in candidates if name in set(label_names)]
+    columns = [name for name in candidates if _is_indicator(splits, name)]
+    if len(columns) < 2 and label_names is None:
+        raise ValueError(f"label_column: no label column recognised, name one of: {shown(available)}")
+    if not columns:
+        raise ValueError(f"label_column: no label column and no 0/1 column named as a label, got: {shown(available)}")
+    logger.info("no label column: the 0/1 columns are taken as labels: %s", shown(columns))
+    return columns
+
+
+def _is_indicator(splits: Mapping[str, Dataset], column: str) -> bool:
+    """Whether a column holds only 0/1 in every split, and anything at all in one of them."""
+    for split in splits.values():
+        if column not in split.column_names or isinstance(split.features[column], ClassLabel):
+            return False
+        if indicator_values(split, column) is None:
+            return False
+    arrays = [arrow_column(split, column) for split in splits.values()]
+    return any(array.null_count < len(array) for array in arrays)

@@ -1,0 +1,29 @@
+"""Small helpers for one-line error messages about data. Imports the standard library only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(wanted: str, available: Iterable[str]) -> str:
+    """ " (nearest: 'x')" for the most similar of the available names, "" when none is similar."""
+    names = list(available)
+    by_lower = {name.lower(): name for name in names}
+    match = difflib.get_close_matches(wanted.lower(), by_lower, n=1)
+    return f" (nearest: '{by_lower[match[0]]}')" if match else ""
+
+
+def shown(names: Iterable[str], limit: int = 20) -> str:
+    """The names, comma-separated, cut after `limit` of them."""
+    listed = list(names)
+    more = f", ... ({len(listed)} in all)" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a chain of exceptions started with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

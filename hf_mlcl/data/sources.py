@@ -1,0 +1,276 @@
+"""Reading raw splits from the Hub, a folder or a file, as they are. Imports datasets; no other part of us but errors.
+
+Local files are read with the readers of `datasets` instead of `load_dataset`, which would try the network even for a
+csv file. They are cached by `datasets` under path, modification time and options, so a changed file is read again.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pandas.errors import ParserWarning
+
+from .errors import first_line, shown
+
+logger = logging.getLogger(__name__)
+
+SPLIT_ALIASES = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+SPLITS = ("train", "validation", "test")
+_FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+_NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
+_IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw splits by name, and the folder where relative image paths of each split start (None on the Hub)."""
+
+    splits: dict[str, Dataset]
+    folders: dict[str, Path | None]
+    name: str
+
+
+def read_source(
+    dataset: str, splits: Sequence[str] | None = None, *, config_name: str | None = None, revision: str | None = None
+) -> Source:
+    """Read the raw splits of a data set under their canonical names (`dev`, `valid`, `val` are `validation`).
+
+    Args:
+        dataset: a folder or file if it exists here, else an id on the Hub.
+        splits: the splits wanted; all of train, validation and test that exist if None.
+        config_name: configuration of a data set on the Hub.
+        revision: branch, tag or commit of a data set on the Hub.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: no readable data, a corrupt or empty file, an unknown id, no network, or a wanted split is missing.
+    """
+    path = Path(dataset).expanduser()
+    wanted = None if splits is None else [canonical_split(split) for split in splits]
+    if path.exists():
+        for argument, value in (("config_name", config_name), ("revision", revision)):
+            if value is not None:
+                raise ValueError(f"{argument}: only for a data set on the Hub, '{dataset}' is local")
+        source = _read_file(path, wanted) if path.is_file() else _read_folder(path, wanted)
+    elif _looks_like_path(dataset):
+        raise FileNotFoundError(f"dataset: no file or folder '{dataset}'")
+    else:
+        source = _read_hub(dataset, config_name, revision)
+    available = source.splits
+    chosen = [split for split in SPLITS if split in available] if wanted is None else wanted
+    for split in chosen or ["train"]:
+        if split not in available:
+            raise ValueError(f"splits: no split '{split}' in '{dataset}', which has: {shown(available) or 'none'}")
+        if len(available[split]) == 0:
+            raise ValueError(f"dataset: split '{split}' of '{dataset}' has no rows")
+    return Source({split: available[split] for split in chosen}, source.folders, source.name)
+
+
+def canonical_split(name: str) -> str:
+    """The canonical name of a split (`dev` -> `validation`); unknown names stay as they are."""
+    return SPLIT_ALIASES.get(name.lower(), name)
+
+
+def split_of_path(relative: Path) -> str | None:
+    """The split that a file's folder or name says (`val/x.csv`, `train-00000.parquet`), None if it says none."""
+    for part in [*relative.parts[:-1], relative.name.split(".")[0]]:
+        for token in re.split(r"[-._ 0-9]+", part.lower()):
+            if token in SPLIT_ALIASES:
+                return SPLIT_ALIASES[token]
+    return None
+
+
+def _looks_like_path(dataset: str) -> bool:
+    is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
+    return not is_id or Path(dataset).suffix.lower() in _FORMATS
+
+
+def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> Source:
+    try:
+        loaded = load_dataset(dataset, name=config_name, revision=revision)
+    except (DatasetNotFoundError, FileNotFoundError) as error:
+        raise ValueError(
+            f"dataset: '{dataset}' is no file or folder here and was not found on the Hub ({first_line(error)})"
+        ) from error
+    except (ConnectionError, OSError) as error:
+        raise ValueError(
+            f"dataset: '{dataset}' is no file or folder here and the Hub cannot be reached ({first_line(error)})"
+        ) from error
+    except (ValueError, RuntimeError, DatasetGenerationError) as error:
+        raise ValueError(f"dataset: cannot load '{dataset}' from the Hub ({_whole_message(error)})") from error
+    splits = _canonical(dataset, loaded)
+    return Source(splits, dict.fromkeys(splits), dataset.split("/")[-1])
+
+
+def _canonical(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
+    splits: dict[str, Dataset] = {}
+    for name, split in loaded.items():
+        canonical = canonical_split(str(name))
+        if canonical in splits:
+            raise ValueError(f"dataset: '{dataset}' has two splits for '{canonical}': {shown(map(str, loaded))}")
+        splits[canonical] = split
+    return splits
+
+
+def _whole_message(error: BaseException) -> str:
+    """Messages of `datasets` go over several lines (the list of configurations comes in the second)."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:500]
+
+
+def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
+    """A single file is the training split, or the one split that is asked for."""
+    split = wanted[0] if wanted is not None and len(wanted) == 1 else "train"
+    says = split_of_path(Path(path.name))
+    if wanted is not None and says not in (None, split):
+        raise ValueError(f"splits: asked for '{split}', but the name of the file '{path.name}' says '{says}'")
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"dataset: expected a file ending in {shown(_FORMATS)}, got '{path.name}'")
+    return Source({split: _read_files([path])}, {split: path.parent}, path.stem)
+
+
+def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
+    name = folder.resolve().name
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        loaded = load_from_disk(str(folder))
+        saved = _canonical(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
+        return Source(saved, dict.fromkeys(saved, folder), name)
+    by_split = _group_files(folder)
+    read = {split: files for split, files in by_split.items() if wanted is None or split in wanted}
+    if wanted is not None and not read:
+        raise ValueError(f"splits: no split {shown(wanted)} in '{folder}', which has: {shown(by_split)}")
+    splits = {split: _read_files(files) for split, files in read.items()}
+    if list(by_split) == ["train"] and "file_name" in splits["train"].column_names:
+        splits = _divide_by_image_folder(splits["train"])
+    folders: dict[str, Path | None] = {
+        split: by_split.get(split, by_split.get("train", [folder]))[0].parent for split in splits
+    }
+    return Source(splits, folders, name)
+
+
+def _group_files(folder: Path) -> dict[str, list[Path]]:
+    """The data files of a folder by split; hidden files and files of another format than most are left out."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
+    files = [path for path in paths if path.suffix.lower() in _FORMATS and path.name not in _NOT_DATA]
+    images = sum(path.suffix.lower() in _IMAGES for path in paths)
+    if not files:
+        hint = f" ({images} images, but no metadata.csv, .jsonl or .parquet with their labels)" if images else ""
+        raise ValueError(f"dataset: expected files ending in {shown(_FORMATS)} in '{folder}', got none{hint}")
+    metadata = [path for path in files if path.stem == "metadata" and images]
+    named = [path for path in files if split_of_path(path.relative_to(folder))]
+    files = metadata or named or files
+    formats = sorted({_FORMATS[path.suffix.lower()] for path in files})
+    if len(formats) > 1:
+        raise ValueError(f"dataset: expected files of one format in '{folder}', got {shown(formats)}; name one file")
+    by_split: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_split[split_of_path(path.relative_to(folder)) or "train"].append(path)
+    left_out = [path.name for path in paths if path.suffix.lower() in _FORMATS and path not in files]
+    if left_out:
+        logger.warning("files of '%s' that name no split are left out: %s", folder, shown(left_out))
+    return {split: by_split[split] for split in SPLITS if split in by_split}
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in relative.parts)
+
+
+def _divide_by_image_folder(rows: Dataset) -> dict[str, Dataset]:
+    """One metadata file for all splits: rows go to the split that the folder of their image says."""
+    says = [split_of_path(Path(str(path)).parent / "x") for path in rows["file_name"]]
+    if all(split is None for split in says):
+        return {"train": rows}
+    return {
+        split: rows.select([row for row, said in enumerate(says) if (said or "train") == split])
+        for split in SPLITS
+        if split in says or (split == "train" and None in says)
+    }
+
+
+def _read_files(files: list[Path]) -> Dataset:
+    """Read files of one format into one data set; what cannot be read becomes one line that names the file."""
+    readers: dict[str, Callable[[list[Path]], Dataset]] = {
+        "csv": _read_csv,
+        "json": _read_json,
+        "parquet": _read_parquet,
+    }
+    for path in files:
+        if path.stat().st_size == 0:
+            raise ValueError(f"dataset: the file '{path}' is empty")
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"dataset: the file '{path}' cannot be read (permission denied)")
+    try:
+        return readers[_FORMATS[files[0].suffix.lower()]](files)
+    except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
+        if isinstance(error, ValueError) and str(error).startswith("dataset:"):
+            raise
+        reason = first_line(error)
+        if "corresponds to no data" in reason or isinstance(error, StopIteration):  # what datasets says without rows
+            raise ValueError(f"dataset: the file '{files[0]}' has no rows") from error
+        if "Length of header" in reason:
+            reason = "a row has more fields than the header; texts that hold the separator need quotes"
+        where = f"'{files[0]}'" if len(files) == 1 else f"one of {len(files)} files such as '{files[0]}'"
+        raise ValueError(f"dataset: cannot read {where}: {reason}") from error
+
+
+def _read_parquet(files: list[Path]) -> Dataset:
+    return Dataset.from_parquet([str(path) for path in files])
+
+
+def _read_json(files: list[Path]) -> Dataset:
+    return Dataset.from_json([str(path) for path in files])
+
+
+def _read_csv(files: list[Path]) -> Dataset:
+    """Read csv files as strings only.
+
+    Types guessed by block would differ between blocks ("3", then "3,4") and turn labels such as "NA" into nulls.
+    """
+    heads = [_csv_head(path) for path in files]
+    separator, names = heads[0]
+    for path, head in zip(files, heads, strict=True):
+        if head != heads[0]:
+            raise ValueError(f"dataset: expected the columns {shown(names)} in '{path}', got {shown(head[1])}")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "error", ParserWarning
+        )  # rows with more fields than the header would be cut off silently
+        return Dataset.from_csv(
+            [str(path) for path in files],
+            sep=separator,
+            names=names,
+            header=0,
+            index_col=False,
+            features=Features({name: Value("string") for name in names}),
+            keep_default_na=False,
+            na_values=[""],
+        )
+
+
+def _csv_head(path: Path) -> tuple[str, list[str]]:
+    """Separator and column names of a csv file: the separator that cuts the first line into most columns."""
+    best: tuple[str, list[str]] = (",", [])
+    for separator in ("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t", "|"):
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            fields = next(csv.reader(lines, delimiter=separator), [])
+        if len(fields) > len(best[1]):
+            best = separator, [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]
+    twice = [name for number, name in enumerate(best[1]) if name in best[1][:number]]
+    if twice:
+        raise ValueError(f"dataset: expected different column names in '{path}', got '{twice[0]}' twice")
+    return best

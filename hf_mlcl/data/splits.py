@@ -1,0 +1,90 @@
+"""Dividing the rows of a data set: iterative stratification and random subsets. Imports numpy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a fraction of the rows so that every label keeps its proportion in both parts.
+
+    Rows are dealt out label by label, the rarest remaining label first, each to the part that still wants most rows
+    of this label. Rows without a label are dealt out last. The held-out part has `round(fraction * N)` rows, but at
+    least one. One thing goes first: every label keeps a training example (its only one, if it has one), which may
+    make the held-out part smaller, or even empty.
+
+    Args:
+        labels: multi-hot (N, L), 0/1 of any dtype.
+        fraction: share of the rows to hold out, between 0 and 1 (both excluded).
+        seed: seed of the order in which rows are dealt out; numpy's global random state is left alone.
+
+    Returns:
+        training and held-out row numbers, both int64 and ascending; together they are all rows, once.
+
+    Raises:
+        ValueError: `labels` is not two-dimensional 0/1, or `fraction` is out of range.
+
+    Source: Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels: expected a multi-hot array (N, L) of 0 and 1, got shape {labels.shape}")
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
+    labels = labels.astype(bool)
+    num_rows = len(labels)
+    rng = np.random.default_rng(seed)
+    # Chance enters through the order of rows and labels, shuffled once, instead of a draw at every tie.
+    order = rng.permutation(num_rows)
+    label_order = rng.permutation(labels.shape[1])
+    shuffled = labels[order][:, label_order]
+    held = np.zeros(num_rows, dtype=bool)
+    held[order] = _deal(shuffled, fraction)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def random_subset(num_rows: int, max_rows: int | None, seed: int) -> np.ndarray | None:
+    """Draw `max_rows` of `num_rows` rows uniformly without replacement, ascending int64; None when all rows stay.
+
+    Uniform on purpose: a stratified subset would keep rare labels more often than a smaller data set would have them.
+    """
+    if max_rows is None or max_rows >= num_rows:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(num_rows, size=max_rows, replace=False))
+
+
+def _deal(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """Decide for each row of a shuffled multi-hot array whether it is held out; (N,) bool."""
+    num_rows = len(labels)
+    labels_of_row = np.split(np.nonzero(labels)[1], np.cumsum(labels.sum(axis=1))[:-1])
+    remaining = labels.sum(axis=0).astype(np.int64)  # rows of each label that are not dealt out yet
+    in_training = np.zeros_like(remaining)
+    wanted = np.stack([remaining * (1 - fraction), remaining * fraction])  # (2, L): training, held out
+    num_held = min(max(1, round(fraction * num_rows)), num_rows)
+    room = np.array([num_rows - num_held, num_held])
+    held = np.zeros(num_rows, dtype=bool)
+    dealt = np.zeros(num_rows, dtype=bool)
+
+    def choose(row_labels: np.ndarray, label: int) -> int:
+        if ((remaining[row_labels] == 1) & (in_training[row_labels] == 0)).any():
+            return 0
+        if (room <= 0).any():
+            return int(room.argmax())
+        # The source breaks a tie by the room left. Held out is better here: a label without an example there can get
+        # no threshold.
+        return int(wanted[1, label] - wanted[0, label] > -1e-9)
+
+    while remaining.any():
+        label = int(np.where(remaining > 0, remaining, num_rows + 1).argmin())
+        for row in np.flatnonzero(labels[:, label] & ~dealt):
+            row_labels = labels_of_row[row]
+            part = choose(row_labels, label)
+            held[row], dealt[row] = part == 1, True
+            wanted[part, row_labels] -= 1
+            room[part] -= 1
+            remaining[row_labels] -= 1
+            if part == 0:
+                in_training[row_labels] += 1
+    unlabelled = np.flatnonzero(~dealt)  # shuffled already, so the first ones are a random subset
+    held[unlabelled[: max(room[1], 0)]] = True
+    return held

@@ -1,0 +1,90 @@
+"""Figures of an evaluation, without any global state. Imports numpy; matplotlib only when a figure is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrays import as_vector
+from .calibration import ReliabilityCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Where the tail (under 20 training examples) and the head (over 100) begin, as in `multilabel_scores`.
+_GROUP_BOUNDS = (20, 100)
+
+
+def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_counts: Any) -> Figure:
+    """A point per label and method, F1 against training examples, and a line per method: the mean by frequency.
+
+    The lines join the means of up to eight groups of labels of equal size. Labels without a training example stand at
+    0.5 of the logarithmic axis.
+
+    Args:
+        per_label_f1: name of a method -> L numbers in [0, 1].
+        train_label_counts: L numbers.
+
+    Raises:
+        ValueError: no method, or arrays that do not have one number per label.
+        ImportError: matplotlib is missing.
+    """
+    if not per_label_f1:
+        raise ValueError("per_label_f1: expected at least one method, got none")
+    counts = np.asarray(train_label_counts)
+    counts = as_vector("train_label_counts", counts, counts.size)
+    figure, axes = _figure()
+    order = np.argsort(counts, kind="stable")
+    groups = np.array_split(order, min(8, len(order)))
+    places = np.maximum(counts, 0.5)
+    for index, (name, values) in enumerate(per_label_f1.items()):
+        f1 = as_vector(f"per_label_f1[{name!r}]", values, len(counts))
+        colour = _COLOURS[index % len(_COLOURS)]
+        axes.scatter(places, f1, s=14, alpha=0.45, color=colour, linewidths=0)
+        middles = [np.exp(np.log(places[group]).mean()) for group in groups]
+        axes.plot(middles, [f1[group].mean() for group in groups], color=colour, label=f"{name} ({f1.mean():.3f})")
+    for bound in _GROUP_BOUNDS:
+        axes.axvline(bound, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set(xscale="log", xlabel="training examples of the label", ylabel="F1 of the label", ylim=(-0.03, 1.03))
+    axes.legend(title="method (Macro-F1)", frameon=False)
+    return figure
+
+
+def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
+    """Observed against predicted share of positives, one line per curve; the diagonal is perfect.
+
+    Args:
+        curves: name -> result of `reliability_curve`.
+
+    Raises:
+        ValueError: no curve.
+        ImportError: matplotlib is missing.
+    """
+    if not curves:
+        raise ValueError("curves: expected at least one curve, got none")
+    figure, axes = _figure()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    for index, (name, curve) in enumerate(curves.items()):
+        error = (curve.counts * np.abs(curve.mean_probability - curve.positive_rate)).sum() / curve.counts.sum()
+        colour, label = _COLOURS[index % len(_COLOURS)], f"{name} ({error:.4f})"
+        axes.plot(curve.mean_probability, curve.positive_rate, "o-", markersize=4, color=colour, label=label)
+    axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(title="model (ECE)", frameon=False)
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    """A figure that belongs to nobody but the caller (pyplot would keep it and want a display)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("plots need matplotlib: pip install 'hf-mlcl[plots]'") from None
+    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

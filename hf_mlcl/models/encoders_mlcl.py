@@ -1,0 +1,120 @@
+"""Encoders of any architecture: loading, pooling, feature size. Imports torch and transformers.
+
+Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
+"""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import cached_file
+
+from .configuration_mlcl import MLCLConfig
+
+
+def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
+    """Features (B, h) from what an encoder returned; `attention_mask` is (B, T), 1 for tokens that count."""
+    if pooling == "pooled":
+        return outputs.pooler_output.flatten(1)
+    hidden = outputs.last_hidden_state
+    if hidden.ndim == 4:  # a map of channels instead of tokens
+        hidden, attention_mask = hidden.flatten(2).transpose(1, 2), None
+    if pooling == "cls":
+        return hidden[:, 0]
+    if attention_mask is None:
+        attention_mask = hidden.new_ones(hidden.shape[:2])
+    keep = attention_mask.unsqueeze(-1)
+    if pooling == "mean":
+        return (hidden * keep).sum(1) / keep.sum(1).clamp(min=1).to(hidden.dtype)
+    if pooling == "max":
+        return hidden.masked_fill(keep == 0, torch.finfo(hidden.dtype).min).amax(1)
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    last = (attention_mask.long() * positions).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def encoder_from_config(config: Any, pooling: str) -> PreTrainedModel:
+    """An encoder without weights of its own yet, and without a pooler that `pooling` has no use for."""
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=pooling == "pooled")
+    except TypeError:  # an encoder whose pooler cannot be left out
+        encoder = AutoModel.from_config(config)
+        drop_unused_pooler(encoder, pooling)
+        return encoder
+
+
+def load_encoder(source: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """A pretrained encoder from a folder or the Hub; ValueError in one line where there is none."""
+    try:
+        config = AutoConfig.from_pretrained(source, **kwargs)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"encoder: expected the folder or Hub id of a model, got {source!r}: {reason}") from error
+    if isinstance(config, MLCLConfig) or config.is_encoder_decoder:
+        kind = "a multi-label model; use from_pretrained" if isinstance(config, MLCLConfig) else "an encoder-decoder"
+        raise ValueError(f"encoder: expected an encoder, got {source!r}, which is {kind}")
+    return AutoModel.from_pretrained(source, dtype=dtype, **kwargs)
+
+
+def aligned(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with weights that start at multiples of 64 bytes."""
+    # safetensors maps a file, so weights may start at any address, and CPU kernels round differently where a weight is
+    # not aligned: outputs would then differ in the last bits from those of the model that was saved.
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+            tensor.data = tensor.data.clone()
+    return model
+
+
+def drop_unused_pooler(encoder: PreTrainedModel, pooling: str) -> None:
+    """Takes away a pooler with weights that `pooling` does not use."""
+    # Parameters without a gradient break data-parallel training, and nobody should load or save them.
+    pooler = getattr(encoder, "pooler", None)
+    if pooling != "pooled" and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
+        setattr(encoder, "pooler", None)  # noqa: B010 - a module's attribute, which type checkers take for a tensor
+
+
+def default_pooling(encoder: PreTrainedModel) -> str:
+    """The pooling of an encoder whose files name none."""
+    if encoder.main_input_name != "pixel_values":
+        return "cls"
+    if any(name.endswith("cls_token") for name, _ in encoder.named_parameters()):
+        return "cls"
+    return "pooled" if getattr(encoder, "pooler", None) is not None else "mean"
+
+
+def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | None:
+    """What `modules.json` and the pooling module of a sentence-transformers folder say, None where there are none."""
+    quiet = {
+        name: False for name in ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
+    }
+    modules = cached_file(source, "modules.json", **quiet, **kwargs)
+    if modules is None:
+        return None
+    with open(modules, encoding="utf-8") as file:
+        paths = [module["path"] for module in json.load(file) if module["type"].endswith("Pooling")]
+    settings = cached_file(source, f"{paths[0]}/config.json", **quiet, **kwargs) if paths else None
+    if settings is None:
+        return None
+    with open(settings, encoding="utf-8") as file:
+        modes = json.load(file)
+    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken"}
+    return next((name for name, key in names.items() if modes.get(f"pooling_mode_{key}")), modes.get("pooling_mode"))
+
+
+@torch.no_grad()
+def measure_features(encoder: PreTrainedModel, pooling: str) -> int:
+    """Size of the pooled features, seen by running the encoder once: configurations name it differently."""
+    config, training = encoder.config, encoder.training
+    if encoder.main_input_name == "pixel_values":
+        size = getattr(config, "image_size", None) or 64
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (1, getattr(config, "num_channels", 3), height, width)
+        inputs = {"pixel_values": torch.zeros(shape, dtype=encoder.dtype, device=encoder.device)}
+    else:
+        inputs = {"input_ids": torch.zeros((1, 4), dtype=torch.long, device=encoder.device)}
+    outputs = encoder.eval()(**inputs, return_dict=True)
+    encoder.train(training)
+    return pool(outputs, None, pooling).shape[1]

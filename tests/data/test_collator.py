@@ -1,0 +1,76 @@
+"""Batches: padding, stacking, float labels, and refusal of labels that are not multi-hot."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from hf_mlcl.data import MultiLabelCollator, build_word_tokenizer
+
+TOKENIZER = build_word_tokenizer(["one two three four"])
+
+
+def tokens(text: str, labels=None) -> dict:
+    example = dict(TOKENIZER(text))
+    return example if labels is None else {**example, "labels": labels}
+
+
+def test_text_is_padded_to_the_longest_and_labels_become_floats():
+    batch = MultiLabelCollator(TOKENIZER, 2)([tokens("one two three", [True, False]), tokens("one", [0, 1])])
+    assert batch["input_ids"].tolist()[1][3:] == [0, 0]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert batch["labels"].dtype == torch.float32 and batch["labels"].tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("convert", [list, np.array, torch.tensor, lambda row: np.array(row, dtype=np.float32)])
+def test_labels_of_any_container(convert):
+    batch = MultiLabelCollator(TOKENIZER, 3)([tokens("one", convert([1, 0, 1]))])
+    assert torch.equal(batch["labels"], torch.tensor([[1.0, 0.0, 1.0]]))
+
+
+def test_images_are_stacked():
+    examples = [{"pixel_values": np.full((3, 2, 2), k), "labels": [k, 1]} for k in range(2)]
+    batch = MultiLabelCollator(None, 2)(examples)
+    assert batch["pixel_values"].shape == (2, 3, 2, 2) and batch["pixel_values"].dtype == torch.float32
+    assert batch["labels"].tolist() == [[0, 1], [1, 1]]
+
+
+def test_prediction_without_labels_and_other_columns_left_out():
+    batch = MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "id": "a"}, {**tokens("two"), "id": "b"}])
+    assert set(batch) == {"input_ids", "attention_mask"}
+    assert "labels" not in MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "labels": None}])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1 a row, got 3 values in row 1"),
+        ([[1, 0], 1], "expected 2 values of 0 or 1 a row, got shape \\(\\) in row 1"),
+        ([[1, 0], [0, 5]], "expected rows of 0 and 1, got 5 in row 1"),
+        ([[1, -100], [0, 1]], "came -100 in row 0"),
+        ([[1, 0], [0.0, float("nan")]], "came nan in row 1"),
+        ([[1, 0], [0.5, 1.0]], "came 0.5 in row 1"),
+        ([[1, 0], None], "in all 2 examples of a batch or in none, 1 lack them"),
+    ],
+)
+def test_labels_that_are_not_multi_hot_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message) as error:
+        MultiLabelCollator(TOKENIZER, 2)([tokens("one", row) for row in labels])
+    assert "\n" not in str(error.value)
+
+
+def test_other_mistakes():
+    with pytest.raises(ValueError, match="num_labels: expected at least 1"):
+        MultiLabelCollator(TOKENIZER, 0)
+    with pytest.raises(ValueError, match="examples: expected 'input_ids' or 'pixel_values', got the columns .'text'."):
+        MultiLabelCollator(TOKENIZER, 2)([{"text": "one"}])
+    with pytest.raises(ValueError, match="pixel_values: expected one size"):
+        MultiLabelCollator(None, 2)([{"pixel_values": np.zeros((3, 2, 2))}, {"pixel_values": np.zeros((3, 2, 4))}])
+
+
+def test_collator_travels_to_worker_processes():
+    collator = pickle.loads(pickle.dumps(MultiLabelCollator(TOKENIZER, 2)))
+    assert collator([tokens("one", [1, 0])])["labels"].tolist() == [[1, 0]]

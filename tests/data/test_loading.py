@@ -1,0 +1,321 @@
+"""Loading from files, folders and the Hub: columns, splits, carving, caches, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from PIL import Image as PILImage
+
+from hf_mlcl.data import label_matrix, load_multilabel_dataset, multi_hot
+from hf_mlcl.data.sources import split_of_path
+
+CSV = "text,labels\nhello,a;b\nworld,b\nempty,\n"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """No test here may try the network, with the libraries' offline mode switched off."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)  # counted, because the libraries swallow what is raised here
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    yield
+    assert not tried
+
+
+def load(path, **arguments):
+    return load_multilabel_dataset(str(path), **{"task": "text", "validation_fraction": 0, **arguments})
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows_of(name: str, number: int = 2):
+    return Dataset.from_dict(
+        {"text": [f"{name} {row}" for row in range(number)], "labels": [["a"], ["b"]] * (number // 2)}
+    )
+
+
+FILES = {
+    "a.csv": CSV,
+    "semicolon.csv": "text;labels\nhello;a,b\nworld;b\nempty;\n",
+    "tabs.tsv": "text\tlabels\nhello\ta|b\nworld\tb\nempty\t\n",
+    "mark.csv": b"\xef\xbb\xbf" + CSV.encode(),
+    "index.csv": ",text,labels\n0,hello,a;b\n1,world,b\n2,empty,\n",
+    "a.jsonl": '{"text":"hello","labels":["a","b"]}\n{"labels":["b"],"text":"world","more":3}\n{"text":"empty"}\n',
+    "a.json": '[{"text":"hello","labels":["a","b"]},{"text":"world","labels":["b"]},{"text":"empty","labels":[]}]',
+    "columns.csv": "text,a,b\nhello,1,1\nworld,0,1\nempty,,0\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_format_gives_the_same_split(tmp_path, name):
+    data = load(write(tmp_path / name, FILES[name]))
+    assert data.label_names == ["a", "b"] and data.task == "text" and data.name == name.split(".")[0]
+    train = data.splits["train"]
+    assert list(data.splits) == ["train"]
+    assert train.features == Features({"text": Value("string"), "labels": List(Value("bool"), length=2)})
+    assert list(train["text"]) == ["hello", "world", "empty"]
+    assert np.array_equal(label_matrix(train), multi_hot([[0, 1], [1], []], 2))
+
+
+def test_csv_keeps_labels_and_texts_that_look_like_nulls_and_quoted_separators(tmp_path):
+    data = load(write(tmp_path / "a.csv", 'text,labels\n"say ""hi"", NA\nnow",NA\nnull,None;NA\n'))
+    assert list(data.splits["train"]["text"]) == ['say "hi", NA\nnow', "null"]
+    assert data.label_names == ["NA", "None"]
+
+
+def test_types_do_not_depend_on_the_first_block_of_a_csv(tmp_path):
+    body = "".join(f"{row},{row % 3}\n" for row in range(12_000)) + "words,1;2\n"
+    data = load(write(tmp_path / "a.csv", "text,labels\n" + body))
+    assert data.label_names == ["0", "1", "2"]
+    assert label_matrix(data.splits["train"])[-1].tolist() == [False, True, True]
+
+
+def test_changed_file_is_read_again(tmp_path):
+    path = write(tmp_path / "a.csv", CSV)
+    load(path)
+    write(path, CSV.replace("hello", "hullo"))  # same size
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
+    assert load(path).splits["train"]["text"][0] == "hullo"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["train.parquet", "dev.parquet", "test.parquet"], ["train", "validation", "test"]),
+        (["train/0.parquet", "valid/0.parquet"], ["train", "validation"]),
+        (["data/train-0-of-2.parquet", "data/train-1-of-2.parquet", "data/val.parquet"], ["train", "validation"]),
+        (["part-0.parquet", "part-1.parquet"], ["train"]),
+    ],
+)  # fmt: skip
+def test_folders_are_read_split_by_split(tmp_path, files, expected):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        rows_of(name).to_parquet(str(tmp_path / name))
+    write(tmp_path / "README.md", "# about")
+    write(tmp_path / ".cache" / "test.parquet", "rubbish")
+    splits = load(tmp_path).splits
+    assert list(splits) == expected
+    assert sum(len(split) for split in splits.values()) == 2 * len(files)
+
+
+def test_only_asked_splits_are_read_and_nothing_is_carved(tmp_path):
+    write(tmp_path / "train.parquet", b"rubbish")
+    rows_of("test").to_parquet(str(tmp_path / "test.parquet"))
+    data = load_multilabel_dataset(str(tmp_path), task="text", splits=["test"], label_names=["c", "b", "a"])
+    assert list(data.splits) == ["test"] and data.label_names == ["c", "b", "a"]
+    assert np.array_equal(label_matrix(data.splits["test"]), multi_hot([[2], [1]], 3))
+    with pytest.raises(ValueError, match="no split validation in .* which has: train, test"):
+        load(tmp_path, splits=["dev"])
+
+
+def test_single_file_is_the_asked_split_unless_its_name_says_another(tmp_path):
+    assert list(load(write(tmp_path / "new.csv", CSV), splits=["test"]).splits) == ["test"]
+    with pytest.raises(ValueError, match="name of the file 'train.csv' says 'train'"):
+        load(write(tmp_path / "train.csv", CSV), splits=["test"])
+
+
+def test_saved_datasets_are_read(tmp_path):
+    DatasetDict({"train": rows_of("a"), "dev": rows_of("b")}).save_to_disk(str(tmp_path / "saved"))
+    assert list(load(tmp_path / "saved").splits) == ["train", "validation"]
+
+
+def test_missing_validation_is_carved_from_train_with_all_rare_labels_left_in_train(tmp_path):
+    labels = [["common"]] * 60 + [["half"]] * 39 + [["rare"]]
+    Dataset.from_dict({"id": list(range(100)), "text": ["x"] * 100, "labels": labels}).to_parquet(
+        str(tmp_path / "train.parquet")
+    )
+    data = load_multilabel_dataset(str(tmp_path), task="text")
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 90, "validation": 10}
+    ids = list(data.splits["train"]["id"]) + list(data.splits["validation"]["id"])
+    assert sorted(ids) == list(range(100))
+    assert data.label_names == ["common", "half", "rare"]
+    assert label_matrix(data.splits["validation"]).sum(axis=0).tolist() == [6, 4, 0]
+    again = load_multilabel_dataset(str(tmp_path), task="text", max_train_samples=20, max_eval_samples=3)
+    assert (len(again.splits["train"]), len(again.splits["validation"])) == (20, 3)
+    assert set(again.splits["validation"]["id"]) <= set(data.splits["validation"]["id"])
+    assert again.label_names == data.label_names
+    other = load_multilabel_dataset(str(tmp_path), task="text", seed=1)
+    assert set(other.splits["validation"]["id"]) != set(data.splits["validation"]["id"])
+
+
+def test_class_names_of_each_file_count(tmp_path):
+    for name, names in (("train", ["x", "y"]), ("test", ["y", "x"])):
+        features = Features({"text": Value("string"), "labels": List(ClassLabel(names=names))})
+        Dataset.from_dict({"text": ["a"], "labels": [[0]]}, features=features).to_parquet(
+            str(tmp_path / f"{name}.parquet")
+        )
+    splits = load(tmp_path).splits
+    assert splits["train"][0]["labels"] == [True, False]
+    assert splits["test"][0]["labels"] == [False, True]
+
+
+def test_null_texts_are_empty_and_other_columns_are_dropped(tmp_path):
+    Dataset.from_dict({"body": ["a", None], "labels": [["q"], None], "n": [1, 2]}).to_parquet(
+        str(tmp_path / "a.parquet")
+    )
+    split = load(tmp_path).splits["train"]
+    assert set(split.column_names) == {"text", "labels"} and list(split["text"]) == ["a", ""]
+
+
+def test_columns_are_recognised_or_named(tmp_path):
+    path = write(tmp_path / "a.csv", "id,sentence,other,topics,l_a,l_b\n7,s,o,x;y,1,0\n8,t,p,x,0,1\n")
+    split = load(path).splits["train"]
+    assert list(split["text"]) == ["s", "t"] and list(split["id"]) == ["7", "8"]
+    named = load(path, text_column="other", label_column="l_*")
+    assert named.label_names == ["l_a", "l_b"] and list(named.splits["train"]["text"]) == ["o", "p"]
+    assert load(path, label_column="l_b, l_a").label_names == ["l_b", "l_a"]
+
+
+def test_images_from_metadata_in_each_split(tmp_path):
+    for split, colour in (("train", 10), ("validation", 20)):
+        for number in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            PILImage.new("RGB", (4, 3), (colour, number, 0)).save(tmp_path / split / f"blood-test-{number}.png")
+        lines = [{"file_name": f"blood-test-{number}.png", "tags": ["a", "b"][: number + 1]} for number in range(2)]
+        write(tmp_path / split / "metadata.jsonl", "\n".join(json.dumps(line) for line in lines))
+    data = load(tmp_path, task="vision")
+    assert list(data.splits) == ["train", "validation"]
+    assert data.splits["train"].features["image"] == Image()
+    assert data.splits["validation"][1]["image"].getpixel((0, 0)) == (20, 1, 0)
+    assert data.splits["validation"][1]["labels"] == [True, True]
+
+
+def test_images_from_one_metadata_file_for_all_splits(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        PILImage.new("L", (4, 3), len(split)).save(tmp_path / split / "x.png")
+    write(tmp_path / "metadata.csv", "file_name,cat,dog\ntrain/x.png,0,1\ntest/x.png,1,0\n")
+    data = load(tmp_path, task="vision")
+    assert data.label_names == ["cat", "dog"] and list(data.splits) == ["train", "test"]
+    assert data.splits["test"][0]["image"].getpixel((0, 0)) == 4
+    assert data.splits["test"][0]["labels"] == [True, False]
+
+
+def test_image_bytes_without_hugging_face_metadata(tmp_path):
+    file = io.BytesIO()
+    PILImage.new("RGB", (2, 2), (1, 2, 3)).save(file, format="PNG")
+    cell = {"bytes": file.getvalue(), "path": None}
+    pandas.DataFrame({"picture": [cell, cell], "labels": [["a"], ["b"]]}).to_parquet(tmp_path / "a.parquet")
+    split = load(tmp_path, task="vision").splits["train"]
+    assert split[0]["image"].getpixel((0, 0)) == (1, 2, 3)
+
+
+MISTAKES = [
+    ("a.csv", CSV, {"text_column": "txt"}, "text_column: no column 'txt' .* has: text, labels .nearest: 'text'."),
+    ("a.csv", CSV, {"label_column": "lables"}, "label_column: no column 'lables' .*nearest: 'labels'"),
+    ("a.csv", CSV, {"label_column": "text"}, "label_column: expected another column than text_column"),
+    ("a.csv", CSV, {"label_column": "z_*"}, "label_column: no column matches 'z_\\*'"),
+    ("a.csv", CSV, {"task": "vision"}, "image_column: no image column recognised"),
+    ("a.csv", CSV, {"task": "audio"}, "task: expected 'text' or 'vision', got 'audio'"),
+    ("a.csv", CSV, {"image_column": "text"}, "image_column: only for task 'vision'"),
+    ("a.csv", CSV, {"label_names": ["a"]}, "label 'b' of split 'train'"),
+    ("a.csv", CSV, {"validation_fraction": 1.0}, "validation_fraction: expected"),
+    ("a.csv", CSV, {"max_train_samples": 0}, "max_train_samples: expected at least 1, got 0"),
+    ("a.csv", CSV, {"config_name": "x"}, "config_name: only for a data set on the Hub"),
+    ("a.csv", "text,labels\na,x\nb,y\n", {"validation_fraction": 0.1}, "validation_fraction: .* leaves 2 .* and 0"),
+    ("a.csv", "text,n\na,b\n", {}, "label_column: no label column recognised, name one of: text, n"),
+    ("a.csv", "", {}, "the file .* is empty"),
+    ("a.csv", "text,labels\n", {}, "the file .* has no rows"),
+    ("a.csv", "text,text,labels\na,b,c\n", {}, "expected different column names .* came 'text' twice"),
+    ("a.csv", "text,labels\nhello, you,a\n", {}, "cannot read .*a.csv.*: a row has more fields than the header"),
+    ("a.csv", "text,labels\na,b\nhello, you,a\n", {}, "cannot read .*Expected 2 fields in line 3, saw 3"),
+    ("a.csv", "text,labels\nh\xe9,a\n".encode("latin-1"), {}, "cannot read .*utf-8"),
+    ("a.parquet", b"rubbish" * 20, {}, "cannot read .*a.parquet"),
+    ("a.jsonl", '{"text": "x", "labels"', {}, "cannot read .*JSON"),
+    ("a.jsonl", "\n", {}, "has no rows"),
+    ("a.jsonl", '{"text":"x","labels":["a"]}\n{"text":"y","labels":"b"}\n', {}, "expected|changed from"),
+    ("a.xlsx", "x", {}, "expected a file ending in .parquet"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "arguments", "message"), MISTAKES)
+def test_mistakes_are_one_line(tmp_path, name, content, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load(write(tmp_path / name, content), **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_with_mistakes(tmp_path):
+    with pytest.raises(ValueError, match="expected files ending in"):
+        load(tmp_path)
+    PILImage.new("L", (2, 2)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="1 images, but no metadata.csv"):
+        load(tmp_path, task="vision")
+    (tmp_path / "a.png").unlink()
+    write(tmp_path / "test.csv", CSV)
+    with pytest.raises(ValueError, match="no training split in .* which has: test"):
+        load(tmp_path)
+    write(tmp_path / "train.jsonl", FILES["a.jsonl"])
+    with pytest.raises(ValueError, match="expected files of one format in .* came csv, json"):
+        load(tmp_path)
+    (tmp_path / "train.jsonl").unlink()
+    write(tmp_path / "train.csv", "text\nx\n")
+    with pytest.raises(ValueError, match="label_column: no .*label"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/data.csv", "./data", "data.csv", "~/no-such-folder-here"])
+def test_missing_paths_are_not_taken_for_hub_ids(path):
+    with pytest.raises(FileNotFoundError, match="dataset: no file or folder"):
+        load(path)
+
+
+def test_hub_data_sets_are_loaded_with_configuration_and_revision(monkeypatch):
+    calls = {}
+
+    def load_dataset(path, **arguments):
+        calls.update(arguments, path=path)
+        return DatasetDict({"train": rows_of("a"), "dev": rows_of("b"), "extra": rows_of("c")})
+
+    monkeypatch.setattr("hf_mlcl.data.sources.load_dataset", load_dataset)
+    data = load("someone/things", config_name="raw", revision="main")
+    assert calls == {"path": "someone/things", "name": "raw", "revision": "main"}
+    assert list(data.splits) == ["train", "validation"] and data.name == "things"
+    assert list(load("someone/things", splits=["extra"]).splits) == ["extra"]
+
+
+def test_hub_offline_or_unknown_is_one_line(monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="'nobody/nothing' is no file or folder here and") as error:
+        load("nobody/nothing")
+    assert "\n" not in str(error.value)
+
+
+def test_hub_errors_keep_the_list_of_configurations(monkeypatch):
+    def load_dataset(path, **arguments):
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['raw', 'simplified']")
+
+    monkeypatch.setattr("hf_mlcl.data.sources.load_dataset", load_dataset)
+    with pytest.raises(ValueError, match="cannot load 'someone/things' from the Hub .*'simplified'"):
+        load("someone/things")
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [("train.csv", "train"), ("data/test-00000-of-00001.parquet", "test"), ("val/a.json", "validation"),
+     ("a.csv", None), ("my_dev.csv", "validation"), ("training_set.csv", "train"),
+     ("trainer.csv", None), ("latest.csv", None)],
+)  # fmt: skip
+def test_split_of_path_reads_whole_words(path, split):
+    assert split_of_path(Path(path)) == split

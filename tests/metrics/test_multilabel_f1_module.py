@@ -1,0 +1,166 @@
+"""The metric as a module of `evaluate`: loading, configs, batches, mistakes, the copied folder, README and Space."""
+
+import doctest
+import os
+import pathlib
+import runpy
+import shutil
+import subprocess
+import sys
+import types
+
+import evaluate
+import numpy as np
+import pytest
+
+import hf_mlcl.metrics
+from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
+
+FOLDER = pathlib.Path(hf_mlcl.metrics.__path__[0]) / "multilabel_f1"
+REFERENCES = [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+PREDICTIONS = [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.fixture
+def load(tmp_path):
+    return lambda config=None, path=FOLDER: evaluate.load(str(path), config, cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("path", [FOLDER, FOLDER / "multilabel_f1.py"])
+def test_default_config_is_multihot(load, path):
+    metric = load(path=path)
+    assert metric.name == "multilabel_f1" and metric.config_name == "multihot"
+    assert metric.compute(predictions=PREDICTIONS, references=REFERENCES) == multilabel_scores(REFERENCES, PREDICTIONS)
+
+
+def test_batches_and_single_examples_equal_one_call(load):
+    metric = load()
+    metric.add_batch(predictions=np.array(PREDICTIONS[:2]), references=np.array(REFERENCES[:2], dtype=bool))
+    metric.add(prediction=PREDICTIONS[2], reference=REFERENCES[2])
+    assert metric.compute() == multilabel_scores(REFERENCES, PREDICTIONS)
+    # and the module can be used again
+    assert metric.compute(predictions=REFERENCES, references=REFERENCES)["micro_f1"] == 1.0
+
+
+def test_probabilities_keep_their_precision(load):
+    probabilities = np.random.default_rng(0).random((3, 3))
+    options = {"thresholds": probabilities[1], "train_label_counts": [1, 50, 500], "ks": (2,)}
+    scores = load("probabilities").compute(predictions=probabilities, references=REFERENCES, **options)
+    assert scores == multilabel_scores(REFERENCES, probabilities=probabilities, **options)
+    assert "map" in scores and "precision_at_2" in scores
+
+
+def test_float32_probabilities_and_per_label_lists(load):
+    probabilities = np.random.default_rng(0).random((3, 3), dtype=np.float32)
+    scores = load("probabilities").compute(predictions=probabilities, references=REFERENCES, per_label=True)
+    assert isinstance(scores["per_label_f1"], list) and len(scores["per_label_average_precision"]) == 3
+
+
+def test_names_ids_and_multihot_agree(load):
+    names = ["c", "a", "b"]
+    expected = multilabel_scores(REFERENCES, PREDICTIONS)
+    ids = [[np.flatnonzero(row).tolist() for row in rows] for rows in (PREDICTIONS, REFERENCES)]
+    texts = [[[names[label] for label in row] for row in rows] for rows in ids]
+    for predictions, references in (ids, texts, (texts[0], ids[1])):
+        metric = load("labels")
+        assert metric.compute(predictions=predictions, references=references, label_names=names) == expected
+    assert load("labels").compute(predictions=ids[0], references=ids[1], label_names=range(3)) == expected
+
+
+def test_labels_survive_empty_first_examples_and_numbers_as_names(load):
+    metric = load("labels")
+    metric.add_batch(predictions=[[], [2]], references=[[], [2]])
+    assert metric.compute(label_names=["2", "1", "0"], per_label=True)["per_label_f1"] == [0.0, 0.0, 1.0]
+    metric.add_batch(predictions=[[], ["2"]], references=[[], ["2"]])
+    assert metric.compute(label_names=["2", "1", "0"], per_label=True)["per_label_f1"] == [1.0, 0.0, 0.0]
+
+
+def test_without_label_names_the_labels_that_occur_are_taken(load):
+    scores = load("labels").compute(predictions=[["b"], ["z", "z"]], references=[["b"], ["a"]], per_label=True)
+    assert scores["per_label_f1"] == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs", "message"),
+    [
+        ("multihot", {"predictions": [[0.3, 0.2]], "references": [[1, 0]]}, "predictions must hold only 0 and 1"),
+        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0], [1, 1]]}, "equally many examples, got 1 and 2"),
+        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0, 1]]}, "predictions must have the shape"),
+        ("multihot", {"predictions": [[1], [1, 0]], "references": [[1, 0]] * 2}, "predictions .* equally long"),
+        ("multihot", {"predictions": [], "references": []}, "predictions must hold at least one example"),
+        ("multihot", {"predictions": [[1]], "references": None}, "references must be given"),
+        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0]], "thresholds": 0.3}, "thresholds is no option"),
+        ("probabilities", {"predictions": [[-3.0]], "references": [[1]]}, "logits need a sigmoid"),
+        ("labels", {"predictions": ["ab"], "references": [["a"]]}, "predictions must be a list of label names"),
+        ("labels", {"predictions": [[0.5]], "references": [[1]]}, "predictions must hold label names"),
+        ("labels", {"predictions": [["a"]], "references": [[1]]}, "label_names must be given where both"),
+        ("labels", {"predictions": [[]], "references": [[]]}, "label_names must be given where no example"),
+        ("labels", {"predictions": [["x"]], "references": [["a"]], "label_names": ["a"]}, "predictions holds 'x'"),
+        (
+            "labels",
+            {"predictions": [["a"]], "references": [["a"]], "label_names": ["a", "a"]},
+            "label_names must be d",
+        ),
+    ],
+)
+def test_mistakes_raise_one_line(load, config, inputs, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load(config).compute(**inputs)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_config_raises(load):
+    with pytest.raises(ValueError, match="config_name must be one of multihot, probabilities, labels"):
+        load("micro")
+
+
+def test_copied_folder_needs_nothing_of_the_package(tmp_path):
+    copied = tmp_path / "elsewhere" / "multilabel_f1"
+    shutil.copytree(FOLDER, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    program = f"""
+import sys
+sys.modules["hf_mlcl"] = None
+import evaluate
+metric = evaluate.load({str(copied)!r})
+assert metric.compute(predictions=[[1, 0]], references=[[1, 0]])["micro_f1"] == 1.0
+metric = evaluate.load({str(copied / "multilabel_f1.py")!r}, "probabilities")
+metric.add_batch(predictions=[[0.9, 0.1]], references=[[1, 0]])
+assert metric.compute()["map"] == 1.0
+metric = evaluate.load({str(copied)!r}, "labels")
+assert metric.compute(predictions=[["a"]], references=[["a"]])["macro_f1"] == 1.0
+"""
+    caches = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, **caches}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_readme_shows_what_really_comes_out(monkeypatch):
+    monkeypatch.chdir(FOLDER.parent)
+    result = doctest.testfile(str(FOLDER / "README.md"), module_relative=False)
+    assert result.attempted >= 9 and result.failed == 0
+
+
+def test_space_computes_scores(monkeypatch):
+    """The standard widget, with a stand-in for gradio that records what it is given."""
+    shown = {}
+
+    class Interface:
+        def __init__(self, **arguments):
+            shown.update(arguments)
+
+        def launch(self):
+            shown["launched"] = True
+
+    inputs = types.SimpleNamespace(Dataframe=lambda **arguments: arguments)
+    outputs = types.SimpleNamespace(Textbox=lambda **arguments: arguments)
+    gradio = types.SimpleNamespace(Interface=Interface, inputs=inputs, outputs=outputs)
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    runpy.run_path(str(FOLDER / "app.py"))
+    import pandas as pd
+
+    table = pd.DataFrame({"predictions": ["[1, 0]", "[0, 1]"], "references": ["[1, 0]", "[1, 0]"]})
+    assert shown["launched"] and shown["fn"](table)["micro_f1"] == 0.5
+    assert "How to use" in shown["article"]

@@ -1,0 +1,160 @@
+"""`multilabel_scores` equals scikit-learn and its documented conventions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
+
+
+def make_case(seed=0, num_examples=120, num_labels=9):
+    """Random data with an absent label, a label on every example, and examples without labels."""
+    generator = np.random.default_rng(seed)
+    references = (generator.random((num_examples, num_labels)) < 0.25).astype(int)
+    references[:, 2], references[:, 3] = 0, 1
+    references[:5] = 0
+    return references, np.round(generator.random((num_examples, num_labels)), 6)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", "samples"])
+def test_averages_equal_scikit_learn(average):
+    references, probabilities = make_case()
+    predictions = (probabilities >= 0.6).astype(int)
+    predictions[7] = references[7]
+    scores = multilabel_scores(references, predictions)
+    expected = sk.precision_recall_fscore_support(references, predictions, average=average, zero_division=0)
+    got = [scores[f"{average}_{kind}"] for kind in ("precision", "recall", "f1")]
+    assert got == pytest.approx(expected[:3], abs=1e-12)
+    assert scores["hamming_loss"] == pytest.approx(sk.hamming_loss(references, predictions))
+    assert (
+        scores["subset_accuracy"] == pytest.approx(sk.accuracy_score(references, predictions))
+        and scores["subset_accuracy"] > 0
+    )
+
+
+def test_ranking_scores_equal_scikit_learn():
+    references, probabilities = make_case()
+    scores = multilabel_scores(references, probabilities=probabilities, per_label=True)
+    present = references.any(axis=0)
+    precisions = [sk.average_precision_score(references[:, i], probabilities[:, i]) for i in np.flatnonzero(present)]
+    assert scores["map"] == pytest.approx(np.mean(precisions))
+    assert scores["per_label_average_precision"][present] == pytest.approx(precisions)
+    assert scores["micro_map"] == pytest.approx(sk.average_precision_score(references.ravel(), probabilities.ravel()))
+    assert scores["lrap"] == pytest.approx(sk.label_ranking_average_precision_score(references, probabilities))
+    assert scores["coverage_error"] == pytest.approx(sk.coverage_error(references, probabilities))
+    for k in (1, 3, 5):
+        assert scores[f"ndcg_at_{k}"] == pytest.approx(sk.ndcg_score(references, probabilities, k=k))
+
+
+def test_precision_and_recall_at_k_equal_a_loop():
+    references, probabilities = make_case()
+    scores = multilabel_scores(references, probabilities=probabilities, ks=(2,))
+    precision, recall = [], []
+    for truth, row in zip(references, probabilities, strict=True):
+        found = sum(truth[label] for label in sorted(range(9), key=lambda label: -row[label])[:2])
+        precision.append(found / 2)
+        recall.append(found / truth.sum() if truth.any() else 0.0)
+    assert scores["precision_at_2"] == pytest.approx(np.mean(precision))
+    assert scores["recall_at_2"] == pytest.approx(np.mean(recall))
+
+
+def test_equal_probabilities_rank_by_label_id():
+    scores = multilabel_scores([[1, 0, 0], [0, 0, 1]], probabilities=np.full((2, 3), 0.5), ks=(1,))
+    assert scores["precision_at_1"] == 0.5
+
+
+def test_absent_labels_count_zero_in_macro_f1_and_nothing_in_map():
+    references = np.array([[1, 0], [1, 0], [0, 0]])
+    scores = multilabel_scores(references, probabilities=np.array([[0.9, 0.9], [0.8, 0.1], [0.1, 0.1]]))
+    assert (scores["macro_f1"], scores["macro_f1_present"], scores["map"]) == (0.5, 1.0, 1.0)
+
+
+def test_examples_without_labels_follow_the_documented_conventions():
+    scores = multilabel_scores([[0, 0], [1, 0]], probabilities=[[0.9, 0.1], [0.9, 0.1]], ks=(1,))
+    assert scores["lrap"] == 1.0 and scores["coverage_error"] == 0.5
+    assert scores["precision_at_1"] == scores["recall_at_1"] == scores["ndcg_at_1"] == scores["samples_f1"] == 0.5
+
+
+def test_frequency_groups_use_the_bounds_of_the_long_tail_convention():
+    references = np.eye(5, dtype=int)
+    predictions = references.copy()
+    predictions[4] = 0
+    scores = multilabel_scores(references, predictions, train_label_counts=[101, 100, 20, 19, 0])
+    assert [scores[f"num_labels_{group}"] for group in ("head", "medium", "tail")] == [1, 2, 2]
+    assert [scores[f"macro_f1_{group}"] for group in ("head", "medium", "tail")] == [1.0, 1.0, 0.5]
+    scores = multilabel_scores(references, predictions, train_label_counts=[1, 1, 1, 1, 1])
+    assert "macro_f1_head" not in scores and "num_labels_head" not in scores and "macro_f1_tail" in scores
+
+
+def test_thresholds_are_inclusive_and_per_label():
+    references = np.array([[1, 0], [0, 1]])
+    probabilities = np.array([[0.3, 0.6], [0.2, 0.7]], dtype=np.float64)
+    scores = multilabel_scores(references, probabilities=probabilities, thresholds=[0.3, 0.7])
+    assert scores["subset_accuracy"] == 1.0
+    assert multilabel_scores(references, probabilities=probabilities, thresholds=0.3)["micro_recall"] == 1.0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize("truth", [0, 1])
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_degenerate_inputs_give_finite_numbers_without_warnings(shape, truth, probability):
+    references, probabilities = np.full(shape, truth), np.full(shape, probability)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = multilabel_scores(
+            references, probabilities=probabilities, train_label_counts=np.ones(shape[1]), per_label=True
+        )
+    assert all(np.isfinite(value).all() for value in scores.values())
+    assert all(len(value) == shape[1] for name, value in scores.items() if name.startswith("per_label"))
+    assert scores["micro_f1"] == (1.0 if truth and probability >= 0.5 else 0.0)
+
+
+def test_one_label_equals_binary_classification():
+    generator = np.random.default_rng(0)
+    references, probabilities = generator.integers(0, 2, (50, 1)), generator.random((50, 1))
+    scores = multilabel_scores(references, probabilities=probabilities, ks=(1, 3))
+    assert scores["macro_f1"] == pytest.approx(sk.f1_score(references[:, 0], probabilities[:, 0] >= 0.5))
+    assert scores["map"] == pytest.approx(sk.average_precision_score(references[:, 0], probabilities[:, 0]))
+    assert "ndcg_at_3" not in scores and "precision_at_1" in scores
+
+
+def test_permuting_labels_changes_no_average():
+    references, probabilities = make_case(1)
+    order = np.random.default_rng(0).permutation(9)
+    before = multilabel_scores(references, probabilities=probabilities, train_label_counts=np.arange(9) * 20)
+    after = multilabel_scores(
+        references[:, order], probabilities=probabilities[:, order], train_label_counts=(np.arange(9) * 20)[order]
+    )
+    assert after == pytest.approx(before)
+
+
+GOOD = np.array([[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"references": GOOD}, "predictions or probabilities must be given"),
+        ({"references": GOOD, "predictions": GOOD[:, :1]}, r"predictions must have the shape of references \(2, 2\)"),
+        ({"references": GOOD * 2, "predictions": GOOD}, "references must hold only 0 and 1, got 2"),
+        ({"references": np.array([0, 1]), "predictions": GOOD}, r"references must be 2-dimensional.*got shape \(2,\)"),
+        ({"references": np.zeros((0, 2)), "predictions": np.zeros((0, 2))}, "at least one example"),
+        ({"references": [["a"]], "predictions": [[1]]}, "references must be numbers"),
+        ({"references": GOOD, "probabilities": GOOD * np.nan}, "probabilities must be finite, got nan"),
+        ({"references": GOOD, "probabilities": GOOD * 3.5}, r"probabilities must lie in \[0, 1\], got 3.5"),
+        (
+            {"references": GOOD, "probabilities": GOOD, "thresholds": [0.5] * 3},
+            r"thresholds .* \(2\), got shape \(3,\)",
+        ),
+        ({"references": GOOD, "predictions": GOOD, "thresholds": 0.5}, "thresholds must not be given together"),
+        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1]}, "train_label_counts .* per label"),
+        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1, -1]}, "train_label_counts .* negative"),
+        ({"references": GOOD, "probabilities": GOOD, "ks": (0,)}, "ks must be whole numbers of at least 1, got 0"),
+    ],
+)
+def test_mistakes_raise_one_line_that_names_the_argument(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        multilabel_scores(**arguments)
+    assert "\n" not in str(error.value)
