@@ -60,16 +60,24 @@ class TrainArguments(DataArguments):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one ValueError naming the option, without the page of usage."""
+    """A parser whose errors are one ValueError: the option, what was expected, what came; no page of usage."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(unknown[1].split("=")[0], options, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{unknown[1]}: expected an option of {self.prog}, got an unknown one{hint}")
-        raise ValueError(re.sub(r"^argument ([^:]+): ", r"\1: ", message))
+            raise ValueError(self.unknown(unknown[1]))
+        missing = re.match(r"the following arguments are required: (.+)", message)
+        if missing:
+            raise ValueError(f"{missing[1].split(', ')[0]}: expected a value, got none; required: {missing[1]}")
+        message = re.sub(r"^argument ([^:/]+)[^:]*: ", r"\1: ", message)
+        message = re.sub(r"invalid choice: (.+) \(choose from (.+)\)", r"expected one of \2, got \1", message)
+        raise ValueError(re.sub(r"invalid (\S+) value: ", r"expected a value of type \1, got ", message))
+
+    def unknown(self, option: str) -> str:
+        """The message for an option that does not exist, with the nearest that does."""
+        options = [known for action in self._actions for known in action.option_strings]
+        near = difflib.get_close_matches(option.split("=")[0], options, n=1)
+        return f"{option}: expected an option of {self.prog}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 class DataclassParser(HfArgumentParser, OneLineParser):
@@ -83,10 +91,12 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         remaining = list(arguments)
         if remaining and not remaining[0].startswith("-"):
             self._set_from_file(Path(remaining.pop(0)))
-        try:
-            return self.parse_args_into_dataclasses(remaining, look_for_args_file=False)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+        *filled, unknown = self.parse_args_into_dataclasses(
+            remaining, return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            raise ValueError(self.unknown(unknown[0]))
+        return tuple(filled)
 
     def _set_from_file(self, path: Path) -> None:
         if path.suffix not in (".yaml", ".yml", ".json"):
@@ -112,6 +122,8 @@ class DataclassParser(HfArgumentParser, OneLineParser):
 
 def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
     # A flag's text runs through its type; YAML has types of its own, and reads 5e-5 as a string.
+    if isinstance(value, bool) and action.choices and "no" in action.choices:
+        value = "yes" if value else "no"
     if value is not None and isinstance(value, (str, int, float)) and action.type is not None and action.nargs is None:
         try:
             value = action.type(str(value))  # type: ignore[operator]

@@ -18,7 +18,7 @@ from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassifica
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import OneLineParser
-from .prepare import prepare_splits
+from .prepare import prepare_splits, scores_only
 
 LOSSES = ("zlpr", "reg")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -75,7 +75,7 @@ def _compare(data: MultiLabelData, folder: Path, seed: int) -> dict[str, dict[st
         target = folder / f"{data.task}-{loss}"
         trainer = _train(data, processor, splits, loss, target, seed)
         prediction = trainer.predict(splits["test"], metric_key_prefix="x")
-        metrics[loss] = {name.removeprefix("x_"): value for name, value in (prediction.metrics or {}).items()}
+        metrics[loss] = scores_only(prediction.metrics, "x")
         config = trainer.core_model.config
         rows = per_label_metrics(prediction.predictions, prediction.label_ids, config.thresholds)
         per_label[loss], counts = [row["f1"] for row in rows], config.train_label_counts

@@ -11,23 +11,23 @@ from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequen
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import DataArguments, DataclassParser
-from .prepare import load_data, load_processor, prepare_splits
+from .prepare import load_data, load_processor, prepare_splits, scores_only
 
 
 def load_model(source: str) -> Any:
     """The trained model of a folder or Hub id; ValueError in one line where there is none."""
+    expected = "model: expected the folder or Hub id of a model trained with hf-mlcl"
     try:
-        config = MLCLConfig.from_pretrained(source)
+        values, _ = MLCLConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"model: expected the folder or Hub id of a trained model, got {source!r}: {reason}"
-        ) from error
-    if config.encoder_config is None:
-        raise ValueError(f"model: expected a model trained with hf-mlcl, got {source!r}, which is another one")
-    return (MLCLForSequenceClassification if config.task == "text" else MLCLForImageClassification).from_pretrained(
-        source
-    )
+        raise ValueError(f"{expected}, got {source!r}: {str(error).strip().splitlines()[0]}") from error
+    if values.get("model_type") != MLCLConfig.model_type:
+        kind = (
+            f"a model of type {values['model_type']!r}" if "model_type" in values else "without a model's config.json"
+        )
+        raise ValueError(f"{expected}, got {source!r}, {kind}")
+    model_class = MLCLForSequenceClassification if values["task"] == "text" else MLCLForImageClassification
+    return model_class.from_pretrained(source)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -62,5 +62,4 @@ def evaluate(model: Any, source: str, job: DataArguments, split: str, batch_size
         metrics = MLCLTrainer(model=model, args=args, processing_class=processor).evaluate(
             dataset, metric_key_prefix="x"
         )
-    speed = ("x_runtime", "x_samples_per_second", "x_steps_per_second", "x_model_preparation_time", "x_loss")
-    return {name.removeprefix("x_"): value for name, value in metrics.items() if name not in speed}
+    return scores_only(metrics, "x")

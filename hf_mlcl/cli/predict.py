@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 from PIL import Image, UnidentifiedImageError
 from transformers import AutoImageProcessor, AutoTokenizer
+
+from hf_mlcl.data.sources import read_source
 
 from .arguments import OneLineParser
 from .evaluate import load_model
@@ -60,11 +61,10 @@ def _inputs(options: Any, task: str) -> list[str]:
 def _lines(path: Path, column: str | None) -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: expected a file, found none at {str(path)!r}")
-    kinds = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-    if path.suffix not in kinds:
+    if path.suffix not in (".csv", ".tsv", ".json", ".jsonl", ".parquet"):
         yield from (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         return
-    rows = datasets.load_dataset(kinds[path.suffix], data_files=str(path), split="train")
+    (rows,) = read_source(str(path), None).splits.values()
     if column not in rows.column_names:
         raise ValueError(f"--column: expected one of {', '.join(rows.column_names)}, got {column!r}")
     yield from (str(value) for value in rows[column])

@@ -49,3 +49,10 @@ def prepare_splits(data: MultiLabelData, processor: Any, names: Sequence[str], *
     """The named splits as the Trainer takes them; `options` go to `prepare_text` or `prepare_images`."""
     prepare: Any = prepare_text if data.task == "text" else prepare_images
     return {name: prepare(data.splits[name], processor, **options) for name in names if name in data.splits}
+
+
+def scores_only(metrics: dict[str, float] | None, prefix: str) -> dict[str, float]:
+    """The scores among a Trainer's metrics, without their prefix, the loss of single batches, and times."""
+    skipped = ("loss", "epoch", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    named = {name.removeprefix(f"{prefix}_"): value for name, value in (metrics or {}).items()}
+    return {name: value for name, value in named.items() if name not in skipped}

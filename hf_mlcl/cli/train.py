@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_mlcl.data import RandAugment
@@ -18,7 +19,7 @@ from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassifica
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import DataclassParser, TrainArguments
-from .prepare import load_data, load_processor, prepare_splits
+from .prepare import load_data, load_processor, prepare_splits, scores_only
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
         ValueError: For anything in the arguments or the data that is not as it should be; one line.
     """
     started = time.time()
+    set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,10 +115,7 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
 
 def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
     prediction = trainer.predict(dataset, metric_key_prefix="x")
-    skipped = ("x_loss", "x_runtime", "x_samples_per_second", "x_steps_per_second", "x_model_preparation_time")
-    metrics = {
-        key.removeprefix("x_"): value for key, value in (prediction.metrics or {}).items() if key not in skipped
-    }
+    metrics = scores_only(prediction.metrics, "x")
     config = trainer.core_model.config
     rows = per_label_metrics(
         prediction.predictions, prediction.label_ids, config.thresholds, config.train_label_counts, config.label_names

@@ -12,16 +12,34 @@ import torch
 
 PACKAGES = ("hf-mlcl", "torch", "transformers", "accelerate", "datasets", "numpy")
 # Where the run stood, not what it was: such values differ on every machine and may give away names and tokens.
-PRIVATE = ("dir", "path", "token", "hub", "push", "report", "run_name", "project", "resume", "trackio", "deepspeed")
+PRIVATE = (
+    "dir",
+    "path",
+    "token",
+    "hub",
+    "push",
+    "report",
+    "run_name",
+    "project",
+    "resume",
+    "trackio",
+    "deepspeed",
+    "ddp",
+)
 
 
 def describe_run(job: Any, args: Any, model: Any, data: Any, report: Any, *, seconds: float) -> dict[str, Any]:
     """A JSON-ready description of what was trained on what, how, with which packages and how long."""
-    defaults = {name: item.default for name, item in type(args).__dataclass_fields__.items()}
+    # Not from a fresh object: making one resets accelerate's state, and with it the number of processes.
+    defaults = {
+        name: getattr(item.default, "value", item.default) for name, item in type(args).__dataclass_fields__.items()
+    }
     changed = {
         name: value
         for name, value in args.to_dict().items()
-        if name in defaults and value != defaults[name] and not any(word in name for word in PRIVATE)
+        if isinstance(value, (bool, int, float, str))
+        and value != defaults[name]
+        and not any(word in name for word in PRIVATE)
     }
     study = (
         "learning_rate",

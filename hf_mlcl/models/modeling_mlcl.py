@@ -66,7 +66,9 @@ class MLCLPrototypes(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_labels, dimension))
 
     def forward(self) -> Tensor:
-        return self.weight
+        # A copy, not the parameter: data parallelism takes a parameter among the outputs for an unused one, and
+        # sharding frees it after the forward pass.
+        return self.weight.clone()
 
 
 class MLCLProjection(nn.Module):

@@ -52,6 +52,9 @@ class MLCLTrainingArguments(TrainingArguments):
         super().__post_init__()
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False
         rate = self.head_learning_rate
         if rate is not None and not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"head_learning_rate: expected a finite number of at least 0, got {rate!r}")

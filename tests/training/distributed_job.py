@@ -32,7 +32,8 @@ if __name__ == "__main__":
             max_steps=1,
             max_grad_norm=0,
             train_sampling_strategy="sequential",
-            ddp_find_unused_parameters=False,
+            # The Trainer's own default searches for unused parameters; the objectives must hold under it, too.
+            ddp_find_unused_parameters=objective == "joint",
         )
         trainer.train()
         trainer.fit_classifier()

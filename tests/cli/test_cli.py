@@ -1,0 +1,219 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from hf_mlcl.cli import main
+
+QUIET = ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true", "--save_strategy", "no"]
+REQUIRED = {"macro_f1", "micro_f1", "hamming_loss", "map", "lrap", "macro_f1_at_half", "micro_f1_at_half"}
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def text_arguments(data, encoder, output, *more):
+    base = ["--task", "text", "--encoder", str(encoder), "--dataset", str(data), "--output_dir", str(output)]
+    return [*base, "--per_device_train_batch_size", "16", "--learning_rate", "3e-3", *QUIET, *more]
+
+
+@pytest.fixture(scope="module")
+def trained(text_data, text_encoder, tmp_path_factory):
+    """A text model trained by the command line."""
+    output = tmp_path_factory.mktemp("out") / "model"
+    main(["train", *text_arguments(text_data, text_encoder, output, "--num_train_epochs", "4")])
+    return output
+
+
+def fails(capsys, *arguments):
+    """Runs a command that must end with status 2 and one line on standard error; returns the line."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-mlcl: error: ")]
+    assert exit_.value.code == 2 and len(lines) == 1
+    return lines[0].removeprefix("hf-mlcl: error: ")
+
+
+def test_train_leaves_model_processor_card_and_metrics(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "metrics.json", "run.json"} <= names
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics.keys() == {"validation", "test"}
+    for values in metrics.values():
+        assert REQUIRED <= values.keys()
+        assert all(isinstance(value, float) for value in values.values())
+    card = (trained / "README.md").read_text()
+    assert f"{metrics['test']['macro_f1']:.4f}" in card and "None" not in card and str(trained.parent) not in card
+    rows = json.loads((trained / "per_label.json").read_text())["test"]
+    assert sum(row["f1"] for row in rows) / len(rows) == pytest.approx(metrics["test"]["macro_f1"])
+
+
+def test_run_json_holds_no_path(trained):
+    text = (trained / "run.json").read_text()
+    run = json.loads(text)
+    assert str(trained.parent) not in text and run["job"]["task"] == "text"
+    assert run["arguments"]["num_train_epochs"] == 4 and run["objective"]["loss"] == "reg"
+
+
+def test_evaluate_prints_what_train_measured(trained, text_data, capsys):
+    main(["evaluate", str(trained), "--dataset", str(text_data), "--split", "test"])
+    printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "loss" not in printed
+    expected = json.loads((trained / "metrics.json").read_text())["test"]
+    assert printed.keys() == expected.keys()
+    assert printed == pytest.approx(expected)
+
+
+def test_predict(trained, tmp_path, capsys):
+    main(["predict", str(trained), "--text", "some text", "--min_labels", "2", "--json"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["input"] == "some text" and len(row["labels"]) >= 2 and row["labels"][0].keys() == {"label", "score"}
+    (tmp_path / "texts.txt").write_text("one\n\ntwo\n")
+    main(["predict", str(trained), "--file", str(tmp_path / "texts.txt"), "--top_k", "1", "--threshold", "0"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["one", "two"]
+    (tmp_path / "texts.csv").write_text("body\none\ntwo\n")
+    main(["predict", str(trained), "--file", str(tmp_path / "texts.csv"), "--column", "body", "--json"])
+    assert [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
+
+
+def test_a_file_of_arguments_is_the_same_as_flags(trained, text_data, text_encoder, tmp_path):
+    values = {
+        "task": "text",
+        "encoder": str(text_encoder),
+        "dataset": str(text_data),
+        "output_dir": str(tmp_path / "elsewhere"),
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 4,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "save_strategy": "no",
+    }
+    path = tmp_path / "job.yaml"
+    # YAML 1.1 reads 3e-3 as text, which must become a number all the same.
+    path.write_text("\n".join(f"{name}: {value}" for name, value in values.items()) + "\nlearning_rate: 3e-3\n")
+    main(["train", str(path), "--output_dir", str(tmp_path / "model")])
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", trained))
+    assert all(ours[name].equal(theirs[name]) for name in theirs) and not (tmp_path / "elsewhere").exists()
+
+
+def test_resuming_from_the_last_checkpoint(text_data, text_encoder, tmp_path):
+    more = ["--num_train_epochs", "2", "--save_strategy", "epoch"]
+    main(["train", *text_arguments(text_data, text_encoder, tmp_path / "m", *more)])
+    whole = load_file(tmp_path / "m" / "model.safetensors")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    last = max((tmp_path / "m").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in sorted(last.iterdir()):  # as if the last epoch had never been saved
+        path.unlink()
+    last.rmdir()
+    main(
+        ["train", *text_arguments(text_data, text_encoder, tmp_path / "m", *more, "--resume_from_checkpoint", "true")]
+    )
+    again = load_file(tmp_path / "m" / "model.safetensors")
+    assert all(again[name].equal(tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--loss", "bce"], {"objective": "classification", "classification_loss": "bce"}),
+        (["--objective", "joint", "--loss", "base"], {"objective": "joint", "loss": "base"}),
+        (["--loss", "zlpr", "--classifier", "trained"], {"objective": "classification"}),
+    ],
+)
+def test_objectives(more, expected, text_data, text_encoder, tmp_path):
+    main(["train", *text_arguments(text_data, text_encoder, tmp_path / "m", "--max_steps", "2", *more)])
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert {name: config[name] for name in expected} == expected
+    fitted = json.loads((tmp_path / "m" / "run.json").read_text())["classifier"]["linear_evaluation"]
+    assert fitted == ("trained" not in more)
+
+
+def test_vision(image_data, image_encoder, tmp_path, capsys):
+    base = ["--task", "vision", "--encoder", str(image_encoder), "--dataset", str(image_data)]
+    more = ["--output_dir", str(tmp_path), "--augmentation", "randaugment", "--image_size", "32", "--max_steps", "2"]
+    main(["train", *base, *more, "--per_device_train_batch_size", "8", *QUIET])
+    assert json.loads((tmp_path / "metrics.json").read_text()).keys() == {"validation"}
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["size"] == {"height": 32, "width": 32}
+    capsys.readouterr()
+    main(["evaluate", str(tmp_path), "--dataset", str(image_data), "--split", "validation"])
+    printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert printed == pytest.approx(json.loads((tmp_path / "metrics.json").read_text())["validation"])
+    Image.new("L", (50, 60)).save(tmp_path / "grey.png")
+    main(["predict", str(tmp_path), "--image", str(tmp_path / "grey.png"), "--json", "--min_labels", "1"])
+    assert json.loads(capsys.readouterr().out)["labels"]
+
+
+def test_losses_are_listed(capsys):
+    main(["losses"])
+    out = capsys.readouterr().out
+    assert "reg" in out and "temperature=0.1, alpha=1.0" in out and "zlpr" in out
+
+
+def test_mistakes_end_in_one_line(trained, text_data, text_encoder, image_encoder, tmp_path, capsys):
+    train = ["train", *text_arguments(text_data, text_encoder, tmp_path / "x")]
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    (tmp_path / "broken.yaml").write_text("task: [")
+    cases = [
+        ([], None),
+        (["trian"], "command: expected one of train, .*got 'trian' .did you mean 'train'"),
+        (["train", "--task", "text"], "--dataset: expected a value, got none"),
+        ([*train, "--los", "reg"], "--los: expected an option of hf-mlcl train .did you mean --loss"),
+        ([*train, "--loss", "regg"], "loss: expected one of .*got 'regg'"),
+        ([*train, "--loss", "bce", "--temperature", "0.1"], "temperature: expected none"),
+        ([*train, "--learning_rate", "fast"], "--learning_rate: expected a value of type float, got 'fast'"),
+        ([*train, "--objective", "both"], "--objective: expected one of"),
+        ([*train, "--text_column", "txt"], "text_column: .*'txt'"),
+        ([*train, "--label_column", "lables"], "label_column: .*'lables'"),
+        ([*train, "--dataset", str(empty)], "empty"),
+        ([*train, "--dataset", str(tmp_path / "none")], "dataset: no file or folder"),
+        ([*train, "--encoder", str(tmp_path / "none")], "encoder: expected "),
+        ([*train, "--encoder", str(image_encoder)], "encoder: expected "),
+        ([*train, "--per_device_train_batch_size", "4096"], "per_device_train_batch_size: expected at most the"),
+        ([*train, "--resume_from_checkpoint", "true"], "resume_from_checkpoint: expected a checkpoint in"),
+        ([*train, "--max_length", "2"], "max_length: expected more than the 2 special tokens, got 2"),
+        (["train", str(tmp_path / "broken.yaml")], "expected valid YAML"),
+        (["train", str(tmp_path / "none.yaml")], "expected a file of arguments, found none"),
+        (
+            ["evaluate", str(tmp_path), "--dataset", str(text_data)],
+            "model: expected the folder or Hub id of",
+        ),
+        (["evaluate", str(text_encoder), "--dataset", str(text_data)], "model: .*got .*, a model of type 'bert'"),
+        (["evaluate", str(trained), "--dataset", str(text_data), "--split", "tset"], "--split: expected one of"),
+        (["evaluate", str(trained), "--dataset", str(text_data), "--task", "vision"], "--task: expected 'text'"),
+        (["predict", str(trained)], "--text"),
+        (["predict", str(trained), "--image", "a.png"], "--image: expected --text or --file for a text model"),
+        (["predict", str(trained), "--file", str(tmp_path / "none")], "--file: expected a file, found none"),
+        (["predict", str(trained), "--file", str(empty), "--column", "a"], "."),
+        (["predict", str(trained), "--text", "a", "--top_k", "0"], "top_k: expected an integer of at least 1, got 0"),
+    ]
+    for arguments, message in cases:
+        if message is None:
+            with pytest.raises(SystemExit) as exit_:
+                main(arguments)
+            assert exit_.value.code == 2
+        else:
+            line = fails(capsys, *arguments)
+            assert re.search(message, line), f"{arguments}: {line}"
+
+
+def test_script_under_torchrun(text_data, text_encoder, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    arguments = text_arguments(text_data, text_encoder, tmp_path / "m", "--max_steps", "2")
+    result = subprocess.run(
+        [*command, str(REPOSITORY / "scripts" / "train.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "m" / "run.json").read_text())["processes"] == 2
+    assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "m" / "model.safetensors").values())
