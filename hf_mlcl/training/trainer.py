@@ -160,6 +160,27 @@ class MLCLTrainer(Trainer):
                     optimizer.add_param_group({**group, "params": chosen, "lr": rate})
         return optimizer
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self._load_weights(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_weights(str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
+
+    def _load_weights(self, folder: str) -> bool:
+        """Loads a checkpoint into the model as `from_pretrained` reads it; False where it is sharded or an adapter.
+
+        Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in the
+        file, skips what it does not find, and would go on training from weights that were never loaded.
+        """
+        core = self.core_model
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or unwrap_model(self.model) is not core:  # type: ignore
+            return False
+        loaded = type(core).from_pretrained(folder, config=core.config, dtype=core.dtype)
+        core.load_state_dict(loaded.state_dict())
+        return True
+
     # --- evaluation ---
 
     def _without_dropping(self, make_loader: Any, dataset: Any) -> Any:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Four objectives on reuters21578 under one protocol: same encoder, epochs, batch, linear evaluation and thresholds.
+#
+#   bash benchmarks/reuters21578.sh DATASET ENCODER OUTPUT [NAME...]
+#
+# DATASET is a folder with train, validation and test splits of reuters21578 (ModApte, 90 labels); ENCODER the folder or
+# Hub id of all-MiniLM-L6-v2. Runs on a CPU with bfloat16 autocast; a finished run is not repeated, an interrupted one
+# goes on from its last checkpoint. `python benchmarks/table.py OUTPUT` prints the table.
+set -euo pipefail
+dataset=$1 encoder=$2 output=$3
+shift 3
+names=("$@")
+[ ${#names[@]} -gt 0 ] || names=(bce zlpr reg joint)
+
+for name in "${names[@]}"; do
+    folder="$output/reuters21578-$name"
+    case "$name" in
+    joint) objective=(--objective joint --loss reg --classification_loss zlpr) ;;
+    *) objective=(--loss "$name") ;;
+    esac
+    if [ -f "$folder/metrics.json" ]; then continue; fi
+    resume=()
+    if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi
+    hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" "${objective[@]}" \
+        --max_length 80 --num_train_epochs 4 --per_device_train_batch_size 128 --bf16 --use_cpu \
+        --save_strategy epoch --save_total_limit 1 --logging_steps 20 ${resume[@]+"${resume[@]}"}
+done
