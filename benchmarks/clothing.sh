@@ -9,12 +9,12 @@ set -euo pipefail
 dataset=$1 encoder=$2 output=$3
 shift 3
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=(zlpr reg)
+[ ${#names[@]} -gt 0 ] || names=(reg zlpr)
 
 for name in "${names[@]}"; do
     folder="$output/clothing-$name"
     if [ -f "$folder/metrics.json" ]; then continue; fi
     hf-mlcl train --task vision --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" --loss "$name" \
-        --image_size 160 --augmentation randaugment --learning_rate 5e-4 --num_train_epochs 8 \
+        --image_size 128 --augmentation randaugment --learning_rate 5e-4 --num_train_epochs 6 \
         --per_device_train_batch_size 64 --save_strategy no --use_cpu --logging_steps 10
 done

@@ -38,13 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Runs one sub-command; ValueError, OSError and ImportError are mistakes of the user or of the machine."""
+    """Runs one sub-command; what goes wrong with its input, files or packages ends in one line."""
+    from safetensors import SafetensorError  # how a full disk shows while a model is saved
+
     try:
         command(arguments)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         fail(" ".join(str(error).split()) or type(error).__name__)
+    except RuntimeError as error:
+        if "inline_container" not in str(error):  # how torch says that a file could not be written to its end
+            raise
+        fail(f"a checkpoint could not be written, is the disk full? ({' '.join(str(error).split())})")
     except KeyboardInterrupt:
-        print("\nhf-mlcl: interrupted", file=sys.stderr)
+        print("\nhf-mlcl: interrupted; train goes on from its last checkpoint with --resume_from_checkpoint true")
         sys.exit(130)
 
 

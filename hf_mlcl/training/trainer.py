@@ -171,8 +171,8 @@ class MLCLTrainer(Trainer):
     def _load_weights(self, folder: str) -> bool:
         """Loads a checkpoint into the model as `from_pretrained` reads it; False where it is sharded or an adapter.
 
-        Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in the
-        file, skips what it does not find, and would go on training from weights that were never loaded.
+        Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in
+        the file, skips what it does not find, and would go on training from weights that were never loaded.
         """
         core = self.core_model
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or unwrap_model(self.model) is not core:  # type: ignore
