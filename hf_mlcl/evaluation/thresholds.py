@@ -27,7 +27,7 @@ class Thresholds:
     global_threshold: float
 
 
-def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float = 10.0) -> Thresholds:
+def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float = 50.0) -> Thresholds:
     """The threshold of every label with the best F1 on validation data, shrunk towards the pool of all labels.
 
     The best threshold on few positives is mostly chance, and without a positive every threshold is as good as another.
@@ -47,8 +47,10 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
     Args:
         probabilities: N x L numbers in [0, 1] of the validation set.
         labels: N x L multi-hot.
-        prior_positives: k. The default was never far from the best on generated long-tailed data (calibrated or not)
-            and on real data, where smaller values cost Micro-F1 and larger ones bring labels nearer to one threshold.
+        prior_positives: k. The default has the highest Micro-F1 + Macro-F1 of 0, 1, 2, 5, 10, 20 and 50 (k to infinity
+            is below it) on held-out parts of the train and validation splits of reuters21578, goemotions and arxiv:
+            `python benchmarks/evaluation_priors.py --encoder FOLDER`, which never reads a test split. The maximum is
+            flat (5 to 50 are within 0.006); smaller values favour Macro-F1, larger ones Micro-F1.
 
     Raises:
         ValueError: arrays of wrong shape or values, a negative or infinite `prior_positives`.

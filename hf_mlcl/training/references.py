@@ -54,6 +54,6 @@ def positive_statistics(labels: Tensor) -> dict[str, Tensor]:
     anchors = targets.sum(1) > 0
     count = anchors.sum().clamp(min=1)
     return {
-        "positives_per_anchor": positives[anchors].sum() / count,
+        "positives_per_anchor": (positives * anchors).sum() / count,
         "anchors_without_positives": (anchors & (positives == 0)).sum() / count,
     }

@@ -128,15 +128,15 @@ class MLCLTrainer(Trainer):
             embeddings, all_labels = outputs.embeddings, labels
         losses = core.objective_losses(outputs, labels, embeddings, all_labels)
         if model.training:
-            self._record({name: part.detach() for name, part in losses.items() if name != "loss"})
-            self._record(positive_statistics(all_labels), count=1)
+            parts = {name: part.detach() for name, part in losses.items() if name != "loss"}
+            self._record(parts | positive_statistics(all_labels))
         return (losses["loss"], outputs) if return_outputs else losses["loss"]
 
-    def _record(self, values: dict[str, Tensor], count: int = 0) -> None:
+    def _record(self, values: dict[str, Tensor]) -> None:
         # Sums stay on the device: reading them here would wait for it at every step.
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0) + value
-        self._sum_count += count
+        self._sum_count += 1
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the parts of the loss and the positives of the batches, averaged since the last log."""
@@ -201,6 +201,11 @@ class MLCLTrainer(Trainer):
         """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`."""
         with preserved_random_state(), self._scoring_classifier():
             return super().evaluate(eval_dataset, *args, **kwargs)
+
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Logits, labels and metrics of a data set; see `transformers.Trainer.predict`."""
+        with preserved_random_state(), self._scoring_classifier():
+            return super().predict(test_dataset, *args, **kwargs)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         config = self.core_model.config

@@ -164,6 +164,8 @@ def test_the_probe_scores_and_leaves_the_model_alone(tmp_path):
     assert 0 < metrics["eval_macro_f1"] <= 1 and metrics["eval_map"] > 0
     assert all(tensor.equal(before[name]) for name, tensor in trainer.model.state_dict().items())
     assert trainer.model.config.thresholds is None and not trainer.model.config.classifier_fitted
+    predicted = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics
+    assert predicted["eval_macro_f1"] == metrics["eval_macro_f1"]
 
 
 def test_best_model_by_macro_f1_in_the_contrastive_stage(tmp_path):
