@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -43,6 +44,9 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
 
     try:
         command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError, SafetensorError) as error:
         fail(" ".join(str(error).split()) or type(error).__name__)
     except RuntimeError as error:

@@ -50,9 +50,9 @@ def test_prediction_without_labels_and_other_columns_left_out():
         ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1 a row, got 3 values in row 1"),
         ([[1, 0], 1], "expected 2 values of 0 or 1 a row, got shape \\(\\) in row 1"),
         ([[1, 0], [0, 5]], "expected rows of 0 and 1, got 5 in row 1"),
-        ([[1, -100], [0, 1]], "came -100 in row 0"),
-        ([[1, 0], [0.0, float("nan")]], "came nan in row 1"),
-        ([[1, 0], [0.5, 1.0]], "came 0.5 in row 1"),
+        ([[1, -100], [0, 1]], "got -100 in row 0"),
+        ([[1, 0], [0.0, float("nan")]], "got nan in row 1"),
+        ([[1, 0], [0.5, 1.0]], "got 0.5 in row 1"),
         ([[1, 0], None], "in all 2 examples of a batch or in none, 1 lack them"),
     ],
 )

@@ -236,7 +236,7 @@ MISTAKES = [
     ("a.csv", "text,n\na,b\n", {}, "label_column: no label column recognised, name one of: text, n"),
     ("a.csv", "", {}, "the file .* is empty"),
     ("a.csv", "text,labels\n", {}, "the file .* has no rows"),
-    ("a.csv", "text,text,labels\na,b,c\n", {}, "expected different column names .* came 'text' twice"),
+    ("a.csv", "text,text,labels\na,b,c\n", {}, "expected different column names .* got 'text' twice"),
     ("a.csv", "text,labels\nhello, you,a\n", {}, "cannot read .*a.csv.*: a row has more fields than the header"),
     ("a.csv", "text,labels\na,b\nhello, you,a\n", {}, "cannot read .*Expected 2 fields in line 3, saw 3"),
     ("a.csv", "text,labels\nh\xe9,a\n".encode("latin-1"), {}, "cannot read .*utf-8"),
@@ -266,7 +266,7 @@ def test_folders_with_mistakes(tmp_path):
     with pytest.raises(ValueError, match="no training split in .* which has: test"):
         load(tmp_path)
     write(tmp_path / "train.jsonl", FILES["a.jsonl"])
-    with pytest.raises(ValueError, match="expected files of one format in .* came csv, json"):
+    with pytest.raises(ValueError, match="expected files of one format in .* got csv, json"):
         load(tmp_path)
     (tmp_path / "train.jsonl").unlink()
     write(tmp_path / "train.csv", "text\nx\n")
