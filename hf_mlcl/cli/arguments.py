@@ -42,6 +42,13 @@ class TrainArguments(DataArguments):
     """What `hf-mlcl train` needs beside `MLCLTrainingArguments`."""
 
     encoder: str = field(kw_only=True, metadata={"help": "Hub id or folder of the encoder."})
+    prototype_init: str = field(
+        default="xavier",
+        metadata={"help": "How prototypes start: random, or from label names.", "choices": ("xavier", "label_names")},
+    )
+    label_descriptions: str | None = field(
+        default=None, metadata={"help": "JSON file of label name: text, for --prototype_init label_names."}
+    )
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the training examples to validate on where there is no such split."}
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
@@ -43,6 +45,21 @@ def load_processor(source: str, arguments: DataArguments) -> Any:
         # Saved with the model, so that it is used in the same way later.
         processor.model_max_length = arguments.max_length
     return processor
+
+
+def load_label_descriptions(path: str | None) -> dict[str, str] | None:
+    """The texts of a JSON file of label name: text; None where no file is given."""
+    if path is None:
+        return None
+    try:
+        descriptions = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"label_descriptions: expected a JSON file of label name: text, got {path}: {error}"
+        ) from error
+    if not isinstance(descriptions, dict) or not all(isinstance(text, str) for text in descriptions.values()):
+        raise ValueError(f"label_descriptions: expected a JSON object of label name: text in {path}, got other values")
+    return descriptions
 
 
 def prepare_splits(data: MultiLabelData, processor: Any, names: Sequence[str], **options: Any) -> dict[str, Any]:

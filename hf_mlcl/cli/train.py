@@ -19,7 +19,7 @@ from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassifica
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import DataclassParser, TrainArguments
-from .prepare import load_data, load_processor, prepare_splits, scores_only
+from .prepare import load_data, load_label_descriptions, load_processor, prepare_splits, scores_only
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,14 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
     processor = load_processor(job.encoder, job)
     model_class = MLCLForSequenceClassification if job.task == "text" else MLCLForImageClassification
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    model = model_class.from_encoder(job.encoder, labels=data.label_names, **built)
+    model = model_class.from_encoder(
+        job.encoder,
+        labels=data.label_names,
+        prototype_init=job.prototype_init,
+        tokenizer=processor if job.task == "text" else None,
+        label_descriptions=load_label_descriptions(job.label_descriptions),
+        **built,
+    )
     with args.main_process_first(desc="preparing the data"):
         train_options = {"augmentation": _augmentation(job), "seed": args.seed} if job.task == "vision" else {}
         options = {"max_length": job.max_length} if job.task == "text" else {}

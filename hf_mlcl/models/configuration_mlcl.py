@@ -13,6 +13,7 @@ logger = logging.get_logger(__name__)
 
 TASKS = ("text", "vision")
 OBJECTIVES = ("contrastive", "joint", "classification")
+PROTOTYPE_INITS = ("xavier", "label_names")
 POOLINGS = ("cls", "mean", "max", "last", "pooled")
 
 # Keywords beside the fields below that transformers itself reads or writes into a config.json.
@@ -44,6 +45,10 @@ class MLCLConfig(PreTrainedConfig):
         pooling: How encoder outputs become one vector: "cls" (first token), "mean" and "max" (over tokens that are no
             padding, or over positions), "last" (last token that is no padding), "pooled" (the encoder's own pooler).
         projection_dim: Size d of the projected embeddings and of the prototypes.
+        prototype_init: How the prototypes start: "xavier" (the study's) or "label_names", from the embeddings of the
+            labels' names or descriptions, centred; see `from_encoder`.
+        freeze_batch_norm: Whether training leaves the statistics of the encoder's batch normalisations as they are: an
+            example's features then do not depend on its batch, and several processes train exactly as one does.
         objective: "contrastive", "joint" (contrastive + `classification_weight` x classification) or "classification".
         loss: Name of the contrastive loss, see `hf_mlcl.losses`.
         loss_parameters: Its parameters where they are not the defaults, such as `{"temperature": 0.07}`.
@@ -68,6 +73,8 @@ class MLCLConfig(PreTrainedConfig):
     feature_dim: int | None = None
     pooling: str = "cls"
     projection_dim: int = 256
+    prototype_init: str = "xavier"
+    freeze_batch_norm: bool = False
     objective: str = "contrastive"
     loss: str = "reg"
     loss_parameters: dict | None = None
@@ -103,6 +110,7 @@ class MLCLConfig(PreTrainedConfig):
         self._check_choice("task", TASKS)
         self._check_choice("objective", OBJECTIVES)
         self._check_choice("pooling", POOLINGS)
+        self._check_choice("prototype_init", PROTOTYPE_INITS)
         for name in ("projection_dim", "feature_dim"):
             value = getattr(self, name)
             if not (name == "feature_dim" and value is None) and (type(value) is not int or value < 1):

@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import cached_file
 
 from .configuration_mlcl import MLCLConfig
@@ -35,27 +44,60 @@ def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
+def _auto_class(config: Any) -> Any:
+    # Of encoder-decoders such as T5, the encoder alone; for all others both classes give the same model.
+    text_encoder = type(config) in AutoModelForTextEncoding._model_mapping.keys()
+    return AutoModelForTextEncoding if text_encoder else AutoModel
+
+
 def encoder_from_config(config: Any, pooling: str) -> PreTrainedModel:
     """An encoder without weights of its own yet, and without a pooler that `pooling` has no use for."""
     try:
-        return AutoModel.from_config(config, add_pooling_layer=pooling == "pooled")
+        return _auto_class(config).from_config(config, add_pooling_layer=pooling == "pooled")
     except TypeError:  # an encoder whose pooler cannot be left out
-        encoder = AutoModel.from_config(config)
+        encoder = _auto_class(config).from_config(config)
         drop_unused_pooler(encoder, pooling)
         return encoder
 
 
-def load_encoder(source: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
-    """A pretrained encoder from a folder or the Hub; ValueError in one line where there is none."""
+def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """A pretrained encoder from a folder or the Hub; of a dual model the half for `task` ("text" or "vision").
+
+    Raises:
+        ValueError: In one line where there is no model, no encoder in it, no weights of it, or a package is missing.
+    """
+    expected = "encoder: expected the folder or Hub id of a model"
     try:
         config = AutoConfig.from_pretrained(source, **kwargs)
+        if isinstance(config, MLCLConfig):
+            raise ValueError("this is a multi-label model; use from_pretrained")
+        half = getattr(config, f"{task}_config", None)
+        if isinstance(half, PreTrainedConfig):
+            config = half
+        auto_class = _auto_class(config)
+        if config.is_encoder_decoder and auto_class is AutoModel:
+            raise ValueError("this is an encoder-decoder without an encoder class of its own")
+        encoder, report = auto_class.from_pretrained(
+            source, config=config, dtype=dtype, output_loading_info=True, **kwargs
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"{expected}, got {source!r}: {reason}") from error
+    parameters = dict(encoder.named_parameters())
+    if parameters and len(set(report["missing_keys"]) & set(parameters)) > len(parameters) / 2:
+        raise ValueError(
+            f"{expected} with the weights of a {type(encoder).__name__}, got {source!r}, which lacks most of them"
+        )
+    return encoder
+
+
+def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
+    """The tokenizer of an encoder's folder or Hub id; ValueError in one line where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(source, **kwargs)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"encoder: expected the folder or Hub id of a model, got {source!r}: {reason}") from error
-    if isinstance(config, MLCLConfig) or config.is_encoder_decoder:
-        kind = "a multi-label model; use from_pretrained" if isinstance(config, MLCLConfig) else "an encoder-decoder"
-        raise ValueError(f"encoder: expected an encoder, got {source!r}, which is {kind}")
-    return AutoModel.from_pretrained(source, dtype=dtype, **kwargs)
+        raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason}") from error
 
 
 def aligned(model: PreTrainedModel) -> PreTrainedModel:
@@ -76,13 +118,20 @@ def drop_unused_pooler(encoder: PreTrainedModel, pooling: str) -> None:
         setattr(encoder, "pooler", None)  # noqa: B010 - a module's attribute, which type checkers take for a tensor
 
 
-def default_pooling(encoder: PreTrainedModel) -> str:
-    """The pooling of an encoder whose files name none."""
-    if encoder.main_input_name != "pixel_values":
+def default_pooling(encoder: PreTrainedModel, outputs: Any) -> str:
+    """The pooling of an encoder whose files name none, from what it returned for one input."""
+    pooler = getattr(encoder, "pooler", None)
+    weighted = isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters())
+    if outputs.get("pooler_output") is not None and not weighted:
+        return (
+            "pooled"  # what the encoder was trained to give; a dense layer on top, as BERT's, belongs to another task
+        )
+    if encoder.main_input_name == "pixel_values":
+        return "cls" if any(name.endswith("cls_token") for name, _ in encoder.named_parameters()) else "mean"
+    kind = type(encoder.config)
+    if kind in AutoModelForMaskedLM._model_mapping.keys():
         return "cls"
-    if any(name.endswith("cls_token") for name, _ in encoder.named_parameters()):
-        return "cls"
-    return "pooled" if getattr(encoder, "pooler", None) is not None else "mean"
+    return "last" if kind in AutoModelForCausalLM._model_mapping.keys() else "mean"
 
 
 def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | None:
@@ -104,9 +153,8 @@ def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | 
     return next((name for name, key in names.items() if modes.get(f"pooling_mode_{key}")), modes.get("pooling_mode"))
 
 
-@torch.no_grad()
-def measure_features(encoder: PreTrainedModel, pooling: str) -> int:
-    """Size of the pooled features, seen by running the encoder once: configurations name it differently."""
+def run_once(encoder: PreTrainedModel) -> Any:
+    """What an encoder returns for one small input in evaluation mode; feature size and used weights show in it."""
     config, training = encoder.config, encoder.training
     if encoder.main_input_name == "pixel_values":
         size = getattr(config, "image_size", None) or 64
@@ -115,6 +163,25 @@ def measure_features(encoder: PreTrainedModel, pooling: str) -> int:
         inputs = {"pixel_values": torch.zeros(shape, dtype=encoder.dtype, device=encoder.device)}
     else:
         inputs = {"input_ids": torch.zeros((1, 4), dtype=torch.long, device=encoder.device)}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     outputs = encoder.eval()(**inputs, return_dict=True)
     encoder.train(training)
-    return pool(outputs, None, pooling).shape[1]
+    return outputs
+
+
+def unused_parameters(encoder: PreTrainedModel, pooling: str) -> list[nn.Parameter]:
+    """Parameters that require a gradient and that the pooled features do not depend on."""
+    # The graph of one forward pass says so without computing a gradient. In evaluation mode it is whole: gradient
+    # checkpointing, which may hide parts, is for training.
+    with torch.enable_grad():
+        features = pool(run_once(encoder), None, pooling)
+    used, seen, pending = set(), set(), [features.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            used.add(id(node.variable))
+        pending.extend(next_node for next_node, _ in node.next_functions)
+    return [parameter for parameter in encoder.parameters() if parameter.requires_grad and id(parameter) not in used]

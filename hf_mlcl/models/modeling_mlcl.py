@@ -6,16 +6,14 @@ losses only where the package is installed: predicting needs no package, trainin
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
@@ -24,63 +22,18 @@ from .encoders_mlcl import (
     drop_unused_pooler,
     encoder_from_config,
     load_encoder,
-    measure_features,
+    load_tokenizer,
     pool,
+    run_once,
     sentence_transformers_pooling,
+    unused_parameters,
 )
+from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
 
 try:
     from hf_mlcl.losses import build_loss
 except ImportError:
     build_loss = None  # type: ignore[assignment]
-
-
-@dataclass
-class MLCLOutput(ModelOutput):
-    """What a forward pass returns.
-
-    Args:
-        loss: Scalar, given labels: the objective on this batch.
-        logits: (B, L) scores of the labels; their sigmoid is the probability.
-        embeddings: (B, projection_dim) projections, not normalised.
-        features: (B, feature_dim) pooled encoder outputs.
-        prototypes: (L, projection_dim) label vectors, not normalised.
-        hidden_states: As the encoder gives them, with `output_hidden_states=True`.
-        attentions: As the encoder gives them, with `output_attentions=True`.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    embeddings: Tensor | None = None
-    features: Tensor | None = None
-    prototypes: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-class MLCLPrototypes(nn.Module):
-    """One trainable vector a label: a module, so that adapters and sharding see it; its forward gives the vectors."""
-
-    def __init__(self, num_labels: int, dimension: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_labels, dimension))
-
-    def forward(self) -> Tensor:
-        # A copy, not the parameter: data parallelism takes a parameter among the outputs for an unused one, and
-        # sharding frees it after the forward pass.
-        return self.weight.clone()
-
-
-class MLCLProjection(nn.Module):
-    """The study's projection head: Linear(h, h), ReLU, Linear(h, d)."""
-
-    def __init__(self, feature_dim: int, projection_dim: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(feature_dim, feature_dim)
-        self.output = nn.Linear(feature_dim, projection_dim)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.output(torch.relu(self.hidden(features)))
 
 
 class MLCLPreTrainedModel(PreTrainedModel):
@@ -131,6 +84,8 @@ class MLCLPreTrainedModel(PreTrainedModel):
         pooling: str | None = None,
         dtype: torch.dtype | str = torch.float32,
         encoder_kwargs: dict[str, Any] | None = None,
+        tokenizer: Any = None,
+        label_descriptions: Mapping[str, str] | None = None,
         **config_fields: Any,
     ) -> "MLCLPreTrainedModel":
         """Builds an untrained multi-label model on a pretrained encoder.
@@ -142,14 +97,16 @@ class MLCLPreTrainedModel(PreTrainedModel):
                 such a token, or else the encoder's own pooler or the mean.
             dtype: Type of the weights; float32 by default, whatever the checkpoint holds.
             encoder_kwargs: Further arguments for `AutoModel.from_pretrained`, such as `revision` or `token`.
-            **config_fields: Fields of `MLCLConfig`, such as `loss` or `projection_dim`.
+            tokenizer: For `prototype_init="label_names"`, the tokenizer; by default the one in the encoder's folder.
+            label_descriptions: For `prototype_init="label_names"`, texts to take in place of the names they belong to.
+            **config_fields: Fields of `MLCLConfig`, such as `loss`, `projection_dim` or `prototype_init`.
 
         Raises:
             ValueError: For an encoder that cannot be loaded or is of the other task, or for duplicate labels.
         """
         source = encoder if isinstance(encoder, str) else str(encoder.config.name_or_path)
         if isinstance(encoder, str):
-            encoder = load_encoder(source, dtype, encoder_kwargs or {})
+            encoder = load_encoder(source, cls.task, dtype, encoder_kwargs or {})
             pooling = pooling or sentence_transformers_pooling(source, encoder_kwargs or {})
         task = "vision" if encoder.main_input_name == "pixel_values" else "text"
         if task != cls.task:
@@ -157,13 +114,15 @@ class MLCLPreTrainedModel(PreTrainedModel):
                 f"encoder: {cls.__name__} expected a {cls.task} encoder, got {encoder.config.model_type!r}, which "
                 f"takes {encoder.main_input_name}"
             )
-        pooling = pooling or default_pooling(encoder)
+        with torch.no_grad():
+            outputs = run_once(encoder)
+        pooling = pooling or default_pooling(encoder, outputs)
         drop_unused_pooler(encoder, pooling)
         config = MLCLConfig(
             encoder_config=encoder.config,
             task=task,
             pooling=pooling,
-            feature_dim=measure_features(encoder, pooling),
+            feature_dim=pool(outputs, None, pooling).shape[1],
             dtype=encoder.dtype,
             **config_fields,
         )
@@ -177,7 +136,37 @@ class MLCLPreTrainedModel(PreTrainedModel):
             head.to_empty(device=encoder.device).to(encoder.dtype)
             for module in head.modules():
                 model._init_weights(module)
+        if config.prototype_init == "label_names":
+            model._prototypes_from_names(tokenizer or load_tokenizer(source, encoder_kwargs or {}), label_descriptions)
+        elif label_descriptions is not None:
+            raise ValueError('label_descriptions: expected prototype_init="label_names" beside them, got "xavier"')
         return model
+
+    def _prototypes_from_names(self, tokenizer: Any, descriptions: Mapping[str, str] | None) -> None:
+        raise ValueError(f"prototype_init: expected 'xavier' for a {self.task} encoder, got 'label_names'")
+
+    @torch.no_grad()
+    def add_labels(self, names: Sequence[str]) -> None:
+        """Adds labels after the present ones, whose prototypes, scores and thresholds stay as they are.
+
+        A new label starts with a Xavier prototype and the score 0.01 for every input: train or fit the classifier
+        again before using it. Build the Trainer afterwards: an optimizer does not know the grown parameters.
+
+        Args:
+            names: Names of the new labels.
+
+        Raises:
+            ValueError: Where a name is there already, twice among them, or none is given.
+        """
+        config, names = self.config, [names] if isinstance(names, str) else list(names)
+        if not names:
+            raise ValueError("names: expected at least one new label, got none")
+        config.label_names = [*config.label_names, *names]
+        for head in (self.prototypes, self.classifier):
+            add_rows(head, len(names))
+        for field, value in (("thresholds", 0.5), ("uncalibrated_half", 0.5), ("train_label_counts", 0)):
+            if getattr(config, field) is not None:
+                setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -187,8 +176,13 @@ class MLCLPreTrainedModel(PreTrainedModel):
         return loaded
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        accepted = inspect.signature(self.encoder.forward).parameters
+        parameters = inspect.signature(self.encoder.forward).parameters
+        accepted = set(parameters)
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            accepted |= {"output_attentions", "output_hidden_states"}
         inputs = {name: value for name, value in encoder_inputs.items() if value is not None and name in accepted}
+        if "use_cache" in accepted:
+            inputs["use_cache"] = False  # the cache of a decoder is for generating
         outputs = self.encoder(**inputs, return_dict=True)
         return pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling), outputs
 
@@ -245,12 +239,26 @@ class MLCLPreTrainedModel(PreTrainedModel):
         return {"loss": loss, **parts}
 
     def freeze_unused_parameters(self) -> None:
-        """Lets only those heads require gradients that the objective uses, as data-parallel training demands."""
+        """Lets only what the objective uses require gradients, as data-parallel training demands.
+
+        Frozen are heads that it has no use for, and weights of the encoder that the pooled features do not depend on.
+        """
         contrastive = self.config.objective != "classification"
         uses_prototypes = contrastive and bool(build_loss(self.config.loss).uses_prototypes)
         self.projection.requires_grad_(contrastive)
         self.prototypes.requires_grad_(uses_prototypes)
         self.classifier.requires_grad_(self.config.objective != "contrastive")
+        for parameter in unused_parameters(self.encoder, self.config.pooling):
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "MLCLPreTrainedModel":
+        """As of every module; with `config.freeze_batch_norm` the encoder's batch statistics stay as they are."""
+        super().train(mode)
+        if mode and self.config.freeze_batch_norm:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -307,14 +315,10 @@ class MLCLPreTrainedModel(PreTrainedModel):
             raise ValueError(f"threshold: expected 1 or {num_labels} numbers, got {limits.numel()}")
         with self._inference():
             scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
-        order = scores.argsort(dim=1, descending=True, stable=True)
-        passed = (scores >= limits).gather(1, order)
-        # Among those that pass, and then among the rest, the best score comes first.
-        chosen = passed | ((~passed).cumsum(1) + passed.sum(1, keepdim=True) <= min_labels)
         names = config.label_names
         return [
-            [{"label": names[i], "score": scores[row, i].item()} for i in order[row][chosen[row]][:most].tolist()]
-            for row in range(len(scores))
+            [{"label": names[label], "score": scores[row, label].item()} for label in chosen]
+            for row, chosen in enumerate(choose_labels(scores, limits, min_labels, most))
         ]
 
 
@@ -323,6 +327,19 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
 
     task = "text"
     main_input_name = "input_ids"
+
+    @torch.no_grad()
+    def _prototypes_from_names(self, tokenizer: Any, descriptions: Mapping[str, str] | None) -> None:
+        names, descriptions = self.config.label_names, descriptions or {}
+        unknown = [name for name in descriptions if name not in names]
+        if unknown:
+            raise ValueError(f"label_descriptions: expected names among the labels, got {unknown[0]!r}")
+        texts = [descriptions.get(name, name) for name in names]
+        embeddings = []
+        for start in range(0, len(texts), 64):
+            inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")
+            embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
+        self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()

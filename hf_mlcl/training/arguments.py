@@ -41,6 +41,7 @@ class MLCLTrainingArguments(TrainingArguments):
     beta: float | None = _choice("Weight of examples in the denominator of `msc`.")
     classification_loss: str | None = _choice("The loss on logits in the joint or classification objective.")
     classification_weight: float | None = _choice("Weight of the classification loss in the joint objective.")
+    freeze_batch_norm: bool | None = _choice("Keep the encoder's batch statistics as they are.")
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
@@ -80,7 +81,7 @@ class MLCLTrainingArguments(TrainingArguments):
             fields["objective"] = objective
         elif loss is not None and "loss" in fields and config.objective == "classification":
             fields["objective"] = "contrastive"
-        for name in ("classification_loss", "classification_weight"):
+        for name in ("classification_loss", "classification_weight", "freeze_batch_norm"):
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)
         self._add_parameters(config, fields)

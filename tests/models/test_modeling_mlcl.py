@@ -247,7 +247,7 @@ def test_unloadable_encoders_are_named(tmp_path):
     with pytest.raises(ValueError, match="encoder: expected the folder or Hub id of a model, got '.*nothing'"):
         MLCLForSequenceClassification.from_encoder(str(tmp_path / "nothing"), labels=2)
     tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="which is a multi-label model; use from_pretrained"):
+    with pytest.raises(ValueError, match="this is a multi-label model; use from_pretrained"):
         MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=2)
 
 

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Prototypes from label names against Xavier on reuters21578, three seeds, `reg`, 4,000 training texts.
+#
+#   bash benchmarks/prototype_init.sh DATASET ENCODER OUTPUT [SEED...]
+#
+# DATASET is a folder with train, validation and test splits of reuters21578 (ModApte, 90 labels); ENCODER the folder or
+# Hub id of all-MiniLM-L6-v2. Runs on a CPU; a finished run is not repeated.
+# `python benchmarks/table.py OUTPUT` prints the table.
+set -euo pipefail
+dataset=$1 encoder=$2 output=$3
+shift 3
+seeds=("$@")
+[ ${#seeds[@]} -gt 0 ] || seeds=(1 2 3)
+
+for seed in "${seeds[@]}"; do
+    for init in xavier label_names; do
+        folder="$output/reuters21578-$init-$seed"
+        if [ -f "$folder/metrics.json" ]; then continue; fi
+        hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" --loss reg \
+            --prototype_init "$init" --seed "$seed" --max_train_samples 4000 --max_length 48 --num_train_epochs 2 \
+            --per_device_train_batch_size 128 --use_cpu --save_strategy no --logging_steps 20
+    done
+done

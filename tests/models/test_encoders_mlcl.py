@@ -1,0 +1,252 @@
+"""Every architecture of the table: three training steps of each stage, saving and loading, checkpointing, memory."""
+
+import importlib.util
+import os
+import re
+import tempfile
+
+import pytest
+import torch
+from tiny import ENCODERS, TEXT, tiny_encoder, tiny_inputs
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoConfig, CLIPModel, SiglipModel, T5Model
+
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.models.encoders_mlcl import unused_parameters
+
+LABELS = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 1]])
+kinds = pytest.mark.parametrize("kind", ENCODERS)
+
+
+def model_class(kind):
+    return MLCLForSequenceClassification if kind in TEXT else MLCLForImageClassification
+
+
+def tiny_model(kind, **fields):
+    return model_class(kind).from_encoder(tiny_encoder(kind), labels=3, projection_dim=8, **fields).eval()
+
+
+@pytest.fixture(scope="module")
+def process_group():
+    """A group of one process, in which data parallelism still insists on a gradient for every parameter."""
+    store = os.path.join(tempfile.mkdtemp(), "store")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@kinds
+@pytest.mark.parametrize("objective", ["contrastive", "joint", "classification"])
+def test_three_steps_reach_every_parameter_under_data_parallelism(process_group, kind, objective):
+    model = tiny_model(kind, objective=objective).train()
+    model.freeze_unused_parameters()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parallel = DistributedDataParallel(model, find_unused_parameters=False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for step in range(3):
+        optimizer.zero_grad()
+        loss = parallel(**tiny_inputs(kind, seed=step), labels=LABELS).loss
+        loss.backward()
+        with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert loss.isfinite() and with_gradient == trained
+        optimizer.step()
+    moved = {name for name, parameter in model.named_parameters() if not parameter.equal(before[name])}
+    assert moved <= trained and any(name.startswith("encoder.") for name in moved)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@kinds
+def test_pooled_features_depend_on_all_weights_but_the_unused(kind):
+    """What the graph of one pass says is what an optimizer would see: the weights that get a gradient."""
+    model = tiny_model(kind)
+    unused = {id(parameter) for parameter in unused_parameters(model.encoder, model.config.pooling)}
+    model(**tiny_inputs(kind)).features.sum().backward()
+    assert {id(p) for p in model.encoder.parameters() if p.grad is None} == unused
+
+
+@kinds
+def test_saving_in_shards_and_loading_is_bit_identical(kind, tmp_path):
+    model = tiny_model(kind)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    # Memory that nobody wrote holds NaN in this mode: weights or buffers left as they were found would show.
+    torch.use_deterministic_algorithms(True)
+    try:
+        loaded = model_class(kind).from_pretrained(tmp_path)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    expected = dict(model.named_parameters()) | dict(model.named_buffers())
+    found = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
+    assert found.keys() == expected.keys() and not loaded.training
+    for name, tensor in expected.items():
+        assert found[name].equal(tensor), name
+    for name, value in model(**tiny_inputs(kind)).items():
+        assert loaded(**tiny_inputs(kind))[name].equal(value), name
+
+
+@kinds
+def test_checkpointing_changes_no_gradient(kind):
+    model = tiny_model(kind, objective="joint").train()
+    if not model.supports_gradient_checkpointing:
+        pytest.skip("the encoder has no gradient checkpointing")
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        torch.manual_seed(0)
+        model(**tiny_inputs(kind), labels=LABELS).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        model.gradient_checkpointing_enable()
+    assert model.is_gradient_checkpointing and gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+@kinds
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_implementations_agree(kind, implementation, tmp_path):
+    model = tiny_model(kind)
+    model.save_pretrained(tmp_path)
+    if "attention" in kind or not getattr(type(model.encoder), "_supports_sdpa", False):
+        pytest.skip("the encoder has one implementation of attention, or none")
+    loaded = model_class(kind).from_pretrained(tmp_path, attn_implementation=implementation)
+    assert loaded.encoder.config._attn_implementation == implementation
+    torch.testing.assert_close(
+        loaded(**tiny_inputs(kind)).logits, model(**tiny_inputs(kind)).logits, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit", "t5", "llama"])
+def test_loading_in_another_precision(kind, tmp_path):
+    tiny_model(kind).save_pretrained(tmp_path)
+    loaded = model_class(kind).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    inputs = {name: x.bfloat16() if x.is_floating_point() else x for name, x in tiny_inputs(kind).items()}
+    assert loaded(**inputs).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit", "resnet"])
+def test_another_number_of_labels_starts_new_heads_on_the_loaded_encoder(kind, tmp_path):
+    model = tiny_model(kind)
+    model.save_pretrained(tmp_path)
+    torch.use_deterministic_algorithms(True)  # unwritten memory holds NaN
+    try:
+        loaded = model_class(kind).from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert loaded.classifier.weight.shape[0] == loaded.prototypes.weight.shape[0] == 7
+    assert loaded.prototypes.weight.std() > 0 and loaded.classifier.weight.isfinite().all()
+    assert loaded.classifier.bias.eq(0).all()
+    torch.testing.assert_close(loaded(**tiny_inputs(kind)).embeddings, model(**tiny_inputs(kind)).embeddings)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "vit", "clip_vision_model"])
+def test_an_encoder_folder_loads_without_uninitialised_memory(kind, tmp_path):
+    tiny_encoder(kind).save_pretrained(tmp_path)
+    torch.use_deterministic_algorithms(True)
+    try:
+        model = model_class(kind).from_encoder(str(tmp_path), labels=3)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
+    expected = tiny_encoder(kind).eval()(**tiny_inputs(kind)).last_hidden_state
+    torch.testing.assert_close(model.encoder.eval()(**tiny_inputs(kind)).last_hidden_state, expected)
+
+
+# --- checkpoints that hold more than an encoder ---
+
+
+def test_the_encoder_of_t5_is_loaded_from_the_whole_model(tmp_path):
+    whole = T5Model(AutoConfig.for_model("t5", **ENCODERS["t5"])).eval()
+    whole.save_pretrained(tmp_path)
+    model = MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3).eval()
+    inputs = tiny_inputs("t5")
+    expected = whole.encoder(**inputs).last_hidden_state
+    torch.testing.assert_close(model.encoder(**inputs).last_hidden_state, expected)
+    assert model.config.pooling == "mean" and not any("decoder" in name for name in model.state_dict())
+    model.save_pretrained(tmp_path / "saved")
+    loaded = MLCLForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert loaded(**inputs).features.equal(model(**inputs).features)
+
+
+@pytest.mark.parametrize(("whole_class", "kind"), [(CLIPModel, "clip"), (SiglipModel, "siglip")])
+def test_the_vision_half_of_a_dual_encoder_is_loaded(whole_class, kind, tmp_path):
+    text = {"vocab_size": 60, "max_position_embeddings": 40, "hidden_size": 32, "num_attention_heads": 2}
+    towers = {"text_config": text | {"num_hidden_layers": 1}, "vision_config": ENCODERS[f"{kind}_vision_model"]}
+    whole = whole_class(AutoConfig.for_model(kind, **towers)).eval()
+    whole.save_pretrained(tmp_path)
+    model = MLCLForImageClassification.from_encoder(str(tmp_path), labels=3).eval()
+    inputs = tiny_inputs(f"{kind}_vision_model")
+    torch.testing.assert_close(model(**inputs).features, whole.vision_model(**inputs).pooler_output)
+    assert model.config.pooling == "pooled" and not any("text" in name for name in model.state_dict())
+
+
+def test_the_text_half_of_clip_is_loaded(tmp_path):
+    towers = {"text_config": ENCODERS["clip_text_model"], "vision_config": ENCODERS["clip_vision_model"]}
+    whole = CLIPModel(AutoConfig.for_model("clip", **towers)).eval()
+    whole.save_pretrained(tmp_path)
+    model = MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3).eval()
+    inputs = tiny_inputs("clip_text_model")
+    torch.testing.assert_close(model(**inputs).features, whole.text_model(**inputs).pooler_output)
+
+
+# --- what cannot be loaded ---
+
+
+def test_an_encoder_decoder_without_an_encoder_class_is_named(tmp_path):
+    AutoConfig.for_model("bart", d_model=16, encoder_layers=1, decoder_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="encoder: expected .* got .*: this is an encoder-decoder"):
+        MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3)
+
+
+def test_a_folder_with_the_weights_of_another_model_is_named(tmp_path):
+    tiny_encoder("bert").save_pretrained(tmp_path)
+    AutoConfig.for_model("distilbert", **ENCODERS["distilbert"]).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="encoder: expected .* the weights of a DistilBertModel, .* lacks most of them"
+    ):
+        MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3)
+
+
+def test_a_timm_encoder_without_timm_is_named(tmp_path):
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "timm_wrapper", "architecture": "resnet18", "num_classes": 0}'
+    )
+    with pytest.raises(ValueError, match="encoder: expected .*timm") as caught:
+        MLCLForImageClassification.from_encoder(str(tmp_path), labels=3)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_without_a_gradient_stay_frozen():
+    """A user who froze layers keeps them frozen, and nothing else is frozen for it."""
+    model = tiny_model("bert")
+    model.encoder.embeddings.requires_grad_(False)
+    model.freeze_unused_parameters()
+    frozen = {name for name, parameter in model.encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in model.encoder.named_parameters() if name.startswith("embeddings.")}
+
+
+# --- batch normalisation ---
+
+
+def test_frozen_batch_norm_makes_features_independent_of_the_batch():
+    inputs = tiny_inputs("resnet")
+    for frozen in (False, True):
+        model = tiny_model("resnet", freeze_batch_norm=frozen).train()
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        alone = model(pixel_values=inputs["pixel_values"][:2]).features
+        together = model(**inputs).features[:2]
+        assert torch.allclose(alone, together, atol=1e-5) == frozen
+        assert all(buffer.equal(before[name]) for name, buffer in model.named_buffers()) == frozen
+        model(**inputs, labels=LABELS).loss.backward()
+        scales = [p for name, p in model.encoder.named_parameters() if "normalization.weight" in name]
+        assert scales and all(scale.grad is not None for scale in scales)
+
+
+def test_the_readme_lists_the_table(request):
+    readme = (request.config.rootpath / "README.md").read_text(encoding="utf-8")
+    listed = set(re.search(r"Tested encoders: ([^.]*)\.", readme)[1].replace("\n", " ").split(", "))
+    assert listed == {kind.removesuffix("_model").replace("_", " ") for kind in ENCODERS}

@@ -1,0 +1,151 @@
+"""Prototypes from label names, and labels added to a trained model."""
+
+import pytest
+import torch
+from tiny import tiny_encoder, tiny_inputs
+from transformers import AutoTokenizer
+
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, build_loss
+from hf_mlcl.models.heads_mlcl import choose_labels, spread_prototypes
+
+NAMES = ["cat", "dog, big", "Vögel"]
+
+
+def tiny_model(**fields):
+    return MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=NAMES, **fields).eval()
+
+
+# --- prototypes from label names ---
+
+
+def test_spread_prototypes_are_centred_and_as_long_as_xavier_ones():
+    embeddings = torch.randn(30, 64, dtype=torch.float64) + 5
+    prototypes = spread_prototypes(embeddings)
+    centred = torch.nn.functional.normalize(embeddings - embeddings.mean(0))
+    torch.testing.assert_close(torch.nn.functional.normalize(prototypes), centred)
+    expected = torch.nn.init.xavier_uniform_(torch.empty(30, 64)).norm(dim=1).mean().item()
+    assert prototypes.norm(dim=1).mean().item() == pytest.approx(expected, rel=0.1)
+
+
+def test_prototypes_do_not_depend_on_where_the_embeddings_lie():
+    embeddings = torch.randn(5, 8, dtype=torch.float64)
+    moved = spread_prototypes(3 * embeddings + torch.randn(8, dtype=torch.float64))
+    torch.testing.assert_close(moved, spread_prototypes(embeddings))
+
+
+def test_one_label_keeps_its_embedding():
+    embedding = torch.randn(1, 8)
+    assert torch.nn.functional.cosine_similarity(spread_prototypes(embedding), embedding).item() == pytest.approx(1)
+
+
+def test_names_that_the_encoder_does_not_tell_apart_are_an_error():
+    with pytest.raises(ValueError, match="label names: expected texts the encoder tells apart, .* label 0"):
+        spread_prototypes(torch.ones(3, 8))
+
+
+def test_prototypes_start_where_the_names_lie(minilm_folder):
+    names = ["wheat and grain", "corn and grain", "crude oil", "natural gas and oil"]
+    model = MLCLForSequenceClassification.from_encoder(
+        str(minilm_folder), labels=names, prototype_init="label_names"
+    ).eval()
+    prototypes = torch.nn.functional.normalize(model.prototypes.weight.detach())
+    similarity = prototypes @ prototypes.T
+    assert similarity.fill_diagonal_(-1).argmax(1).tolist() == [1, 0, 3, 2]
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder)
+    raw = model.encode(normalize=False, **tokenizer(names, padding=True, return_tensors="pt"))
+    torch.testing.assert_close(model.prototypes.weight.detach(), spread_prototypes(raw), rtol=1e-4, atol=1e-5)
+    assert model.config.prototype_init == "label_names"
+
+
+def test_descriptions_take_the_place_of_names(minilm_folder):
+    def prototypes(names, **options):
+        torch.manual_seed(0)
+        return MLCLForSequenceClassification.from_encoder(
+            str(minilm_folder), labels=names, prototype_init="label_names", **options
+        ).prototypes.weight
+
+    described = prototypes(["a", "crude", "dlr"], label_descriptions={"dlr": "US dollar", "a": "wheat"})
+    torch.testing.assert_close(described, prototypes(["wheat", "crude", "US dollar"]))
+    with pytest.raises(ValueError, match="label_descriptions: expected names among the labels, got 'x'"):
+        prototypes(["a", "b"], label_descriptions={"x": "y"})
+
+
+def test_label_names_need_a_text_encoder_and_a_tokenizer():
+    with pytest.raises(ValueError, match="prototype_init: expected 'xavier' for a vision encoder, got 'label_names'"):
+        MLCLForImageClassification.from_encoder(
+            tiny_encoder("vit"), labels=NAMES, prototype_init="label_names", tokenizer=object()
+        )
+    with pytest.raises(ValueError, match="tokenizer: expected one, got none"):
+        tiny_model(prototype_init="label_names")
+    with pytest.raises(ValueError, match='label_descriptions: expected prototype_init="label_names" beside them'):
+        tiny_model(label_descriptions={"cat": "a small animal"})
+    with pytest.raises(ValueError, match="prototype_init: expected one of xavier, label_names, got 'names'"):
+        tiny_model(prototype_init="names")
+
+
+# --- adding labels ---
+
+
+def test_added_labels_leave_the_old_ones_as_they_are(tmp_path):
+    model = tiny_model()
+    model.config.classifier_fitted = True
+    model.config.thresholds, model.config.train_label_counts = [0.1, 0.2, 0.3], [5, 6, 7]
+    inputs = tiny_inputs("bert")
+    before = model(**inputs)
+    decided = model.predict_labels(**inputs)
+    model.add_labels(["new, one", "Öl"])
+    after = model(**inputs)
+    torch.testing.assert_close(after.logits[:, :3], before.logits)
+    assert after.prototypes[:3].equal(before.prototypes)
+    assert after.logits[:, 3:].sigmoid().tolist() == [[pytest.approx(0.01)] * 2] * 4
+    assert [[label["label"] for label in row] for row in model.predict_labels(**inputs)] == [
+        [label["label"] for label in row] for row in decided
+    ]
+    assert model.config.thresholds == [0.1, 0.2, 0.3, 0.5, 0.5] and model.config.train_label_counts == [5, 6, 7, 0, 0]
+    assert model.config.label_names == [*NAMES, "new, one", "Öl"] and model.config.num_labels == 5
+    model.save_pretrained(tmp_path)
+    assert MLCLForSequenceClassification.from_pretrained(tmp_path)(**inputs).logits.equal(after.logits)
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint"])
+def test_added_labels_are_trained(objective):
+    model = tiny_model(objective=objective).train()
+    model.add_labels("new")
+    model.freeze_unused_parameters()
+    labels = torch.tensor([[1, 0, 1, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 1, 1, 0]])
+    model(**tiny_inputs("bert"), labels=labels).loss.backward()
+    assert model.prototypes.weight.grad[3].abs().sum() > 0
+    assert (model.classifier.weight.grad is not None) == (objective == "joint")
+    build_loss("reg")(torch.randn(4, 256), labels, model.prototypes())
+
+
+def test_new_prototypes_are_random_and_of_the_usual_size():
+    model = tiny_model()
+    model.add_labels([f"new {i}" for i in range(40)])
+    new = model.prototypes.weight[3:]
+    assert new.std() > 0 and new.abs().max() <= (6 / (43 + 256)) ** 0.5 and new.unique(dim=0).shape[0] == 40
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat"], "labels: expected distinct label names, got the duplicate 'cat'"),
+        (["x", "x"], "labels: expected distinct label names, got the duplicate 'x'"),
+        ([], "names: expected at least one new label, got none"),
+    ],
+)
+def test_wrong_new_labels_are_named_and_change_nothing(names, message):
+    model = tiny_model()
+    with pytest.raises(ValueError, match=message):
+        model.add_labels(names)
+    assert model.config.label_names == NAMES and model.classifier.out_features == 3
+
+
+# --- choosing labels ---
+
+
+def test_chosen_labels_follow_thresholds_then_the_bounds():
+    scores, thresholds = torch.tensor([[0.9, 0.2, 0.6], [0.1, 0.2, 0.05]]), torch.tensor([0.95, 0.1, 0.5])
+    assert choose_labels(scores, thresholds, 0, 3) == [[2, 1], [1]]
+    assert choose_labels(scores, thresholds, 2, 2) == [[2, 1], [1, 0]]
+    assert choose_labels(scores, torch.tensor(0.99), 1, 3) == [[0], [1]]
