@@ -41,6 +41,8 @@ def load_processor(source: str, arguments: DataArguments) -> Any:
         raise ValueError(f"encoder: expected a {kind} in {source!r}, got none: {reason}") from error
     if arguments.task == "vision" and arguments.image_size is not None:
         return with_image_size(processor, arguments.image_size)
+    if arguments.task == "text" and processor.pad_token is None:
+        processor.pad_token = processor.eos_token  # decoders come without one; it is masked, so any token will do
     if arguments.task == "text" and arguments.max_length is not None:
         # Saved with the model, so that it is used in the same way later.
         processor.model_max_length = arguments.max_length
