@@ -137,6 +137,11 @@ class MLCLConfig(PreTrainedConfig):
         self.id2label = dict(enumerate(names))
         self.label2id = {name: index for index, name in enumerate(names)}
 
+    def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
+        """The configuration that holds the vocabulary: the text encoder's, which resized embeddings change."""
+        encoder_config = self.encoder_config
+        return encoder_config if self.task == "text" and isinstance(encoder_config, PreTrainedConfig) else self
+
     def drop_stale_thresholds(self) -> None:
         """Drops thresholds, with a warning, where the number of labels has changed since they were fitted."""
         if self.thresholds is not None and len(self.thresholds) != self.num_labels:

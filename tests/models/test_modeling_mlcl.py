@@ -1,4 +1,6 @@
+import copy
 import logging
+import pickle
 
 import pytest
 import torch
@@ -292,3 +294,21 @@ def test_image_pipeline_gives_sigmoid_scores(shared_folder, tmp_path):
     expected = model(**processor(image, return_tensors="pt")).logits[0].sigmoid().tolist()
     found = {row["label"]: row["score"] for row in scores}
     assert [found[name] for name in NAMES] == pytest.approx(expected, abs=1e-5)
+
+
+def test_resized_token_embeddings_are_saved_and_loaded(tmp_path):
+    model = tiny_model()
+    model.resize_token_embeddings(70)
+    model.save_pretrained(tmp_path)
+    loaded = MLCLForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.encoder_config.vocab_size == 70
+    assert loaded.get_input_embeddings().weight.equal(model.get_input_embeddings().weight)
+
+
+def test_copies_and_placed_models_give_the_same_scores(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    placed = MLCLForSequenceClassification.from_pretrained(tmp_path, device_map="auto")
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), placed):
+        inputs = {name: value.to(other.device) for name, value in tiny_inputs("bert").items()}
+        torch.testing.assert_close(other(**inputs).logits.to(model.device), model(**tiny_inputs("bert")).logits)
