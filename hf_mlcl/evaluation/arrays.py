@@ -1,4 +1,4 @@
-"""Checks of the arrays that the functions of this folder take. Imports numpy and torch."""
+"""Checks of the arrays that the functions of this folder take, and unknown labels. Imports numpy and torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# The value of an unknown label; NaN is read as the same.
+UNKNOWN = -100
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
@@ -15,7 +18,11 @@ def as_array(name: str, values: Any) -> np.ndarray:
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     try:
         array = np.asarray(values)
-        return array if array.dtype.kind in "biuf" else array.astype(np.float64)
+        if array.dtype.kind in "biuf":
+            return array
+        if array.dtype.kind != "O" or any(isinstance(value, (str, bytes)) for value in array.flat):
+            raise ValueError  # numpy would read texts and times as numbers
+        return array.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name}: expected an array of numbers, got {type(values).__name__}") from None
 
@@ -25,24 +32,45 @@ def as_matrix(
 ) -> np.ndarray:
     """Finite matrix (rows, columns) of `dtype`; raises ValueError otherwise or where it is empty."""
     array = as_array(name, values)
-    expected = f"expected shape ({'N' if rows is None else rows}, {'any width' if columns is None else columns})"
-    fits = array.ndim == 2 and rows in (None, array.shape[0]) and columns in (None, array.shape[1])
-    if not fits or array.size == 0:
-        raise ValueError(f"{name}: {expected}, got {'an empty array of ' * (array.size == 0)}shape {array.shape}")
+    _check_shape(name, array, rows, columns)
     array = array.astype(dtype, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
     return array
 
 
-def as_multihot(name: str, values: Any, *, rows: int | None = None, columns: int | None = None) -> np.ndarray:
-    """Bool matrix (rows, columns) from values 0 and 1; raises ValueError on anything else."""
+def _check_shape(name: str, array: np.ndarray, rows: int | None, columns: int | None) -> None:
+    expected = f"expected shape ({'N' if rows is None else rows}, {'any width' if columns is None else columns})"
+    fits = array.ndim == 2 and rows in (None, array.shape[0]) and columns in (None, array.shape[1])
+    if not fits or array.size == 0:
+        raise ValueError(f"{name}: {expected}, got {'an empty array of ' * (array.size == 0)}shape {array.shape}")
+
+
+def split_labels(
+    name: str, values: Any, *, rows: int | None = None, columns: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Multi-hot labels with unknown ones (-100 of any number type, NaN) as what is positive and what is known.
+
+    Returns:
+        Bool matrices (rows, columns): the positives (False where unknown), and the known entries, or None where all
+        are known.
+
+    Raises:
+        ValueError: another shape, other values, or not a single known entry.
+    """
     array = as_array(name, values)
-    array = as_matrix(name, array, rows=rows, columns=columns, dtype=array.dtype.type)
-    wrong = (array != 0) & (array != 1)
+    _check_shape(name, array, rows, columns)
+    if array.dtype == bool:
+        return array, None
+    positive, known = array == 1, (array == 0) | (array == 1)
+    if known.all():
+        return positive, None
+    wrong = ~(known | (array == UNKNOWN) | np.isnan(array))
     if wrong.any():
-        raise ValueError(f"{name}: expected multi-hot values 0 and 1, got {array[wrong][0]}")
-    return array.astype(bool)
+        raise ValueError(f"{name}: expected 0, 1, or -100 or NaN where unknown, got {array[wrong][0]}")
+    if not known.any():
+        raise ValueError(f"{name}: expected at least one known entry, got only unknown ones (-100 or NaN)")
+    return positive, known
 
 
 def as_probabilities(name: str, values: Any, *, rows: int | None = None, columns: int | None = None) -> np.ndarray:

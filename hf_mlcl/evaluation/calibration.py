@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_matrix, as_multihot, as_probabilities, as_vector, check_positive, sigmoid
+from .arrays import as_array, as_matrix, as_probabilities, as_vector, check_positive, sigmoid, split_labels
 
 # Gaussian priors, as precisions of (log scale, shift). Those of a label gave the lowest cross-entropy of a grid from
 # 0.25 to 64 and 0.25 to 16 on held-out parts of the train and validation splits of three data sets, a shift precision
@@ -16,11 +16,13 @@ from .arrays import as_matrix, as_multihot, as_probabilities, as_vector, check_p
 _LABEL_PRECISION = np.array([4.0, 4.0])
 _POOL_PRECISION = np.array([0.01, 0.01])
 _MAX_ITERATIONS = 100
+# Below this share of the objective a decrease is lost in rounding, and trying shorter steps would be in vain.
+_ROUNDING = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve:
-    """Decisions in bins of equal width over [0, 1]; bins without a decision are left out.
+    """Known decisions in bins of equal width over [0, 1]; bins without one are left out.
 
     Attributes:
         mean_probability, positive_rate: float64, one per bin: the predicted and the observed share of positives.
@@ -54,19 +56,19 @@ class Calibration:
 
 
 def reliability_curve(probabilities: Any, labels: Any, *, num_bins: int = 15) -> ReliabilityCurve:
-    """Observed against predicted share of positives, all N x L decisions pooled.
+    """Observed against predicted share of positives, all N x L decisions pooled, those of unknown labels left out.
 
     Args:
         probabilities: N x L numbers in [0, 1].
-        labels: N x L multi-hot.
+        labels: N x L multi-hot, -100 or NaN where unknown.
 
     Raises:
         ValueError: arrays of wrong shape or values, `num_bins` that is no whole number above 0.
     """
     scores = as_probabilities("probabilities", probabilities)
-    truth = as_multihot("labels", labels, rows=scores.shape[0], columns=scores.shape[1]).ravel()
+    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
     check_positive("num_bins", num_bins, whole=True)
-    scores = scores.ravel()
+    scores, truth = (array.ravel() if known is None else array[known] for array in (scores, truth))
     bins = np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)
     used = counts > 0
@@ -77,9 +79,9 @@ def reliability_curve(probabilities: Any, labels: Any, *, num_bins: int = 15) ->
 
 
 def expected_calibration_error(probabilities: Any, labels: Any, *, num_bins: int = 15) -> float:
-    """Expected calibration error over all N x L decisions "has this example this label?".
+    """Expected calibration error over all n = NL decisions "has this example this label?", or over the known ones.
 
-    ECE = sum over bins b of (n_b / NL) * |mean probability in b - share of positives in b|, bins of equal width on the
+    ECE = sum over bins b of (n_b / n) * |mean probability in b - share of positives in b|, bins of equal width on the
     probability of the label (Naeini et al. 2015; Guo et al. 2017 with the probability in the place of the confidence).
     With many labels nearly all decisions are clear negatives in the first bin, so small values are normal: compare
     them for one data set only. Arguments and errors as in `reliability_curve`.
@@ -95,8 +97,9 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     First one (scale, shift) for all labels, then one per label: the minimum of its binary cross-entropy, summed over
     examples, plus a Gaussian penalty on the distance of log scale and shift to those of the pool. Few examples
     therefore stay near the pool, and separable labels do not run off. Labels with positives only or none get exactly
-    the pool's. Fit it on data that the classifier was not trained on. Source: Platt 1999, "Probabilistic outputs for
-    support vector machines", without its smoothed targets, whose part the prior plays.
+    the pool's. Unknown labels are in no sum, of a label or of the pool. Fit it on data that the classifier was not
+    trained on. Source: Platt 1999, "Probabilistic outputs for support vector machines", without its smoothed targets,
+    whose part the prior plays.
 
     How strong the penalty is was chosen on held-out train and validation data of three data sets, by
     `python benchmarks/evaluation_priors.py --encoder FOLDER`: there the cross-entropy falls to 67 % of that without
@@ -104,32 +107,33 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
 
     Args:
         logits: N x L, finite.
-        labels: N x L multi-hot.
+        labels: N x L multi-hot, -100 or NaN where unknown.
 
     Raises:
         ValueError: arrays of wrong shape or values.
     """
     scores = as_matrix("logits", logits)
-    truth = as_multihot("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    labels = as_array("labels", labels)
+    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    every = slice(None) if known is None else known
     # Logits of any size are brought to size 1 first, so that one set of starting points serves them all.
-    unit = max(float(np.sqrt(np.mean(scores**2))), 1e-12)
-    unitless = scores / unit
+    unit = max(float(np.sqrt(np.mean(scores[every] ** 2))), 1e-12)
+    unitless, targets = scores / unit, truth.astype(np.float64)
 
-    pooled, pooled_truth = unitless.reshape(-1, 1), truth.reshape(-1, 1).astype(np.float64)
+    pooled = _Decisions(unitless[every].reshape(-1, 1), targets[every].reshape(-1, 1))
     centre = np.array([[np.log(unit)], [0.0]])
     starts = np.stack([np.linspace(-3, 5, 17), np.zeros(17)])
-    values = [_objective(pooled, pooled_truth, start[:, None], centre, _POOL_PRECISION)[0] for start in starts.T]
-    pool = _minimise(pooled, pooled_truth, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
+    values = [pooled.objective(start[:, None], centre, _POOL_PRECISION)[0] for start in starts.T]
+    pool = _minimise(pooled, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
 
     parameters = np.repeat(pool, truth.shape[1], axis=1)
-    mixed = truth.any(axis=0) & ~truth.all(axis=0)
+    mixed = np.asarray(truth.any(axis=0) & (~truth if known is None else known & ~truth).any(axis=0))
     if mixed.any():
-        parameters[:, mixed] = _minimise(
-            unitless[:, mixed], truth[:, mixed].astype(np.float64), parameters[:, mixed], pool, _LABEL_PRECISION
-        )
+        labelwise = _Decisions(unitless, targets, known).of_labels(mixed)
+        parameters[:, mixed] = _minimise(labelwise, parameters[:, mixed], pool, _LABEL_PRECISION)
     scale, shift = np.exp(parameters[0]) / unit, parameters[1]
-    before = expected_calibration_error(sigmoid(scores), truth)
-    after = expected_calibration_error(sigmoid(scores * scale + shift), truth)
+    before = expected_calibration_error(sigmoid(scores), labels)
+    after = expected_calibration_error(sigmoid(scores * scale + shift), labels)
     return Calibration(scale, shift, before, after)
 
 
@@ -140,54 +144,72 @@ def fold_calibration(weight: Any, bias: Any, calibration: Calibration) -> tuple[
     return rows * calibration.scale[:, None], offsets * calibration.scale + calibration.shift
 
 
-def _objective(
-    logits: np.ndarray, targets: np.ndarray, parameters: np.ndarray, centre: np.ndarray, precision: np.ndarray
-) -> np.ndarray:
-    """Cross-entropy summed over examples plus penalty, one number per label; `parameters` 2 x L: log scale, shift."""
-    moved = np.exp(parameters[0]) * logits + parameters[1]
-    losses = np.logaddexp(0.0, moved) - targets * moved
-    return losses.sum(axis=0) + 0.5 * (precision[:, None] * (parameters - centre) ** 2).sum(axis=0)
+@dataclass(frozen=True, eq=False)
+class _Decisions:
+    """Logits and targets, float64 N x L, and which of them are `known` (bool; None: all)."""
+
+    logits: np.ndarray
+    targets: np.ndarray
+    known: np.ndarray | None = None
+
+    def of_labels(self, labels: np.ndarray) -> _Decisions:
+        known = None if self.known is None else self.known[:, labels]
+        return _Decisions(self.logits[:, labels], self.targets[:, labels], known)
+
+    def objective(self, parameters: np.ndarray, centre: np.ndarray, precision: np.ndarray) -> np.ndarray:
+        """Cross-entropy summed over examples plus penalty, per label; `parameters` 2 x L: log scale, shift."""
+        moved = np.exp(parameters[0]) * self.logits + parameters[1]
+        losses = np.logaddexp(0.0, moved) - self.targets * moved
+        if self.known is not None:
+            losses *= self.known
+        return losses.sum(axis=0) + 0.5 * (precision[:, None] * (parameters - centre) ** 2).sum(axis=0)
+
+    def newton_step(
+        self, parameters: np.ndarray, centre: np.ndarray, precision: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient and step of Fisher scoring (both 2 x L); the expected Hessian is positive, so it leads down."""
+        scaled = np.exp(parameters[0]) * self.logits
+        probabilities = sigmoid(scaled + parameters[1])
+        residual, curvature = probabilities - self.targets, probabilities * (1 - probabilities)
+        if self.known is not None:
+            residual *= self.known
+            curvature *= self.known
+        gradient = np.stack([(residual * scaled).sum(axis=0), residual.sum(axis=0)])
+        gradient += precision[:, None] * (parameters - centre)
+        both = (curvature * scaled).sum(axis=0)
+        first = (curvature * scaled**2).sum(axis=0) + precision[0]
+        second = curvature.sum(axis=0) + precision[1]
+        determinant = first * second - both**2
+        step = np.stack([second * gradient[0] - both * gradient[1], first * gradient[1] - both * gradient[0]])
+        return gradient, -step / determinant
 
 
-def _newton_step(
-    logits: np.ndarray, targets: np.ndarray, parameters: np.ndarray, centre: np.ndarray, precision: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and step of Fisher scoring (both 2 x L); the expected Hessian is positive, so the step leads down."""
-    scaled = np.exp(parameters[0]) * logits
-    probabilities = sigmoid(scaled + parameters[1])
-    residual, curvature = probabilities - targets, probabilities * (1 - probabilities)
-    gradient = np.stack([(residual * scaled).sum(axis=0), residual.sum(axis=0)])
-    gradient += precision[:, None] * (parameters - centre)
-    both = (curvature * scaled).sum(axis=0)
-    first = (curvature * scaled**2).sum(axis=0) + precision[0]
-    second = curvature.sum(axis=0) + precision[1]
-    determinant = first * second - both**2
-    step = np.stack([second * gradient[0] - both * gradient[1], first * gradient[1] - both * gradient[0]])
-    return gradient, -step / determinant
-
-
-def _minimise(
-    logits: np.ndarray, targets: np.ndarray, start: np.ndarray, centre: np.ndarray, precision: np.ndarray
-) -> np.ndarray:
-    """Minimum of `_objective` for every label (2 x L), by damped Fisher scoring of the labels that still move."""
+def _minimise(decisions: _Decisions, start: np.ndarray, centre: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Minimum of the objective for every label (2 x L), by damped Fisher scoring of the labels that still move."""
     parameters = start.copy()
-    value = _objective(logits, targets, parameters, centre, precision)
+    value = decisions.objective(parameters, centre, precision)
     centre = np.broadcast_to(centre, parameters.shape)
     moving = np.arange(parameters.shape[1])
     for _ in range(_MAX_ITERATIONS):
-        part = logits[:, moving], targets[:, moving]
-        gradient, step = _newton_step(*part, parameters[:, moving], centre[:, moving], precision)
+        part = decisions if len(moving) == len(value) else decisions.of_labels(moving)
+        gradient, step = part.newton_step(parameters[:, moving], centre[:, moving], precision)
+        slope = (gradient * step).sum(axis=0)
+        last = -slope <= _ROUNDING * value[moving]  # so near to the minimum the full step leads there, untested
+        trial, reached = parameters[:, moving] + step, value[moving]
         length = np.ones(len(moving))
+        worse = np.flatnonzero(~last)
         for _ in range(40):
-            trial = parameters[:, moving] + length * step
-            reached = _objective(*part, trial, centre[:, moving], precision)
-            worse = ~(reached <= value[moving] + 1e-4 * length * (gradient * step).sum(axis=0))
-            if not worse.any():
+            tried = part if len(worse) == len(moving) else part.of_labels(worse)
+            trial[:, worse] = parameters[:, moving[worse]] + length[worse] * step[:, worse]
+            reached[worse] = tried.objective(trial[:, worse], centre[:, moving[worse]], precision)
+            worse = worse[~(reached[worse] <= value[moving[worse]] + 1e-4 * (length * slope)[worse])]
+            if len(worse) == 0:
                 break
             length[worse] /= 2
-        better = ~worse
+        better = np.ones(len(moving), dtype=bool)
+        better[worse] = False
         parameters[:, moving[better]], value[moving[better]] = trial[:, better], reached[better]
-        moving = moving[better & (np.abs(length * step).max(axis=0) > 1e-10)]
+        moving = moving[better & ~last & (np.abs(length * step).max(axis=0) > 1e-10)]
         if len(moving) == 0:
             break
     return parameters

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_matrix, as_multihot, as_vector, sigmoid
+from .arrays import as_array, as_matrix, as_vector, sigmoid, split_labels
 from .calibration import expected_calibration_error
 
 
@@ -21,7 +21,8 @@ def compute_metrics(
 
     Args:
         eval_prediction: a `transformers.EvalPrediction` or a pair (logits, labels); logits N x L, or a tuple of model
-            outputs with the logits first; labels N x L multi-hot.
+            outputs with the logits first; labels N x L multi-hot, -100 or NaN where unknown. Unknown ones count in no
+            score.
         thresholds: a number or L numbers; on probabilities; 0.5 if absent.
         train_label_counts: L numbers, how often each label occurs in the training set; adds the head, medium and tail
             scores.
@@ -48,11 +49,13 @@ def per_label_metrics(
     """One dictionary per label, in their order.
 
     Keys: `label` (its name, or its id where `label_names` is absent), `threshold`, `f1`, `precision`, `recall`,
-    `average_precision` (these four 0.0 where `support` is 0), `support` and, if counts are given, `train_count`.
+    `average_precision` (these four 0.0 where `support` is 0), `support` (examples known to have the label), `known`
+    (examples of which it is known whether they have it) and, if counts are given, `train_count`. A label with `known`
+    of 0 is in no average of `compute_metrics`.
 
     Args:
         logits: N x L.
-        labels: N x L multi-hot.
+        labels: N x L multi-hot, -100 or NaN where unknown.
         thresholds: a number or L numbers; 0.5 if absent.
         train_label_counts: L whole numbers.
         label_names: L names.
@@ -70,7 +73,7 @@ def per_label_metrics(
         raise ValueError(f"label_names: expected one name per label ({num_labels}), got {len(names)}")
     limits = np.broadcast_to(0.5 if thresholds is None else np.asarray(thresholds, dtype=np.float64), num_labels)
     table: dict[str, list[Any]] = {"label": list(names), "threshold": limits.tolist()}
-    for key in ("f1", "precision", "recall", "average_precision", "support"):
+    for key in ("f1", "precision", "recall", "average_precision", "support", "known"):
         table[key] = scores[f"per_label_{key}"].tolist()
     if train_label_counts is not None:
         counts = as_vector("train_label_counts", train_label_counts, num_labels)
@@ -93,5 +96,6 @@ def _logits_and_labels(eval_prediction: Any) -> tuple[Any, Any]:
 
 def _probabilities_and_labels(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     scores = as_matrix("logits", logits)
-    truth = as_multihot("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    truth = as_array("labels", labels)
+    split_labels("labels", truth, rows=scores.shape[0], columns=scores.shape[1])  # only for its errors
     return sigmoid(scores), truth

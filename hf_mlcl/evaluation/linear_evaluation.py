@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .arrays import as_matrix, as_multihot, check_positive
+from .arrays import as_matrix, check_positive, split_labels
 
 # Training keeps five arrays of this many numbers (parameters, gradients, two moments, one scratch): 1.3 GB in float32.
-_MAX_PARAMETERS = 2**26
+# Its logits, a sixth array, and the half a dozen of the validation examples at one grid point are no larger.
+_MAX_NUMBERS = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class LinearEvaluation:
         validation_f1: float64, G x L; F1 of the folded classifiers at threshold 0.5 on the validation set.
         averaging_gap: "max" and "mean" absolute difference, over validation examples and labels, between the
             probability of the averaged weights (what is kept) and the average of the probabilities (the study's).
+            Unknown labels are no exception: it does not depend on labels.
     """
 
     weight: np.ndarray
@@ -64,21 +66,26 @@ def fit_linear_evaluation(
     point with the best validation F1 at threshold 0.5; ties go to the lower validation cross-entropy. A label without
     a validation positive takes the grid point with the best mean F1 over the others.
 
+    Unknown labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: labels
+    stay independent of each other, so that what is unknown of one changes no other's classifier. Validation F1 and
+    cross-entropy are those of the known entries. Examples without any known label are left out first. A label without
+    any known training entry gets zero weights and the log-odds of a positive among all known training entries.
+
     All problems share the order of the mini-batches and are trained as one, in float32 on `device`. Only local
     generators are used: the same `seed` gives the same result, and the global random state is not touched.
 
     Args:
         train_features: N x feature_dim, finite; also what `validation_features` is with its own number of rows.
-        train_labels: N x L multi-hot; also `validation_labels`.
+        train_labels: N x L multi-hot, -100 or NaN where unknown; also `validation_labels`.
         progress: shows a progress bar where the work takes over a second.
 
     Raises:
         ValueError: arrays of wrong shape or values, or an option that is no positive number.
     """
     features = as_matrix("train_features", train_features, dtype=np.float32)
-    labels = as_multihot("train_labels", train_labels, rows=len(features))
+    train = _Labelled.of("train_labels", features, train_labels)
     held_out = as_matrix("validation_features", validation_features, columns=features.shape[1], dtype=np.float32)
-    held_out_labels = as_multihot("validation_labels", validation_labels, rows=len(held_out), columns=labels.shape[1])
+    validation = _Labelled.of("validation_labels", held_out, validation_labels, columns=train.positive.shape[1])
     counts = {"num_initializations": num_initializations, "num_epochs": num_epochs, "batch_size": batch_size}
     for name, count in counts.items():
         check_positive(name, count, whole=True)
@@ -89,17 +96,51 @@ def fit_linear_evaluation(
         check_positive("learning_rates", learning_rate)
         check_positive("weight_decays", weight_decay, zero=True)
 
-    inputs = _with_ones(torch.from_numpy(features).to(device))
-    targets = torch.from_numpy(labels).to(inputs)
-    initial = initial_parameters(num_initializations, labels.shape[1], inputs.shape[1], seed).to(inputs)
-    solutions = train_grid(inputs, targets, initial, grid, num_epochs, batch_size, seed, progress)
-    checks = _with_ones(torch.from_numpy(held_out).to(device))
-    return _choose(solutions, checks, torch.from_numpy(held_out_labels).to(device), grid)
+    train, validation = train.to(device), validation.to(device)
+    num_labels, width = train.positive.shape[1], train.inputs.shape[1]
+    initial = initial_parameters(num_initializations, num_labels, width, seed).to(train.inputs)
+    solutions = train_grid(train, initial, grid, num_epochs, batch_size, seed, progress)
+    if train.known is not None:
+        solutions[:, :, ~train.known.any(dim=0)] = _prevalence_only(train, width)
+    return _choose(solutions, validation, grid)
 
 
-def _with_ones(features: Tensor) -> Tensor:
-    """A last column of ones makes the bias one more weight; AdamW decays both alike."""
-    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Examples with at least one known label.
+
+    Attributes:
+        inputs: float32 N x (feature_dim + 1); the last column of ones makes the bias one more weight; AdamW decays
+            both alike.
+        positive: bool N x L.
+        known: bool N x L; None where all are.
+    """
+
+    inputs: Tensor
+    positive: Tensor
+    known: Tensor | None
+
+    @classmethod
+    def of(cls, name: str, features: np.ndarray, labels: Any, columns: int | None = None) -> _Labelled:
+        positive, known = split_labels(name, labels, rows=len(features), columns=columns)
+        if known is not None and not (rows := known.any(axis=1)).all():
+            features, positive, known = features[rows], positive[rows], known[rows]
+        ones = np.ones((len(features), 1), dtype=np.float32)
+        mask = None if known is None or known.all() else torch.from_numpy(known)
+        return cls(torch.from_numpy(np.concatenate([features, ones], axis=1)), torch.from_numpy(positive), mask)
+
+    def to(self, device: str | torch.device) -> _Labelled:
+        known = None if self.known is None else self.known.to(device)
+        return _Labelled(self.inputs.to(device), self.positive.to(device), known)
+
+
+def _prevalence_only(train: _Labelled, width: int) -> Tensor:
+    """Parameters (width) of a label of which nothing is known: zeros, and as bias the log-odds of a positive."""
+    assert train.known is not None
+    positives, known = train.positive.sum(), train.known.sum()
+    parameters = train.inputs.new_zeros(width)
+    parameters[-1] = torch.log((positives + 0.5) / (known - positives + 0.5))  # finite also without a positive
+    return parameters
 
 
 def initial_parameters(count: int, num_labels: int, width: int, seed: int) -> Tensor:
@@ -112,8 +153,7 @@ def initial_parameters(count: int, num_labels: int, width: int, seed: int) -> Te
 
 @torch.no_grad()
 def train_grid(
-    inputs: Tensor,
-    targets: Tensor,
+    train: _Labelled,
     initial: Tensor,
     grid: Sequence[tuple[float, float]],
     num_epochs: int,
@@ -121,14 +161,12 @@ def train_grid(
     seed: int,
     progress: bool,
 ) -> Tensor:
-    """Trains all grid points from all initial parameters; returns G x I x L x width in the dtype of `inputs`.
+    """Trains all grid points from all initial parameters; returns G x I x L x width in the dtype of the inputs.
 
-    `inputs` N x width, `targets` N x L, `initial` I x L x width. Labels do not interact, so they are trained in blocks
-    that bound the memory.
+    `initial` I x L x width. Labels do not interact, so they are trained in blocks that bound the memory.
     """
-    num_labels, width = initial.shape[1:]
-    size = max(1, _MAX_PARAMETERS // (len(grid) * len(initial) * width))
-    blocks = [slice(start, start + size) for start in range(0, num_labels, size)]
+    inputs, (num_labels, width) = train.inputs, initial.shape[1:]
+    blocks = _label_blocks(num_labels, len(grid) * len(initial) * max(width, min(batch_size, len(inputs))))
     num_steps = num_epochs * math.ceil(len(inputs) / batch_size)
     solutions = initial.new_empty(len(grid), *initial.shape)
     with tqdm(total=len(blocks) * num_steps, desc="linear evaluation", delay=1, disable=not progress) as bar:
@@ -137,11 +175,20 @@ def train_grid(
             optimizer = _BatchedAdamW(parameters, grid, num_steps)
             for batch in _batches(len(inputs), num_epochs, batch_size, seed):
                 batch = batch.to(inputs.device)
-                _gradient(parameters, inputs[batch], targets[batch, block], num_labels, optimizer.gradient)
+                # Numbers for one batch at a time: those of all N x L labels would be four times as large as bools.
+                targets = train.positive[batch, block].to(inputs)
+                mask = None if train.known is None else train.known[batch, block].to(inputs)
+                _gradient(parameters, inputs[batch], targets, mask, num_labels, optimizer.gradient)
                 optimizer.step()
                 bar.update()
             solutions[:, :, block] = parameters
     return solutions
+
+
+def _label_blocks(num_labels: int, numbers_per_label: int) -> list[slice]:
+    """Blocks of labels that take at most `_MAX_NUMBERS` numbers each, or one label."""
+    size = max(1, _MAX_NUMBERS // numbers_per_label)
+    return [slice(start, start + size) for start in range(0, num_labels, size)]
 
 
 def _batches(num_examples: int, num_epochs: int, batch_size: int, seed: int) -> Iterator[Tensor]:
@@ -151,11 +198,15 @@ def _batches(num_examples: int, num_epochs: int, batch_size: int, seed: int) -> 
         yield from torch.randperm(num_examples, generator=generator).split(batch_size)
 
 
-def _gradient(parameters: Tensor, inputs: Tensor, targets: Tensor, num_labels: int, out: Tensor) -> None:
-    """Writes the gradient of every model's mean binary cross-entropy, (sigmoid(logits) - targets)ᵀ inputs / (B L)."""
+def _gradient(
+    parameters: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor | None, num_labels: int, out: Tensor
+) -> None:
+    """Writes the gradient of each model's binary cross-entropy, (mask (sigmoid(logits) - targets))ᵀ inputs / (B L)."""
     flat = parameters.flatten(0, 2)
     residual = (inputs @ flat.T).sigmoid_()
     residual.view(len(inputs), -1, targets.shape[1]).sub_(targets[:, None])
+    if mask is not None:
+        residual.view(len(inputs), -1, targets.shape[1]).mul_(mask[:, None])
     scale = 1 / (len(inputs) * num_labels)
     torch.addmm(out.flatten(0, 2), residual.T, inputs, beta=0, alpha=scale, out=out.flatten(0, 2))
 
@@ -182,32 +233,52 @@ class _BatchedAdamW:
 
 
 @torch.no_grad()
-def _choose(solutions: Tensor, inputs: Tensor, labels: Tensor, grid: list[tuple[float, float]]) -> LinearEvaluation:
-    """Folds the initialisations and takes, for each label, the best grid point on `inputs` and `labels`."""
+def _choose(solutions: Tensor, validation: _Labelled, grid: list[tuple[float, float]]) -> LinearEvaluation:
+    """Folds the initialisations and takes, for each label, the best grid point on the validation examples."""
     folded = solutions.mean(dim=1)
-    f1, cross_entropy, gap_max, gap_mean = (np.empty(folded.shape[:2]) for _ in range(4))
-    targets = labels.to(inputs)
-    for index, parameters in enumerate(folded):
-        logits = inputs @ parameters.T
-        predicted = logits >= 0
-        hits = (predicted & labels).sum(dim=0)
-        f1[index] = (2 * hits / (predicted.sum(dim=0) + labels.sum(dim=0)).clamp(min=1)).cpu().numpy()
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        cross_entropy[index] = losses.mean(dim=0).cpu().numpy()
-        average = torch.stack([torch.sigmoid(inputs @ single.T) for single in solutions[index]]).mean(dim=0)
-        gap = (torch.sigmoid(logits) - average).abs_()
-        gap_max[index], gap_mean[index] = gap.amax(dim=0).cpu().numpy(), gap.mean(dim=0).cpu().numpy()
-    chosen = _choose_grid_points(f1, cross_entropy, labels.any(dim=0).cpu().numpy())
+    scores = np.empty((4, *folded.shape[:2]))
+    for block in _label_blocks(folded.shape[1], len(validation.inputs)):
+        for index in range(len(grid)):
+            scores[:, index, block] = _scores(folded[index, block], solutions[index, :, block], validation, block)
+    f1, cross_entropy, gap_max, gap_mean = scores
+    present = validation.positive.any(dim=0).cpu().numpy()
+    scored = np.ones_like(present) if validation.known is None else validation.known.any(dim=0).cpu().numpy()
+    chosen = _choose_grid_points(f1, cross_entropy, present, scored)
     columns = np.arange(len(chosen))
     best = folded.cpu().numpy().astype(np.float32, copy=False)[chosen, columns]
     gaps = {"max": float(gap_max[chosen, columns].max()), "mean": float(gap_mean[chosen, columns].mean())}
     return LinearEvaluation(best[:, :-1].copy(), best[:, -1].copy(), grid, chosen, f1, gaps)
 
 
-def _choose_grid_points(f1: np.ndarray, cross_entropy: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Grid index per label (int64, L): best F1, then lowest cross-entropy; labels not `present` share one point."""
+def _scores(folded: Tensor, singles: Tensor, validation: _Labelled, block: slice) -> np.ndarray:
+    """F1, cross-entropy (0 where nothing is known), largest and mean averaging gap of a block of labels, one a row."""
+    inputs, labels = validation.inputs, validation.positive[:, block]
+    logits = inputs @ folded.T
+    predicted = logits >= 0
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(inputs), reduction="none")
+    if validation.known is None:
+        cross_entropy = losses.mean(dim=0)
+    else:
+        known = validation.known[:, block]
+        predicted &= known
+        cross_entropy = (losses * known).sum(dim=0) / known.sum(dim=0).clamp(min=1)
+    hits = (predicted & labels).sum(dim=0)
+    f1 = 2 * hits / (predicted.sum(dim=0) + labels.sum(dim=0)).clamp(min=1)
+    average = torch.stack([torch.sigmoid(inputs @ single.T) for single in singles]).mean(dim=0)
+    gap = (torch.sigmoid(logits) - average).abs_()
+    return torch.stack([f1, cross_entropy, gap.amax(dim=0), gap.mean(dim=0)]).cpu().numpy()
+
+
+def _choose_grid_points(
+    f1: np.ndarray, cross_entropy: np.ndarray, present: np.ndarray, scored: np.ndarray
+) -> np.ndarray:
+    """Grid index per label (int64, L): best F1, then lowest cross-entropy; labels not `present` share one point.
+
+    `scored` labels have a cross-entropy.
+    """
     chosen = np.where(f1 == f1.max(axis=0), cross_entropy, np.inf).argmin(axis=0)
     if not present.all():
         shared = f1[:, present].mean(axis=1) if present.any() else np.zeros(len(f1))
-        chosen[~present] = np.where(shared == shared.max(), cross_entropy.mean(axis=1), np.inf).argmin()
+        mean = cross_entropy[:, scored].mean(axis=1)
+        chosen[~present] = np.where(shared == shared.max(), mean, np.inf).argmin()
     return chosen

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_matrix, as_multihot, sigmoid
+from .arrays import as_array, as_matrix, sigmoid, split_labels
 from .thresholds import tune_thresholds
 
 # Ridge strengths, in units of the mean eigenvalue of the features' scatter matrix.
@@ -24,7 +24,8 @@ class Probe:
         thresholds: float64, L.
         strength: the ridge penalty that was chosen.
         leave_one_out_logits: float64, N x L; for each training example those of the probe fitted without it (at the
-            chosen strength and, where standardised, with the deviations of all examples).
+            chosen strength and, where standardised, with the deviations of all examples); for an example without any
+            known label those of the probe.
     """
 
     weight: np.ndarray
@@ -43,19 +44,28 @@ def fit_probe(features: Any, labels: Any, *, standardize: bool = True) -> Probe:
     (Golub, Heath and Wahba 1979). Logits are 4 (score - 0.5), so the sigmoid rises with the score, is 0.5
     where the score is 0.5 and has slope 1 there. Thresholds: `tune_thresholds` on the leave-one-out predictions.
 
+    An unknown label counts as the mean of the label's known values, which keeps one decomposition for all labels: the
+    probe is ridge regression on these filled-in targets, and pulls the scores of a label towards its mean by about the
+    share of its unknown examples. The choice of the strength and the thresholds look at known entries only. Examples
+    without any known label are left out first; a label without any known example counts as absent.
+
     One eigendecomposition of the smaller of the two Gram matrices: meant for N up to a few thousand.
 
     Args:
         features: N x feature_dim, finite, N of at least 2.
-        labels: N x L multi-hot.
+        labels: N x L multi-hot, -100 or NaN where unknown.
 
     Raises:
-        ValueError: arrays of wrong shape or values, or fewer than 2 examples.
+        ValueError: arrays of wrong shape or values, or fewer than 2 examples with a known label.
     """
-    inputs = as_matrix("features", features)
-    truth = as_multihot("labels", labels, rows=len(inputs))
+    everything = inputs = as_matrix("features", features)
+    labels = as_array("labels", labels)
+    truth, known = split_labels("labels", labels, rows=len(inputs))
+    used = np.flatnonzero(np.ones(len(inputs)) if known is None else known.any(axis=1))
+    if known is not None:
+        inputs, labels, truth, known = inputs[used], labels[used], truth[used], known[used]
     if len(inputs) < 2:
-        raise ValueError(f"features: expected at least 2 examples, got {len(inputs)}")
+        raise ValueError(f"features: expected at least 2 examples with a known label, got {len(inputs)}")
     mean = inputs.mean(axis=0)
     centred = inputs - mean
     # A feature that does not vary says nothing; what rounding left of it must not be blown up.
@@ -67,6 +77,9 @@ def fit_probe(features: Any, labels: Any, *, standardize: bool = True) -> Probe:
     basis, eigenvalues = _left_basis(centred)
     targets = truth.astype(np.float64)
     base_rate = targets.mean(axis=0)
+    if known is not None:
+        base_rate = targets.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        targets = np.where(known, targets, base_rate)
     projected = basis.T @ (targets - base_rate)
     unit = eigenvalues.sum() / max(min(centred.shape), 1)
     best_error, strength, scores = np.inf, 0.0, targets
@@ -75,7 +88,7 @@ def fit_probe(features: Any, labels: Any, *, standardize: bool = True) -> Probe:
         fitted = base_rate + basis @ (shrink[:, None] * projected)
         leverage = 1 / len(targets) + basis**2 @ shrink
         residual = (targets - fitted) / (1 - leverage)[:, None]
-        error = float((residual**2).sum())
+        error = float(((residual if known is None else residual[known]) ** 2).sum())
         if error < best_error:
             best_error, strength, scores = error, float(candidate), targets - residual
 
@@ -83,7 +96,11 @@ def fit_probe(features: Any, labels: Any, *, standardize: bool = True) -> Probe:
     weight = 4 * (centred.T @ dual).T * factor
     bias = 4 * (base_rate - 0.5) - weight @ mean
     logits = 4 * (scores - 0.5)
-    return Probe(weight, bias, tune_thresholds(sigmoid(logits), truth).per_label, strength, logits)
+    thresholds = tune_thresholds(sigmoid(logits), labels).per_label
+    if len(used) < len(everything):
+        left_out, logits = logits, everything @ weight.T + bias
+        logits[used] = left_out
+    return Probe(weight, bias, thresholds, strength, logits)
 
 
 def _left_basis(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_multihot, as_probabilities, check_positive
+from .arrays import as_probabilities, check_positive, split_labels
 
 # Beyond this logit a float32 sigmoid is 1, and a threshold there would no longer separate anything.
 _LARGEST_LOGIT = 16.0
@@ -44,9 +44,11 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
     The candidates are shared by the labels: an even grid in logits around the range of the positives, and points
     midway between quantiles of the positives' logits, so that labels with small probabilities are served as well.
 
+    Unknown labels are in no count: all of TP, FP and P, of a label and of the pool, are of known entries.
+
     Args:
         probabilities: N x L numbers in [0, 1] of the validation set.
-        labels: N x L multi-hot.
+        labels: N x L multi-hot, -100 or NaN where unknown.
         prior_positives: k. The default has the highest Micro-F1 + Macro-F1 of 0, 1, 2, 5, 10, 20 and 50 (k to infinity
             is below it) on held-out parts of the train and validation splits of reuters21578, goemotions and arxiv:
             `python benchmarks/evaluation_priors.py --encoder FOLDER`, which never reads a test split. The maximum is
@@ -56,7 +58,7 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
         ValueError: arrays of wrong shape or values, a negative or infinite `prior_positives`.
     """
     scores = as_probabilities("probabilities", probabilities)
-    truth = as_multihot("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
     check_positive("prior_positives", prior_positives, zero=True)
     num_labels = truth.shape[1]
     support = truth.sum(axis=0)[:, None]
@@ -65,7 +67,7 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
 
     candidates = _candidate_logits(scores[truth])
     limits = 1 / (1 + np.exp(-candidates))
-    predicted = _counts_at_least(scores, np.ones_like(truth), limits)
+    predicted = _counts_at_least(scores, np.ones_like(truth) if known is None else known, limits)
     hits = _counts_at_least(scores, truth, limits)
     false = predicted - hits
 

@@ -45,8 +45,8 @@ OTHER_NAMES = {"mscrg": "reg"}
 def loss_class(name: str) -> type[ContrastiveLoss] | type[ClassificationLoss]:
     """The class behind a loss's name; ValueError with the nearest right name for an unknown one."""
     classes: dict[str, Any] = {**CONTRASTIVE_LOSSES, **CLASSIFICATION_LOSSES}
-    key = OTHER_NAMES.get(name, name)
-    if key not in classes:
+    key = OTHER_NAMES.get(name, name) if isinstance(name, str) else str(name)
+    if not isinstance(name, str) or key not in classes:
         near = difflib.get_close_matches(str(name), [*classes, *OTHER_NAMES], n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"loss: expected one of {', '.join(classes)}, got {name!r}{hint}")

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .label_sets import UNKNOWN
+
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """Returns `value` as a float; ValueError where it is no number in [low, high] (`open_low`: in (low, high])."""
@@ -18,11 +20,15 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     return float(value)
 
 
-def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> None:
-    """Raises ValueError unless `labels` is multi-hot: (rows, columns), bool, int or float, values 0 and 1.
+def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> bool:
+    """Raises ValueError unless `labels` is multi-hot: (rows, columns), bool, int or float, 0, 1, and -100 or NaN.
 
     Values are read on CPU tensors only: on an accelerator that would wait for the device, and while compiling it would
     break the graph.
+
+    Returns:
+        Whether labels may be unknown (-100 or NaN): what is seen where values are read, elsewhere what the dtype can
+        hold. bool and unsigned integers hold no unknown labels.
     """
     expected = f"expected multi-hot labels of shape ({rows}, {'number of labels' if columns is None else columns})"
     if not isinstance(labels, Tensor):
@@ -32,11 +38,16 @@ def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> None:
         raise ValueError(f"labels: {expected}, got shape {tuple(labels.shape)}{hint}")
     if labels.is_complex():
         raise ValueError(f"labels: {expected} with values 0 and 1, got dtype {labels.dtype}")
+    can_be_unknown = labels.dtype.is_signed
     if labels.dtype == torch.bool or labels.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    wrong = labels[(labels != 0) & (labels != 1)]
+        return can_be_unknown
+    others = labels[(labels != 0) & (labels != 1)]
+    # Compared with an unsigned 156, -100 would wrap around and match.
+    wrong = others[(others != UNKNOWN) & (others == others)] if can_be_unknown else others
     if wrong.numel():
-        raise ValueError(f"labels: {expected} with values 0 and 1, got the value {wrong[0].item():g}")
+        values = "values 0 and 1, or -100 or NaN where unknown"
+        raise ValueError(f"labels: {expected} with {values}, got the value {wrong[0].item():g}")
+    return others.numel() > 0
 
 
 def check_vectors(name: str, vectors: Tensor, rows: int | None = None, columns: int | None = None) -> None:

@@ -1,7 +1,8 @@
 """Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`. Imports torch only.
 
-All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), compute in float32 (float64
-for float64 logits), also under autocast, and return a scalar; an empty batch counts 0.
+All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), -100 or NaN where unknown,
+compute in float32 (float64 for float64 logits), also under autocast, and return a scalar; a batch without known labels
+counts 0.
 """
 
 from __future__ import annotations
@@ -11,21 +12,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_labels, check_number, check_vectors
+from .label_sets import LabelSets
 
 
 class ClassificationLoss(nn.Module):
-    """A loss on logits; a subclass gives the loss of each (example, label), reduced by the mean."""
+    """A loss on logits: the mean of a subclass's losses over all known labels, or over examples with a known label."""
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_vectors("logits", logits)
-        check_labels(labels, *logits.shape)
+        masked = check_labels(labels, *logits.shape)
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            losses = self.losses(scores, labels.to(device=scores.device, dtype=scores.dtype))
-            return losses.mean() if losses.numel() else scores.sum()
+            targets = LabelSets.from_labels(labels.to(scores.device), scores.dtype, masked)
+            if targets.unknown is None:
+                losses = self.losses(scores, targets)
+                return losses.mean() if losses.numel() else scores.sum()
+            known = 1 - targets.unknown
+            # Where a label is unknown nothing may come of its logit, not even 0 times an infinite slope.
+            losses = self.losses(torch.where(known > 0, scores, 0), targets)
+            counted = known if losses.ndim == 2 else (known.sum(dim=1) > 0).to(known)
+            return (losses * counted).sum() / counted.sum().clamp(min=1)
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Losses to be averaged: (B, L), or (B,) for a loss over whole label sets."""
+    def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        """Losses to be averaged: (B, L), unknown labels disregarded, or (B,) for a loss over whole label sets."""
         raise TypeError(f"{type(self).__name__} defines no losses")
 
     def extra_repr(self) -> str:
@@ -41,17 +50,19 @@ class BCELoss(ClassificationLoss):
         super().__init__()
         weights = None
         if pos_weight is not None:
-            values = [pos_weight] if isinstance(pos_weight, (int, float)) else list(pos_weight)
+            values = list(pos_weight) if isinstance(pos_weight, (list, tuple, Tensor)) else [pos_weight]
+            if not values:
+                raise ValueError("pos_weight: expected at least one number, got none")
             weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
         self.register_buffer("pos_weight", weights, persistent=False)
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         weights = self.pos_weight
         if weights is not None:
             if weights.numel() not in (1, logits.shape[1]):
                 raise ValueError(f"pos_weight: expected 1 or {logits.shape[1]} numbers, got {weights.numel()}")
             weights = weights.to(logits)
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none", pos_weight=weights)
+        return F.binary_cross_entropy_with_logits(logits, labels.positives, reduction="none", pos_weight=weights)
 
 
 class FocalLoss(ClassificationLoss):
@@ -62,11 +73,11 @@ class FocalLoss(ClassificationLoss):
         self.gamma = check_number("gamma", gamma, 0)
         self.alpha = None if alpha is None else check_number("alpha", alpha, 0, 1)
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        towards_truth = torch.where(labels > 0, logits, -logits)
+    def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        towards_truth = torch.where(labels.positives > 0, logits, -logits)
         # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
         losses = -torch.exp(self.gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
-        return losses if self.alpha is None else torch.where(labels > 0, self.alpha, 1 - self.alpha) * losses
+        return losses if self.alpha is None else torch.where(labels.positives > 0, self.alpha, 1 - self.alpha) * losses
 
 
 class AsymmetricLoss(ClassificationLoss):
@@ -82,7 +93,7 @@ class AsymmetricLoss(ClassificationLoss):
         self.gamma_positive = check_number("gamma_positive", gamma_positive, 0)
         self.clip = check_number("clip", clip, 0, 1)
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         positive = -torch.exp(self.gamma_positive * F.logsigmoid(-logits)) * F.logsigmoid(logits)
         if self.clip > 0:
             # Below the smallest normal number the power's slope is infinite for γ < 1; clamping there makes it 0.
@@ -90,15 +101,16 @@ class AsymmetricLoss(ClassificationLoss):
             negative = -(shifted**self.gamma_negative) * torch.log1p(-shifted)
         else:
             negative = -torch.exp(self.gamma_negative * F.logsigmoid(logits)) * F.logsigmoid(-logits)
-        return torch.where(labels > 0, positive, negative)
+        return torch.where(labels.positives > 0, positive, negative)
 
 
 class ZLPRLoss(ClassificationLoss):
     """Zero-bounded log-sum-exp and pairwise rank loss (Su et al., arXiv 2208.02955), the mean over examples of
-    log(1 + Σ_{l∈Y} e^{-x_l}) + log(1 + Σ_{l∉Y} e^{x_l})."""
+    log(1 + Σ_{l∈Y} e^{-x_l}) + log(1 + Σ_{l∉Y} e^{x_l}); the sums are over known labels."""
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         zero = logits.new_zeros(logits.shape[0], 1)
-        positives = torch.where(labels > 0, -logits, -torch.inf)
-        negatives = torch.where(labels > 0, -torch.inf, logits)
+        positives = torch.where(labels.positives > 0, -logits, -torch.inf)
+        no_negative = labels.positives if labels.unknown is None else labels.positives + labels.unknown
+        negatives = torch.where(no_negative > 0, -torch.inf, logits)
         return torch.stack([torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (positives, negatives)]).sum(0)

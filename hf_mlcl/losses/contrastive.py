@@ -8,14 +8,13 @@ SupCon family; "MulSupCon" (Zhang & Wu, arXiv 2402.01613). The values agree with
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from . import affinity
 from .checks import check_labels, check_number, check_vectors
-from .kernel import weighted_contrast
+from .kernel import PairRows, weighted_contrast
+from .label_sets import LabelPairs, LabelSets
 
 
 def normalize(vectors: Tensor) -> Tensor:
@@ -30,9 +29,16 @@ class ContrastiveLoss(nn.Module):
     Called as `loss(embeddings, labels, prototypes=None)`; computed in float32 (float64 for float64 embeddings), also
     under autocast.
 
+    Unknown labels are masked. Two examples are compared on the labels known in both. A pair with no positive weight
+    that an unknown label could turn into a positive is left out of the denominator; so is an example and the prototype
+    of a label unknown in it. A label unknown in both examples says nothing about them. Every count of labels and of
+    anchors is one of known positives. So an example all of whose labels are unknown might as well not be there, and a
+    column unknown in all examples neither (but its prototype stays a negative of other prototypes).
+
     Args:
         embeddings: (B, d) floating-point vectors, not normalised.
-        labels: (B, L) multi-hot labels, bool, int or float. An example without a label is no anchor but a negative.
+        labels: (B, L) multi-hot labels, bool, int or float; -100 or NaN where unknown. An example known to have no
+            label is no anchor but a negative.
         prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
 
     Returns:
@@ -51,19 +57,29 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
 
-    def example_rows(self, rows: slice, labels: Tensor) -> Tensor:
-        """Positive weights (n, references) of the examples `rows`; `labels` is (B, L) in floating point."""
-        pair_affinity = self.affinity(labels[rows], labels)
+    def example_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
+        """Positive weights (n, references) of the examples `rows`, and the pairs that are left out, if any."""
+        pairs = LabelPairs(labels.rows(rows), labels)
+        pair_affinity = self.affinity(pairs)
         pair_affinity.diagonal(offset=rows.start).zero_()
-        return self.weights(pair_affinity, labels[rows], labels)
+        weights = self.weights(pair_affinity, pairs)
+        if labels.unknown is None or pairs.possible is None:
+            return weights, None
+        left_out = (weights[:, : labels.positives.shape[0]] == 0) & self.could_be_positive(pairs, pairs.possible)
+        return weights, torch.cat([left_out, labels.unknown[rows] > 0], dim=1) if self.uses_prototypes else left_out
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        """How alike two label sets are: (n, L), (B, L) -> (n, B)."""
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        """How alike two label sets are: n anchors, B examples -> (n, B)."""
         raise TypeError(f"{type(self).__name__} defines no affinity")
 
-    def weights(self, pair_affinity: Tensor, anchor_labels: Tensor, labels: Tensor) -> Tensor:
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
         """Affinities (n, B) -> positive weights (n, references); by default the rows are normalised to sum 1."""
         return pair_affinity / _positive_or_one(pair_affinity.sum(dim=1, keepdim=True))
+
+    def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
+        """Which pairs (n, B) without a weight unknown labels could turn into positives; by default, where one of the
+        two has a label that the other may have: `possible` (n, B) counts these."""
+        return possible > 0
 
     def normalizer(self, labels: Tensor) -> Tensor | None:
         """What the sum over anchors is divided by; None is the number of anchors with a positive."""
@@ -79,13 +95,13 @@ class ContrastiveLoss(nn.Module):
             if prototypes is None:
                 raise ValueError(f"prototypes: {type(self).__name__} needs prototypes of shape (L, d), got None")
             check_vectors("prototypes", prototypes, columns=embeddings.shape[1])
-            check_labels(labels, embeddings.shape[0], prototypes.shape[0])
+            masked = check_labels(labels, embeddings.shape[0], prototypes.shape[0])
         else:
-            check_labels(labels, embeddings.shape[0])
+            masked = check_labels(labels, embeddings.shape[0])
 
         with torch.autocast(embeddings.device.type, enabled=False):
             dtype = torch.promote_types(embeddings.dtype, torch.float32)
-            targets = labels.to(device=embeddings.device, dtype=dtype)
+            targets = LabelSets.from_labels(labels.to(embeddings.device), dtype, masked)
             examples = normalize(embeddings.to(dtype))
             vectors = (
                 examples[:0] if not self.uses_prototypes or prototypes is None else normalize(prototypes.to(dtype))
@@ -94,15 +110,15 @@ class ContrastiveLoss(nn.Module):
             return weighted_contrast(
                 everything if self.prototypes_are_anchors else examples,
                 everything if self.examples_are_references else vectors,
-                self._positive_rows(targets),
+                self._pair_rows(targets),
                 temperature=self.temperature,
-                denominator_weights=self.denominator_weights(targets),
-                normalizer=self.normalizer(targets),
+                denominator_weights=self.denominator_weights(targets.positives),
+                normalizer=self.normalizer(targets.positives),
                 exclude_self=self.examples_are_references,
                 drop_repulsion=self.drop_repulsion,
             )
 
-    def _positive_rows(self, labels: Tensor) -> Callable[[slice], Tensor]:
+    def _pair_rows(self, labels: LabelSets) -> PairRows:
         return lambda rows: self.example_rows(rows, labels)
 
     def extra_repr(self) -> str:
@@ -123,8 +139,10 @@ class ProtoLoss(ContrastiveLoss):
     uses_prototypes = True
     examples_are_references = False
 
-    def example_rows(self, rows: slice, labels: Tensor) -> Tensor:
-        return labels[rows] / _positive_or_one(labels[rows].sum(dim=1, keepdim=True))
+    def example_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
+        positives = labels.positives[rows]
+        left_out = None if labels.unknown is None else labels.unknown[rows] > 0
+        return positives / _positive_or_one(positives.sum(dim=1, keepdim=True)), left_out
 
     def normalizer(self, labels: Tensor) -> Tensor:
         return _labelled(labels)
@@ -133,48 +151,61 @@ class ProtoLoss(ContrastiveLoss):
 class JaccardSupConLoss(ContrastiveLoss):
     """SupCon with positives weighted by the Jaccard index of the label sets (`base` of arXiv 2412.00101)."""
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return affinity.jaccard(anchor_labels, labels)
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        return affinity.jaccard(pairs)
 
 
 class SupConAnyLoss(ContrastiveLoss):
     """SupCon whose positives share at least one label (after arXiv 2004.11362)."""
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return affinity.shares_any(anchor_labels, labels)
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        return affinity.shares_any(pairs)
 
 
 class SupConAllLoss(ContrastiveLoss):
-    """SupCon whose positives have the same label set (after arXiv 2004.11362)."""
+    """SupCon whose positives have the same label set (after arXiv 2004.11362).
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return affinity.shares_all(anchor_labels, labels)
+    A pair that agrees on all labels known in both, with another label known in one of the two only, is left out.
+    """
+
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        return affinity.shares_all(pairs)
+
+    def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
+        return pairs.equal() & (pairs.half_known() > 0)
 
 
 class MultiSupConLoss(ContrastiveLoss):
-    """SupCon whose positives have a Jaccard index of at least `threshold` and are weighted by it."""
+    """SupCon whose positives have a Jaccard index of at least `threshold` and are weighted by it.
+
+    A pair below the threshold that would reach it if every label that may be in common was in common is left out.
+    """
 
     def __init__(self, temperature: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(temperature)
         self.threshold = check_number("threshold", threshold, 0, 1)
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        jaccard = affinity.jaccard(anchor_labels, labels)
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        jaccard = affinity.jaccard(pairs)
         return torch.where(jaccard >= self.threshold, jaccard, 0)
 
-    def weights(self, pair_affinity: Tensor, anchor_labels: Tensor, labels: Tensor) -> Tensor:
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
         return pair_affinity / (pair_affinity > 0).sum(dim=1, keepdim=True).clamp(min=1)
+
+    def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
+        highest = (pairs.common + possible) / (pairs.union() + possible).clamp(min=1)
+        return (possible > 0) & (highest >= self.threshold)
 
 
 class MulSupConLoss(ContrastiveLoss):
     """One SupCon term for each label of an anchor, averaged over all (anchor, label) pairs (arXiv 2402.01613)."""
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return affinity.shares_any(anchor_labels, labels)
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        return affinity.shares_any(pairs)
 
-    def weights(self, pair_affinity: Tensor, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        balanced, _ = affinity.label_balanced_weights(pair_affinity, anchor_labels, labels, prototypes=False)
-        return balanced * anchor_labels.sum(dim=1, keepdim=True)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
+        balanced, _ = affinity.label_balanced_weights(pair_affinity, pairs, prototypes=False)
+        return balanced * pairs.anchors.positives.sum(dim=1, keepdim=True)
 
     def normalizer(self, labels: Tensor) -> Tensor:
         return labels.sum()
@@ -189,12 +220,12 @@ class MSCLoss(ContrastiveLoss):
         super().__init__(temperature)
         self.beta = check_number("beta", beta, 0)
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
+    def affinity(self, pairs: LabelPairs) -> Tensor:
         # Two empty label sets have an empty union; they share no label, so their weight is 0 whatever stands here.
-        return 1 / affinity.union(anchor_labels, labels).clamp(min=1)
+        return 1 / pairs.union().clamp(min=1)
 
-    def weights(self, pair_affinity: Tensor, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return torch.cat(affinity.label_balanced_weights(pair_affinity, anchor_labels, labels, prototypes=True), dim=1)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
+        return torch.cat(affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True), dim=1)
 
     def normalizer(self, labels: Tensor) -> Tensor:
         return _labelled(labels)
@@ -213,31 +244,47 @@ class MSCWRGLoss(ContrastiveLoss):
         super().__init__(temperature)
         self.alpha = check_number("alpha", alpha, -float("inf"))
 
-    def affinity(self, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return affinity.covered_share(anchor_labels, labels, self.alpha)
+    def affinity(self, pairs: LabelPairs) -> Tensor:
+        return affinity.covered_share(pairs, self.alpha)
 
-    def weights(self, pair_affinity: Tensor, anchor_labels: Tensor, labels: Tensor) -> Tensor:
-        return torch.cat(affinity.label_balanced_weights(pair_affinity, anchor_labels, labels, prototypes=True), dim=1)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
+        return torch.cat(affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True), dim=1)
 
-    def prototype_rows(self, rows: slice, labels: Tensor) -> Tensor:
-        """Positive weights (n, B + L) of the prototypes `rows`: f = |Y_j|^-alpha on the examples with that label."""
-        sizes = labels.sum(dim=1).clamp(min=1)
+    def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
+        # With negative alpha, one label of the reference that the anchor is known to lack settles it.
+        unsettled = pairs.reference_sizes == pairs.common if self.alpha < 0 else True
+        return (possible > 0) & unsettled
+
+    def prototype_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
+        """Positive weights (n, B + L) of the prototypes `rows`, f = |Y_j|^-alpha on the examples with that label, and
+        the pairs that are left out, if any."""
+        sizes = labels.positives.sum(dim=1).clamp(min=1)
         share = (sizes == 1).to(sizes) if self.alpha < 0 else sizes**-self.alpha
-        pair_affinity = labels.T[rows] * share
+        pair_affinity = labels.positives.T[rows] * share
         on_examples = pair_affinity / _positive_or_one(pair_affinity.sum(dim=1, keepdim=True))
-        return torch.cat([on_examples, on_examples.new_zeros(on_examples.shape[0], labels.shape[1])], dim=1)
+        on_prototypes = on_examples.new_zeros(on_examples.shape[0], labels.positives.shape[1])
+        weights = torch.cat([on_examples, on_prototypes], dim=1)
+        if labels.unknown is None:
+            return weights, None
+        return weights, torch.cat([labels.unknown.T[rows], on_prototypes], dim=1) > 0
 
-    def _positive_rows(self, labels: Tensor) -> Callable[[slice], Tensor]:
-        examples = labels.shape[0]
+    def _pair_rows(self, labels: LabelSets) -> PairRows:
+        examples = labels.positives.shape[0]
 
-        def rows_of(rows: slice) -> Tensor:
+        def rows_of(rows: slice) -> tuple[Tensor, Tensor | None]:
             parts = []
             if rows.start < examples:
                 parts.append(self.example_rows(slice(rows.start, min(rows.stop, examples)), labels))
             if rows.stop > examples:
                 first = max(rows.start, examples) - examples
                 parts.append(self.prototype_rows(slice(first, rows.stop - examples), labels))
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            if len(parts) == 1:
+                return parts[0]
+            (above, left_out_above), (below, left_out_below) = parts
+            weights = torch.cat([above, below])
+            if left_out_above is None or left_out_below is None:
+                return weights, None
+            return weights, torch.cat([left_out_above, left_out_below])
 
         return rows_of
 

@@ -1,9 +1,11 @@
 """Weighted contrast: the one kernel under every contrastive loss, value and closed-form gradient. Imports torch only.
 
 For anchors i, references j, similarities s_ij = <anchor_i, reference_j> / temperature, positive weights W_ij >= 0 with
-row sums r_i, denominator weights D_j >= 0 and sigma_ij = exp(s_ij) / sum_k D_k exp(s_ik):
+row sums r_i, denominator weights D_ij >= 0 and sigma_ij = exp(s_ij) / sum_k D_ik exp(s_ik):
 
-    L = - 1/n * sum_i sum_j W_ij (s_ij - log sum_k D_k exp(s_ik)),      dL/ds_ij = 1/n * (r_i D_j sigma_ij - W_ij)
+    L = - 1/n * sum_i sum_j W_ij (s_ij - log sum_k D_ik exp(s_ik)),      dL/ds_ij = 1/n * (r_i D_ij sigma_ij - W_ij)
+
+D_ij is a weight of the reference, 1 as a rule, and 0 for pairs that are left out.
 
 Nothing of rank 3 is built, and the M x M matrices exist only for one block of rows at a time.
 """
@@ -19,7 +21,8 @@ from torch import Tensor
 # Entries of one block of rows (32 MiB in float32): enough for full matrix-product speed, small beside activations.
 BLOCK_ENTRIES = 2**23
 
-PositiveRows = Callable[[slice], Tensor]
+# Rows of anchors -> their positive weights (n, M), and which pairs (n, M) are left out of the denominator, if any.
+PairRows = Callable[[slice], tuple[Tensor, Tensor | None]]
 
 
 class _WeightedContrast(torch.autograd.Function):
@@ -30,7 +33,7 @@ class _WeightedContrast(torch.autograd.Function):
         ctx: Any,
         anchors: Tensor,
         references: Tensor,
-        positive_rows: PositiveRows,
+        pair_rows: PairRows,
         temperature: float,
         denominator_weights: Tensor | None,
         normalizer: Tensor | None,
@@ -48,13 +51,15 @@ class _WeightedContrast(torch.autograd.Function):
         for start in range(0, anchors.shape[0], block_rows):
             rows = slice(start, min(start + block_rows, anchors.shape[0]))
             similarities = anchors[rows] @ references.T / temperature
-            weights = positive_rows(rows)
+            weights, left_out = pair_rows(rows)
             row_sums = weights.sum(dim=1, keepdim=True)
             has_positive = row_sums > 0
 
             logits = similarities.clone() if log_denominator is None else similarities + log_denominator
             if exclude_self:
                 logits.diagonal(offset=start).fill_(-torch.inf)
+            if left_out is not None:
+                logits.masked_fill_(left_out, -torch.inf)
             log_normalizer = torch.logsumexp(logits, dim=1, keepdim=True)
             # A row without any reference has an infinite normaliser; without positives it must count as exactly 0.
             log_normalizer = torch.where(has_positive, log_normalizer, 0)
@@ -91,7 +96,7 @@ class _WeightedContrast(torch.autograd.Function):
 def weighted_contrast(
     anchors: Tensor,
     references: Tensor,
-    positive_rows: PositiveRows,
+    pair_rows: PairRows,
     *,
     temperature: float,
     denominator_weights: Tensor | None = None,
@@ -105,7 +110,8 @@ def weighted_contrast(
     Args:
         anchors: (N, d) L2-normalised vectors in float32 or float64.
         references: (M, d) L2-normalised vectors of the same dtype.
-        positive_rows: Maps a slice of anchors to their positive weights (n, M), non-negative and of the same dtype.
+        pair_rows: Maps a slice of anchors to their positive weights (n, M), non-negative and of the same dtype, and to
+            a bool mask (n, M) of the pairs left out of the denominator, which must have no positive weight, or None.
             It must not depend on the vectors: no gradient flows through it.
         temperature: Divisor of the cosine similarities.
         denominator_weights: (M,) weight of each reference in the denominator; 1 where not given, 0 leaves it out.
@@ -123,7 +129,7 @@ def weighted_contrast(
     return _WeightedContrast.apply(
         anchors,
         references,
-        positive_rows,
+        pair_rows,
         temperature,
         denominator_weights,
         normalizer,

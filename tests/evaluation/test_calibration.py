@@ -10,7 +10,7 @@ from hf_mlcl.evaluation import (
     fold_calibration,
     reliability_curve,
 )
-from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _minimise, _newton_step
+from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _Decisions, _minimise
 
 
 def make_case(num_examples=3000, seed=0):
@@ -80,8 +80,9 @@ def test_minimum_is_where_the_gradient_vanishes_and_equals_a_general_optimiser()
     logits, labels = make_case(200)
     targets = labels.astype(np.float64)
     centre = np.tile([[0.2], [-0.4]], 8)
-    found = _minimise(logits, targets, centre, centre, _LABEL_PRECISION)
-    gradient, _ = _newton_step(logits, targets, found, centre, _LABEL_PRECISION)
+    decisions = _Decisions(logits, targets)
+    found = _minimise(decisions, centre, centre, _LABEL_PRECISION)
+    gradient, _ = decisions.newton_step(found, centre, _LABEL_PRECISION)
     assert np.abs(gradient).max() < 1e-6
     from scipy.optimize import minimize
 

@@ -10,7 +10,7 @@ import torch
 
 import hf_mlcl.evaluation
 from hf_mlcl.evaluation import fit_linear_evaluation, linear_evaluation
-from hf_mlcl.evaluation.linear_evaluation import _choose_grid_points, initial_parameters, train_grid
+from hf_mlcl.evaluation.linear_evaluation import _choose_grid_points, _Labelled, initial_parameters, train_grid
 
 GRID = [(1.0, 1.0), (1.0, 1e-4), (0.1, 0.1)]
 
@@ -46,11 +46,12 @@ def train_alone(features, labels, initial, learning_rate, weight_decay, num_epoc
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("labels_per_block", [5, 2])
 def test_every_batched_solution_equals_training_it_alone(dtype, labels_per_block, monkeypatch):
-    monkeypatch.setattr(linear_evaluation, "_MAX_PARAMETERS", labels_per_block * len(GRID) * 3 * 7)
+    monkeypatch.setattr(linear_evaluation, "_MAX_NUMBERS", labels_per_block * len(GRID) * 3 * 32)
     features, labels = (torch.from_numpy(array).to(dtype) for array in make_data())
     initial = initial_parameters(3, 5, 7, seed=3).to(dtype)
     inputs = torch.cat([features, torch.ones(75, 1, dtype=dtype)], dim=1)
-    solutions = train_grid(inputs, labels, initial, GRID, num_epochs=4, batch_size=32, seed=3, progress=False)
+    data = _Labelled(inputs, labels.bool(), None)
+    solutions = train_grid(data, initial, GRID, num_epochs=4, batch_size=32, seed=3, progress=False)
     for point, (learning_rate, weight_decay) in enumerate(GRID):
         for index in range(3):
             alone = train_alone(features, labels, initial[index], learning_rate, weight_decay, 4, 32, 3)
@@ -95,8 +96,9 @@ def test_ties_go_to_the_lower_cross_entropy_and_absent_labels_follow_the_others(
     f1 = np.array([[0.5, 0.9, 0.0], [0.5, 0.2, 0.0], [0.1, 0.8, 0.0]])
     cross_entropy = np.array([[0.3, 0.1, 0.1], [0.2, 0.1, 0.9], [0.1, 0.1, 0.1]])
     present = np.array([True, True, False])
-    assert _choose_grid_points(f1, cross_entropy, present).tolist() == [1, 0, 0]
-    assert _choose_grid_points(f1 * 0, cross_entropy, present & False).tolist() == [2, 2, 2]
+    every = np.ones(3, dtype=bool)
+    assert _choose_grid_points(f1, cross_entropy, present, every).tolist() == [1, 0, 0]
+    assert _choose_grid_points(f1 * 0, cross_entropy, present & False, every).tolist() == [2, 2, 2]
 
 
 def test_same_seed_same_result_and_the_global_random_state_stays():
@@ -132,7 +134,7 @@ def test_no_label_occurs():
         ({"train_labels": np.zeros((3, 2))}, r"train_labels: expected shape \(75, any width\), got shape \(3, 2\)"),
         ({"validation_features": np.zeros((3, 2))}, r"validation_features: expected shape \(N, 6\)"),
         ({"train_features": np.full((75, 6), np.nan)}, "train_features: expected finite numbers, got nan"),
-        ({"validation_labels": np.full((75, 5), 2)}, "validation_labels: expected multi-hot values 0 and 1, got 2"),
+        ({"validation_labels": np.full((75, 5), 2)}, "validation_labels: expected 0, 1, or -100 or NaN .* got 2"),
         ({"num_epochs": 0}, "num_epochs: expected a whole number above 0, got 0"),
         ({"learning_rates": ()}, "learning_rates and weight_decays: expected at least one"),
         ({"learning_rates": (0.0,)}, "learning_rates: expected a finite number above 0, got 0.0"),

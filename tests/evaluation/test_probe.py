@@ -85,7 +85,7 @@ def test_constant_features_and_absent_labels():
 
 
 def test_mistakes_raise_one_line():
-    with pytest.raises(ValueError, match="features: expected at least 2 examples, got 1"):
+    with pytest.raises(ValueError, match="features: expected at least 2 examples with a known label, got 1"):
         fit_probe([[1.0]], [[1]])
     with pytest.raises(ValueError, match=r"labels: expected shape \(2, any width\)"):
         fit_probe(np.eye(2), np.eye(3))

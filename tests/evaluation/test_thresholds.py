@@ -158,7 +158,7 @@ def test_permuting_examples_or_labels_permutes_the_thresholds():
     [
         (([[0.5, 1.5]], [[0, 1]]), r"probabilities: expected numbers in \[0, 1\], got 1.5"),
         (([[0.5, 0.5]], [[0]]), r"labels: expected shape \(1, 2\), got shape \(1, 1\)"),
-        (([[0.5]], [[0.5]]), "labels: expected multi-hot values 0 and 1, got 0.5"),
+        (([[0.5]], [[0.5]]), "labels: expected 0, 1, or -100 or NaN where unknown, got 0.5"),
         ((np.zeros((0, 2)), np.zeros((0, 2))), "probabilities: .* got an empty array"),
         (("abc", [[0]]), "probabilities: expected an array of numbers, got str"),
     ],

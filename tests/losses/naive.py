@@ -1,4 +1,8 @@
-"""The losses as plain loops over pairs, written from the formulas: what the fast code must equal."""
+"""The losses as plain loops over pairs, written from the formulas: what the fast code must equal.
+
+A label is 1, 0, or unknown: -100 or NaN. A pair is compared on the labels known in both. A pair without a weight that
+an unknown label could turn into a positive is left out.
+"""
 
 import math
 
@@ -11,85 +15,112 @@ def _dot(a, b):
     return sum(x * y for x, y in zip(a, b, strict=True))
 
 
+def known_positives(row):
+    """The labels an example is known to have."""
+    return {label for label, value in enumerate(row) if value == 1}
+
+
+def unknown_labels(row):
+    """The labels nobody knows whether an example has."""
+    return {label for label, value in enumerate(row) if value == -100 or value != value}
+
+
 def _affinity(name, y_i, y_j, parameters):
     common, either = len(y_i & y_j), len(y_i | y_j)
     if name == "base":
-        return common / either if either else 0.0
+        return common / either
     if name in ("supcon_any", "mulsupcon"):
-        return float(common > 0)
-    if name == "supcon_all":
-        return float(common > 0 and y_i == y_j)
+        return 1.0
     if name == "multisupcon":
-        jaccard = common / either if either else 0.0
-        return jaccard if jaccard >= parameters.get("threshold", 0.5) else 0.0
+        return common / either if common / either >= parameters.get("threshold", 0.5) else 0.0
     if name == "msc":
-        return 1 / either if common else 0.0
+        return 1 / either
     if name in ("mscwrg", "reg"):
-        if not common:
-            return 0.0
         alpha = parameters.get("alpha", 1.0)
         return float(y_j <= y_i) if alpha < 0 else (common / len(y_j)) ** alpha
     raise AssertionError(name)
 
 
+def _pair(name, y_i, u_i, y_j, u_j, parameters):
+    """The affinity of two examples, and whether unknown labels could make a positive of a pair with affinity 0."""
+    seen_i, seen_j = y_i - u_j, y_j - u_i
+    possible = (y_i & u_j) | (y_j & u_i)
+    if name == "supcon_all":
+        agree = seen_i == seen_j
+        return float(agree and bool(y_i & y_j) and u_i == u_j), agree and u_i != u_j
+    f = _affinity(name, seen_i, seen_j, parameters) if y_i & y_j else 0.0
+    could = bool(possible)
+    if name == "multisupcon" and could:
+        highest = len((seen_i & seen_j) | possible) / len(seen_i | seen_j | possible)
+        could = highest >= parameters.get("threshold", 0.5)
+    if name in ("mscwrg", "reg") and parameters.get("alpha", 1.0) < 0:
+        could = could and seen_j <= y_i
+    return f, could
+
+
 def contrastive_weights(name, labels, parameters):
-    """(label sets of references and anchors, W as {(i, j): w}, D_j, n, self excluded?); prototypes come last."""
-    sets = [{label for label, value in enumerate(row) if value} for row in labels]
+    """(number of references, W as {(i, j): w}, D_j, pairs left out, n, self excluded?); prototypes come last."""
+    sets, unknown = [known_positives(row) for row in labels], [unknown_labels(row) for row in labels]
     batch, width = len(labels), len(labels[0])
-    prototypes = [{label} for label in range(width)]
     labelled = sum(bool(y) for y in sets)
     if name == "proto":
         weights = {(i, label): 1 / len(y) for i, y in enumerate(sets) for label in y}
-        return prototypes, sets, weights, [1.0] * width, labelled, False
+        left_out = {(i, label) for i, u in enumerate(unknown) for label in u}
+        return width, weights, [1.0] * width, left_out, max(labelled, 1), False
 
     with_prototypes = name in ("msc", "mscwrg", "reg")
-    references = sets + (prototypes if with_prototypes else [])
-    anchors = sets + (prototypes if name in ("mscwrg", "reg") else [])
-    weights = {}
-    for i, y_i in enumerate(anchors):
+    sets += [{label} for label in range(width)]
+    unknown += [set()] * width
+    references = batch + width if with_prototypes else batch
+    anchors = batch + width if name in ("mscwrg", "reg") else batch
+    weights, left_out = {}, set()
+    for i in range(anchors):
         f = {}
-        for j, y_j in enumerate(references):
-            if i == j or not y_i & y_j:
+        for j in range(references if i < batch else batch):  # prototypes share no label with each other
+            if i == j:
                 continue
-            f[j] = 1.0 if j >= batch else _affinity(name, y_i, y_j, parameters)
+            if j >= batch:
+                affinity, could = float(bool(sets[i] & sets[j])), bool(unknown[i] & sets[j])
+            else:
+                affinity, could = _pair(name, sets[i], unknown[i], sets[j], unknown[j], parameters)
+                could = bool(sets[i] & unknown[j]) if i >= batch else could
+            if affinity > 0:
+                f[j] = affinity
+            elif could:
+                left_out.add((i, j))
         if name in ("base", "supcon_any", "supcon_all"):
-            total = sum(f.values())
-            weights.update({(i, j): value / total for j, value in f.items() if value > 0})
+            weights.update({(i, j): value / sum(f.values()) for j, value in f.items()})
         elif name == "multisupcon":
-            count = sum(value > 0 for value in f.values())
-            weights.update({(i, j): value / count for j, value in f.items() if value > 0})
+            weights.update({(i, j): value / len(f) for j, value in f.items()})
         else:
-            for label in y_i:
-                mass = sum(value for j, value in f.items() if label in references[j])
+            for label in sets[i]:
+                mass = sum(value for j, value in f.items() if label in sets[j])
                 for j, value in f.items():
-                    if label in references[j] and value > 0:
-                        share = value / mass * (1.0 if name == "mulsupcon" else 1 / len(y_i))
+                    if label in sets[j]:
+                        share = value / mass * (1.0 if name == "mulsupcon" else 1 / len(sets[i]))
                         weights[i, j] = weights.get((i, j), 0.0) + share
-    denominator = [1.0] * len(references)
+    denominator = [1.0] * references
     if name == "msc":
         denominator[:batch] = [parameters.get("beta", 0.1)] * batch
         count = labelled
     elif name == "mulsupcon":
-        count = sum(map(len, sets))
+        count = sum(map(len, sets[:batch]))
     else:
         count = len({i for i, _ in weights})
-    return references, anchors, weights, denominator, max(count, 1), True
+    return references, weights, denominator, left_out, max(count, 1), True
 
 
 def contrastive_loss(name, embeddings, labels, prototypes, temperature=0.1, **parameters):
     """Value, dL/ds as {(i, j): g} and the similarities, all by loops over Python floats."""
-    references, anchors, weights, denominator, count, exclude_self = contrastive_weights(name, labels, parameters)
+    references, weights, denominator, left_out, count, exclude_self = contrastive_weights(name, labels, parameters)
     examples, label_vectors = _normalize(embeddings), _normalize(prototypes)
-    batch = len(examples)
-    reference_vectors = label_vectors if name == "proto" else (examples + label_vectors)[: len(references)]
-    anchor_vectors = (examples + label_vectors)[: len(anchors)]
+    reference_vectors = label_vectors if name == "proto" else (examples + label_vectors)[:references]
+    anchor_vectors = examples + label_vectors
     value, gradient = 0.0, {}
-    for i, anchor in enumerate(anchor_vectors):
-        others = [j for j in range(len(references)) if not (exclude_self and i == j)]
-        s = {j: _dot(anchor, reference_vectors[j]) / temperature for j in others}
+    for i in sorted({i for i, _ in weights}):
+        others = [j for j in range(references) if not (exclude_self and i == j) and (i, j) not in left_out]
+        s = {j: _dot(anchor_vectors[i], reference_vectors[j]) / temperature for j in others}
         row_sum = sum(weights.get((i, j), 0.0) for j in others)
-        if row_sum == 0:
-            continue
         top = max(s.values())
         total = sum(denominator[j] * math.exp(s[j] - top) for j in others)
         for j in others:
@@ -101,7 +132,6 @@ def contrastive_loss(name, embeddings, labels, prototypes, temperature=0.1, **pa
                 value -= max(g, 0.0) * s[j]
                 g = min(g, 0.0)
             gradient[i, j] = g / count
-    assert batch == len(labels)
     return value / count, gradient
 
 
@@ -109,10 +139,13 @@ def classification_loss(name, logits, labels, **parameters):
     """Value of a classification loss by loops over Python floats."""
     per_pair, per_example = [], []
     for x_row, y_row in zip(logits, labels, strict=True):
-        positives = sum(math.exp(-x) for x, y in zip(x_row, y_row, strict=True) if y)
-        negatives = sum(math.exp(x) for x, y in zip(x_row, y_row, strict=True) if not y)
-        per_example.append(math.log(1 + positives) + math.log(1 + negatives))
-        for x, y in zip(x_row, y_row, strict=True):
+        unknown = unknown_labels(y_row)
+        known = [(x, y) for label, (x, y) in enumerate(zip(x_row, y_row, strict=True)) if label not in unknown]
+        positives = sum(math.exp(-x) for x, y in known if y)
+        negatives = sum(math.exp(x) for x, y in known if not y)
+        if known:
+            per_example.append(math.log(1 + positives) + math.log(1 + negatives))
+        for x, y in known:
             q = 1 / (1 + math.exp(-x))
             if name == "bce":
                 weight = parameters.get("pos_weight") or 1.0
@@ -127,4 +160,4 @@ def classification_loss(name, logits, labels, **parameters):
                 negative = -(q_m ** parameters.get("gamma_negative", 4.0)) * math.log(1 - q_m)
                 per_pair.append(positive if y else negative)
     losses = per_example if name == "zlpr" else per_pair
-    return sum(losses) / len(losses)
+    return sum(losses) / max(len(losses), 1)

@@ -1,16 +1,11 @@
 import pytest
 import torch
+from batches import CLASSIFICATION, each
 from naive import classification_loss
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, build_loss
+from hf_mlcl.losses import build_loss
 
-VARIANTS = [(name, {}) for name in CLASSIFICATION_LOSSES] + [
-    ("bce", {"pos_weight": 3.0}),
-    ("focal", {"gamma": 0.5, "alpha": 0.25}),
-    ("asymmetric", {"gamma_negative": 1, "gamma_positive": 0, "clip": 0}),
-    ("asymmetric", {"gamma_negative": 0.5, "gamma_positive": 0.5, "clip": 0.2}),
-]
-variants = pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=lambda v: str(v))
+variants = each(CLASSIFICATION)
 
 
 def batch(dtype=torch.float64, scale=2.0):
@@ -81,7 +76,7 @@ def test_wrong_input_is_named(name, parameters):
     loss = build_loss(name, **parameters)
     with pytest.raises(ValueError, match=r"labels: .*\(8, 5\), got shape \(8, 4\)"):
         loss(logits, labels[:, :4])
-    with pytest.raises(ValueError, match="got the value -100"):
-        loss(logits, torch.where(labels > 0, labels, -100))
+    with pytest.raises(ValueError, match="got the value -1"):
+        loss(logits, torch.where(labels > 0, labels, -1))
     with pytest.raises(ValueError, match="logits: expected a floating-point tensor"):
         loss(labels, labels)

@@ -1,77 +1,26 @@
 import functools
+import itertools
 
 import pytest
 import torch
+from batches import CONTRASTIVE, DIFFERENTIABLE, LABELS, assert_equals_loops, batch, each, value_and_gradients
 from naive import contrastive_loss, contrastive_weights
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES, build_loss, kernel
 from hf_mlcl.losses.checks import check_labels
 from hf_mlcl.losses.contrastive import normalize
+from hf_mlcl.losses.label_sets import LabelSets
 
-VARIANTS = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
-    ("msc", {"beta": 0.0}),
-    ("msc", {"beta": 1.0}),
-    ("multisupcon", {"threshold": 0.3}),
-    *[(name, {"alpha": alpha}) for name in ("mscwrg", "reg") for alpha in (-1.0, 0.0, 0.5, 2.0)],
-]
-variants = pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=lambda v: str(v))
-DIFFERENTIABLE = [variant for variant in VARIANTS if variant[0] != "reg"]
-LABELS = 6
-
-
-def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, density=0.35):
-    """A batch with an example without any label, one with every label, and a label that occurs once."""
-    generator = torch.Generator().manual_seed(seed)
-    embeddings = torch.randn(rows, dimension, generator=generator, dtype=torch.float64).to(dtype)
-    prototypes = torch.randn(labels, dimension, generator=generator, dtype=torch.float64).to(dtype)
-    multi_hot = (torch.rand(rows, labels, generator=generator) < density).long()
-    multi_hot[:, -1] = 0
-    if rows > 3:
-        multi_hot[0], multi_hot[1], multi_hot[2, -1] = 0, 1, 1
-        multi_hot[1, -1] = 0
-    return embeddings.requires_grad_(), multi_hot, prototypes.requires_grad_()
-
-
-def value_and_gradients(loss, embeddings, labels, prototypes):
-    value = loss(embeddings, labels, prototypes)
-    gradients = torch.autograd.grad(value, [embeddings, prototypes], allow_unused=True)
-    gradients = [
-        torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (embeddings, prototypes), strict=True)
-    ]
-    return value, gradients
-
-
-def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature):
-    """The naive loops; the chain rule from dL/ds to the vectors through autograd on the similarities alone."""
-    value, by_pair = contrastive_loss(
-        name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature=temperature, **parameters
-    )
-    e, p = embeddings.detach().double().requires_grad_(), prototypes.detach().double().requires_grad_()
-    both = torch.cat([torch.nn.functional.normalize(e), torch.nn.functional.normalize(p)])
-    offset = len(labels) if name == "proto" else 0
-    surrogate = sum(g * (both[i] @ both[j + offset]) / temperature for (i, j), g in by_pair.items())
-    if not by_pair:
-        return value, [torch.zeros_like(e), torch.zeros_like(p)]
-    gradients = torch.autograd.grad(surrogate, [e, p], allow_unused=True)
-    return value, [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (e, p), strict=True)]
+variants = each(CONTRASTIVE)
 
 
 @variants
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_equals_naive_loops(name, parameters, dtype):
-    embeddings, labels, prototypes = batch(dtype=dtype)
-    value, gradients = value_and_gradients(
-        build_loss(name, temperature=0.2, **parameters), embeddings, labels, prototypes
-    )
-    expected, expected_gradients = loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, 0.2)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(dtype, 1e-2)
+    loss = build_loss(name, temperature=0.2, **parameters)
     # The value is computed in float32 whatever the input, so only the gradients are as coarse as their own type.
-    assert value.item() == pytest.approx(
-        expected, rel=min(tolerance, 1e-5), abs=1e-6 if dtype != torch.float64 else 1e-12
-    )
-    for gradient, reference in zip(gradients, expected_gradients, strict=True):
-        scale = reference.abs().max().clamp(min=1e-3)
-        assert ((gradient.double() - reference).abs().max() / scale) < tolerance
+    assert_equals_loops(name, parameters, *batch(dtype=dtype), loss, min(tolerance, 1e-5), tolerance)
 
 
 @variants
@@ -127,7 +76,7 @@ def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), whole)
 
 
-@pytest.mark.parametrize(("name", "parameters"), DIFFERENTIABLE, ids=str)
+@each(DIFFERENTIABLE)
 def test_gradcheck(name, parameters):
     embeddings, labels, prototypes = batch(rows=7, dimension=4)
     loss = build_loss(name, temperature=0.5, **parameters)
@@ -140,7 +89,7 @@ def test_reg_never_pushes_a_positive_away(alpha):
     _, by_pair = contrastive_loss(
         "mscwrg", embeddings.tolist(), labels.tolist(), prototypes.tolist(), 1.0, alpha=alpha
     )
-    weights = contrastive_weights("reg", labels.tolist(), {"alpha": alpha})[2]
+    weights = contrastive_weights("reg", labels.tolist(), {"alpha": alpha})[1]
     assert any(by_pair[pair] > 0 for pair in weights), "this batch must hold positives that mscwrg pushes away"
 
     # The kernel on free similarities: with references = identity, dL/danchor is dL/ds itself.
@@ -152,7 +101,7 @@ def test_reg_never_pushes_a_positive_away(alpha):
     value = kernel.weighted_contrast(
         similarities,
         torch.eye(size, dtype=torch.float64),
-        loss._positive_rows(labels.double()),
+        loss._pair_rows(LabelSets(labels.double())),
         temperature=1.0,
         exclude_self=True,
         drop_repulsion=True,
@@ -200,7 +149,7 @@ def test_batches_of_none_and_one(name, parameters, rows):
 
 
 @variants
-def test_unlabelled_example_is_a_negative_and_no_anchor(name, parameters):
+def test_example_known_to_have_no_label_is_a_negative_and_no_anchor(name, parameters):
     embeddings, labels, prototypes = batch()
     labels[0] = 0
     loss = build_loss(name, **parameters)
@@ -245,9 +194,11 @@ def test_any_label_dtype(name, parameters, dtype):
     [
         (lambda e, y, p: (e, torch.arange(len(y)), p), r"labels: .*got shape \(9,\), class indices"),
         (lambda e, y, p: (e, y[:-1], p), r"labels: expected .*\(9, .*got shape \(8, 6\)"),
-        (lambda e, y, p: (e, y * 2, p), "values 0 and 1, got the value 2"),
-        (lambda e, y, p: (e, y - 1, p), "values 0 and 1, got the value -1"),
-        (lambda e, y, p: (e, y * float("nan"), p), "values 0 and 1, got the value nan"),
+        (lambda e, y, p: (e, y * 2, p), "values 0 and 1, or -100 or NaN where unknown, got the value 2"),
+        (lambda e, y, p: (e, y - 1, p), "where unknown, got the value -1"),
+        (lambda e, y, p: (e, y * float("inf"), p), "where unknown, got the value inf"),
+        (lambda e, y, p: (e, y * -99.5, p), "where unknown, got the value -99.5"),
+        (lambda e, y, p: (e, (y * -100).to(torch.uint8), p), "where unknown, got the value 156"),
         (lambda e, y, p: (e, y.tolist(), p), "labels: .*got list"),
         (lambda e, y, p: (e[0], y, p), r"embeddings: expected .*\(N, d\)"),
         (lambda e, y, p: (e.detach().long(), y, p), "embeddings: expected a floating-point tensor"),
@@ -278,8 +229,9 @@ def test_unused_prototypes_are_ignored(name):
 def test_nothing_reads_values_off_the_cpu():
     """On an accelerator reading a value would synchronise; the meta device, which has no values, raises instead."""
     embeddings, labels, prototypes = (tensor.detach().to("meta") for tensor in batch())
-    check_labels(labels, *labels.shape)
-    for name in CONTRASTIVE_LOSSES:
+    masked = {dtype: check_labels(labels.to(dtype), *labels.shape) for dtype in (torch.bool, torch.uint8, torch.half)}
+    assert masked == {torch.bool: False, torch.uint8: False, torch.half: True}
+    for name, known in itertools.product(CONTRASTIVE_LOSSES, (True, False)):
         loss = build_loss(name)
         anchors = torch.cat([embeddings, prototypes]) if loss.prototypes_are_anchors else embeddings
         examples = torch.cat([embeddings, prototypes]) if loss.uses_prototypes else embeddings
@@ -287,7 +239,7 @@ def test_nothing_reads_values_off_the_cpu():
         value = kernel.weighted_contrast(
             normalize(anchors).requires_grad_(),
             normalize(references),
-            loss._positive_rows(labels.double()),
+            loss._pair_rows(LabelSets.from_labels(labels, torch.float64, masked=not known)),
             temperature=0.1,
             exclude_self=loss.examples_are_references,
             drop_repulsion=loss.drop_repulsion,
@@ -299,7 +251,7 @@ def test_nothing_reads_values_off_the_cpu():
 
 def test_value_without_gradient_is_the_same():
     embeddings, labels, prototypes = batch()
-    for name, parameters in VARIANTS:
+    for name, parameters in CONTRASTIVE:
         loss = build_loss(name, **parameters)
         with torch.no_grad():
             value = loss(embeddings, labels, prototypes)

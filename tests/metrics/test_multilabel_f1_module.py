@@ -56,6 +56,23 @@ def test_float32_probabilities_and_per_label_lists(load):
     assert isinstance(scores["per_label_f1"], list) and len(scores["per_label_average_precision"]) == 3
 
 
+@pytest.mark.parametrize("unknown", [-100, float("nan")])
+@pytest.mark.parametrize("config", ["multihot", "probabilities"])
+def test_unknown_references_survive_every_way_in(load, config, unknown):
+    references = [[1, 0, unknown], [unknown] * 3, [0, unknown, 1]]
+    kind = "predictions" if config == "multihot" else "probabilities"
+    expected = multilabel_scores(references, **{kind: PREDICTIONS}, per_label=True)
+    expected = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in expected.items()}
+    assert expected["per_label_known"] == [2, 1, 1]
+    assert load(config).compute(predictions=PREDICTIONS, references=references, per_label=True) == expected
+    dtype = np.int8 if unknown == -100 else np.float32
+    metric = load(config)
+    metric.add_batch(predictions=np.array(PREDICTIONS[:1]), references=np.array(references[:1], dtype=dtype))
+    metric.add(prediction=PREDICTIONS[1], reference=references[1])  # nothing known in a whole batch
+    metric.add_batch(predictions=PREDICTIONS[2:], references=references[2:])
+    assert metric.compute(per_label=True) == expected
+
+
 def test_names_ids_and_multihot_agree(load):
     names = ["c", "a", "b"]
     expected = multilabel_scores(REFERENCES, PREDICTIONS)
@@ -89,6 +106,9 @@ def test_without_label_names_the_labels_that_occur_are_taken(load):
         ("multihot", {"predictions": [[1], [1, 0]], "references": [[1, 0]] * 2}, "predictions .* equally long"),
         ("multihot", {"predictions": [], "references": []}, "predictions must hold at least one example"),
         ("multihot", {"predictions": [[1]], "references": None}, "references must be given"),
+        ("multihot", {"predictions": [[1]], "references": [[-100]]}, "references must hold at least one known label"),
+        ("multihot", {"predictions": [[-100]], "references": [[1]]}, "predictions must hold only 0 and 1, got -100"),
+        ("labels", {"predictions": [["a"]], "references": [None]}, "references must be a list of label names"),
         ("multihot", {"predictions": [[1, 0]], "references": [[1, 0]], "thresholds": 0.3}, "thresholds is no option"),
         ("probabilities", {"predictions": [[-3.0]], "references": [[1]]}, "logits need a sigmoid"),
         ("labels", {"predictions": ["ab"], "references": [["a"]]}, "predictions must be a list of label names"),

@@ -5,7 +5,8 @@ datasets and evaluate only, one import a line (`evaluate.load` reads these lines
 """
 
 import json
-import typing
+from collections.abc import Iterable
+from typing import Any
 
 import datasets
 import evaluate
@@ -24,7 +25,8 @@ Args:
     predictions: one entry per example.
         `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in [0, 1], one per label.
         `labels`: the list of the example's label names or label ids; it may be empty.
-    references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids).
+    references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids). -100 or NaN for an
+        unknown label, which then counts in no score.
     thresholds (`probabilities` only): a number or one number per label; a label is predicted where its probability is
         at least its threshold. Default 0.5.
     label_names (`labels` only): every label in its order. Without it the labels that occur are taken, sorted.
@@ -53,14 +55,14 @@ _CITATION = """\
 # Many-, medium- and few-shot classes of Liu et al. 2019 (OLTR, arXiv 1904.05160): more than 100, 20 to 100, under 20.
 _HEAD_ABOVE = 100
 _TAIL_BELOW = 20
+_UNKNOWN = -100  # besides NaN
 
 
-def _matrix(name: str, values: typing.Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None, finite: bool = True) -> np.ndarray:
     """Float64 array N x L of finite numbers, or a ValueError that names the argument."""
     try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            array = array.astype(np.float64)
+        array = np.asarray(values)  # texts would be read as numbers; objects may be None
+        array = array.astype(np.float64, casting="unsafe" if array.dtype.kind in "biufO" else "no", copy=False)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers, one row per example and all rows equally long") from None
     if array.size == 0:
@@ -69,13 +71,12 @@ def _matrix(name: str, values: typing.Any, shape: tuple[int, ...] | None = None)
         raise ValueError(f"{name} must be 2-dimensional (examples x labels), got shape {array.shape}")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name} must have the shape of references {shape}, got {array.shape}")
-    array = array.astype(np.float64, copy=False)
-    if not np.isfinite(array).all():
+    if finite and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
     return array
 
 
-def _multihot(name: str, values: typing.Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def _multihot(name: str, values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     array = _matrix(name, values, shape)
     wrong = (array != 0) & (array != 1)
     if wrong.any():
@@ -83,7 +84,14 @@ def _multihot(name: str, values: typing.Any, shape: tuple[int, ...] | None = Non
     return array.astype(np.int64)
 
 
-def _probabilities(values: typing.Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def _references(values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Int64 N x L, 0 where unknown, and bool N x L: what is known."""
+    array = _matrix("references", values, finite=False)
+    known = ~(np.isnan(array) | (array == _UNKNOWN))
+    return _multihot("references", array if known.all() else np.where(known, array, 0.0)), known
+
+
+def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     array = _matrix("probabilities", values, shape)
     wrong = (array < 0) | (array > 1)
     if wrong.any():
@@ -91,22 +99,23 @@ def _probabilities(values: typing.Any, shape: tuple[int, ...] | None = None) -> 
     return array
 
 
-def _vector(name: str, values: typing.Any, num_labels: int) -> np.ndarray:
-    """Float64 array of shape L of finite numbers."""
+def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np.ndarray:
+    """Float64 array of shape L of finite numbers from 0 to `high`."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers, one per label") from None
     if array.shape != (num_labels,):
         raise ValueError(f"{name} must have one number per label ({num_labels}), got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    wrong = ~(np.isfinite(array) & (array >= 0) & (array <= high))
+    if wrong.any():
+        raise ValueError(f"{name} must be finite, not negative and at most {high:g}, got {array[wrong][0]}")
     return array
 
 
-def _checked_ks(ks: typing.Iterable[int], num_labels: int) -> list[int]:
-    checked = []
-    for k in ks:
+def _checked_ks(ks: Iterable[int], num_labels: int) -> list[int]:
+    checked: list[int] = []
+    for k in ks if isinstance(ks, Iterable) else [None]:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"ks must be whole numbers of at least 1, got {k!r}")
         if k <= num_labels:
@@ -114,32 +123,32 @@ def _checked_ks(ks: typing.Iterable[int], num_labels: int) -> list[int]:
     return checked
 
 
-def _decision_scores(references: np.ndarray, predictions: np.ndarray, num_labels: int) -> dict[str, typing.Any]:
-    """Scores of 0/1 predictions; `num_labels` leaves out a padding column of both arrays."""
+def _decision_scores(
+    references: np.ndarray, predictions: np.ndarray, known: np.ndarray, num_labels: int
+) -> dict[str, Any]:
+    """Scores of 0/1 predictions; both arrays are 0 where unknown, and `num_labels` leaves out their padding column."""
     labels = np.arange(num_labels)
-    pair = (
-        sparse.csr_matrix(references),
-        sparse.csr_matrix(predictions),
-    )  # sparse input is 7 times as fast in sklearn
+    # Sparse input is 7 times as fast in scikit-learn.
+    pair = sparse.csr_matrix(references), sparse.csr_matrix(predictions)
     per_label = sk.precision_recall_fscore_support(*pair, labels=labels, average=None, zero_division=0)
     precision, recall, f1, support = (np.asarray(values) for values in per_label)
-    scores: dict[str, typing.Any] = {"macro_f1": f1.mean(), "macro_precision": precision.mean()}
-    scores["macro_recall"] = recall.mean()
-    scores["macro_f1_present"] = f1[support > 0].mean() if support.any() else 0.0
+    scores: dict[str, Any] = {"macro_f1": f1.mean(), "macro_precision": precision.mean()}
+    scores |= {"macro_recall": recall.mean(), "macro_f1_present": f1[support > 0].mean() if support.any() else 0.0}
     for average in ("micro", "weighted", "samples"):
         values = sk.precision_recall_fscore_support(*pair, labels=labels, average=average, zero_division=0)
         for kind, value in zip(("precision", "recall", "f1"), values[:3], strict=True):
             scores[f"{average}_{kind}"] = value
     wrong = (references != predictions)[:, :num_labels]
-    scores["hamming_loss"] = wrong.mean()
+    scores["hamming_loss"] = wrong.sum() / known.sum()
     scores["subset_accuracy"] = 1.0 - wrong.any(axis=1).mean()
-    scores["per_label_f1"], scores["per_label_precision"] = f1, precision
-    scores["per_label_recall"], scores["per_label_support"] = recall, support
-    return scores
+    arrays = {"f1": f1, "precision": precision, "recall": recall, "support": support}
+    return scores | {f"per_label_{kind}": values for kind, values in arrays.items()}
 
 
-def _top_k_scores(references: np.ndarray, ranked: np.ndarray, ks: list[int]) -> dict[str, float]:
-    """Precision, recall and nDCG at k for 0/1 relevance; `ranked` are label ids by falling probability, N x L."""
+def _top_k_scores(
+    references: np.ndarray, ranked: np.ndarray, ks: list[int], num_known: np.ndarray
+) -> dict[str, float]:
+    """Scores at k; `ranked` are label ids by falling probability, N x max(ks), the first `num_known` of them known."""
     hits = np.take_along_axis(references, ranked, axis=1)
     counts = references.sum(axis=1)
     discount = 1.0 / np.log2(np.arange(references.shape[1]) + 2.0)
@@ -149,38 +158,45 @@ def _top_k_scores(references: np.ndarray, ranked: np.ndarray, ks: list[int]) -> 
         found = hits[:, :k].sum(axis=1)
         ideal = best[np.minimum(counts, k)]
         gain = hits[:, :k] @ discount[:k]
-        scores[f"precision_at_{k}"] = (found / k).mean()
+        scores[f"precision_at_{k}"] = (found / np.minimum(k, num_known)).mean()
         scores[f"recall_at_{k}"] = (found / np.maximum(counts, 1)).mean()
         scores[f"ndcg_at_{k}"] = np.divide(gain, ideal, out=np.zeros_like(gain), where=counts > 0).mean()
     return scores
 
 
+def _average_precision(references: np.ndarray, probabilities: np.ndarray) -> float:
+    """Average precision of one ranking with a positive; scikit-learn's to the last bit, without its checks."""
+    order = np.argsort(probabilities)[::-1]
+    hits = references[order].cumsum()
+    last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # of equal probabilities
+    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    return max(0.0, -np.sum(np.diff(recall[::-1], append=0.0) * precision[::-1]))
+
+
 def _ranking_scores(
-    references: np.ndarray, probabilities: np.ndarray, num_labels: int, ks: list[int]
-) -> dict[str, typing.Any]:
-    """Scores of the order of the labels and of the examples; `num_labels` leaves out a padding column."""
+    references: np.ndarray, probabilities: np.ndarray, known: np.ndarray, num_labels: int, ks: list[int]
+) -> dict[str, Any]:
+    """Scores of rankings, where unknown entries (reference 0) come last; `num_labels` leaves out a padding column."""
     average_precision = np.zeros(num_labels)
     present = np.flatnonzero(references[:, :num_labels].any(axis=0))
-    for label in present:
-        average_precision[label] = sk.average_precision_score(references[:, label], probabilities[:, label])
-    flat = references[:, :num_labels].ravel(), probabilities[:, :num_labels].ravel()
-    scores: dict[str, typing.Any] = {
+    columns = (array.T[present].copy() for array in (references, probabilities, known))
+    for label, truth, values, kept in zip(present, *columns, strict=True):
+        average_precision[label] = _average_precision(truth[kept], values[kept])
+    flat = references[:, :num_labels][known], probabilities[:, :num_labels][known]
+    scores: dict[str, Any] = {
         "map": average_precision[present].mean() if len(present) else 0.0,
-        "micro_map": sk.average_precision_score(*flat) if len(present) else 0.0,
+        "micro_map": _average_precision(*flat) if len(present) else 0.0,
         "lrap": sk.label_ranking_average_precision_score(references, probabilities),
         "coverage_error": sk.coverage_error(references, probabilities),
     }
     # Stable, so that the label with the lower id comes first among equal probabilities.
     ranked = np.argsort(-probabilities[:, :num_labels], axis=1, kind="stable")[:, : max(ks, default=0)]
-    scores.update(_top_k_scores(references[:, :num_labels], ranked, ks))
+    scores.update(_top_k_scores(references[:, :num_labels], ranked, ks, known.sum(axis=1)))
     scores["per_label_average_precision"] = average_precision
     return scores
 
 
-def _frequency_scores(per_label_f1: np.ndarray, train_label_counts: typing.Any) -> dict[str, float | int]:
-    counts = _vector("train_label_counts", train_label_counts, len(per_label_f1))
-    if (counts < 0).any():
-        raise ValueError(f"train_label_counts must not be negative, got {counts.min()}")
+def _frequency_scores(per_label_f1: np.ndarray, counts: np.ndarray) -> dict[str, float | int]:
     head, tail = counts > _HEAD_ABOVE, counts < _TAIL_BELOW
     scores: dict[str, float | int] = {}
     for name, group in (("head", head), ("medium", ~head & ~tail), ("tail", tail)):
@@ -191,15 +207,15 @@ def _frequency_scores(per_label_f1: np.ndarray, train_label_counts: typing.Any) 
 
 
 def multilabel_scores(
-    references: typing.Any,
-    predictions: typing.Any = None,
-    probabilities: typing.Any = None,
+    references: Any,
+    predictions: Any = None,
+    probabilities: Any = None,
     *,
-    thresholds: typing.Any = None,
-    train_label_counts: typing.Any = None,
-    ks: typing.Iterable[int] = (1, 3, 5),
+    thresholds: Any = None,
+    train_label_counts: Any = None,
+    ks: Iterable[int] = (1, 3, 5),
     per_label: bool = False,
-) -> dict[str, typing.Any]:
+) -> dict[str, Any]:
     """All scores of a multi-label classifier; numbers are Python floats and never NaN.
 
     Averages are scikit-learn's with `zero_division=0`. Macro averages run over all labels (`macro_f1_present`: over
@@ -207,8 +223,13 @@ def multilabel_scores(
     elsewhere; 0.0 if there is none. Averages over examples run over all examples; one without labels counts 1 for
     `lrap` and 0 for `coverage_error`, `samples_*` and everything at k.
 
+    Unknown references count nowhere: every score is that of the known entries alone. An example without any known
+    label and a label without any known example are left out as if they were not there. Scores of an example
+    (`samples_*`, `subset_accuracy`, `lrap`, `coverage_error`, those at k) look at its known labels only: these are
+    ranked among themselves, and `precision_at_k` divides by k or by their number, whichever is smaller.
+
     Args:
-        references: N x L, values 0 and 1.
+        references: N x L, values 0 and 1; -100 or NaN where it is unknown (None in lists reads as NaN).
         predictions: N x L, values 0 and 1; if absent, `probabilities >= thresholds`.
         probabilities: N x L numbers in [0, 1]; adds `map`, `micro_map`, `lrap`, `coverage_error`, `precision_at_k`,
             `recall_at_k` and `ndcg_at_k` (among equal probabilities the label with the lower id ranks first).
@@ -218,12 +239,15 @@ def multilabel_scores(
             those of Liu et al. 2019, "Large-Scale Long-Tailed Recognition in an Open World" (arXiv 1904.05160).
         ks: the k of the scores at k; those above L are left out.
         per_label: adds float64 arrays of length L `per_label_f1`, `per_label_precision`, `per_label_recall`,
-            `per_label_average_precision` (0 where the support is 0) and int64 `per_label_support`.
+            `per_label_average_precision` (0 where the support is 0), int64 `per_label_support` and `per_label_known`
+            (in how many examples the label is known).
 
     Raises:
-        ValueError: wrong shapes, empty input, values other than 0 and 1, non-finite numbers or numbers outside [0, 1].
+        ValueError: wrong shapes, empty input, no known reference, other values than those above, non-finite numbers.
     """
-    truth = _multihot("references", references)
+    truth, known = _references(references)
+    if not known.any():
+        raise ValueError("references must hold at least one known label, got only unknown ones (-100 or NaN)")
     num_labels = truth.shape[1]
     ranks = None if probabilities is None else _probabilities(probabilities, truth.shape)
     if predictions is not None:
@@ -232,32 +256,45 @@ def multilabel_scores(
         decisions = _multihot("predictions", predictions, truth.shape)
     elif ranks is not None:
         limits = 0.5 if thresholds is None else thresholds
-        limits = _vector("thresholds", np.full(num_labels, limits) if np.ndim(limits) == 0 else limits, num_labels)
+        limits = np.full(num_labels, limits) if np.ndim(limits) == 0 else limits
+        limits = _vector("thresholds", limits, num_labels, high=1)
         decisions = (ranks >= limits).astype(np.int64)
     else:
         raise ValueError("predictions or probabilities must be given, got neither")
     checked_ks = _checked_ks(ks, num_labels)
-    if num_labels == 1:
+    counts = np.zeros(num_labels) if train_label_counts is None else train_label_counts
+    counts = _vector("train_label_counts", counts, num_labels)
+    labels = np.flatnonzero(known.any(axis=0))
+    if not known.all():
+        # Examples and labels without anything known go; what is unknown elsewhere is no positive and ranks last.
+        part = np.ix_(known.any(axis=1), labels)
+        decisions, ranks = decisions * known, None if ranks is None else np.where(known, ranks, -1.0)[part]
+        truth, decisions, known = truth[part], decisions[part], known[part]
+    if len(labels) == 1:
         # scikit-learn reads one column as binary classification; a second, empty, last-ranked label changes no score.
         truth, decisions = (np.pad(array, ((0, 0), (0, 1))) for array in (truth, decisions))
         ranks = None if ranks is None else np.pad(ranks, ((0, 0), (0, 1)), constant_values=-1.0)
-    scores = _decision_scores(truth, decisions, num_labels)
+    scores = _decision_scores(truth, decisions, known, len(labels)) | {"per_label_known": known.sum(axis=0)}
     if ranks is not None:
-        scores.update(_ranking_scores(truth, ranks, num_labels, checked_ks))
+        scores.update(_ranking_scores(truth, ranks, known, len(labels), checked_ks))
     if train_label_counts is not None:
-        scores.update(_frequency_scores(scores["per_label_f1"], train_label_counts))
-    arrays = {key: value for key, value in scores.items() if key.startswith("per_label_")}
-    numbers = {key: value for key, value in scores.items() if key not in arrays}
-    numbers = {key: value if isinstance(value, int) else float(value) for key, value in numbers.items()}
-    return {**numbers, **arrays} if per_label else numbers
+        scores.update(_frequency_scores(scores["per_label_f1"], counts[labels]))
+    result: dict[str, Any] = {}
+    for key, value in sorted(scores.items(), key=lambda item: item[0].startswith("per_label_")):
+        if not key.startswith("per_label_"):
+            result[key] = value if isinstance(value, int) else float(value)
+        elif per_label:
+            result[key] = np.zeros(num_labels, value.dtype)
+            result[key][labels] = value
+    return result
 
 
-def _label_rows(name: str, rows: typing.Any) -> list[list[str]]:
+def _label_rows(name: str, rows: Any) -> list[list[str]]:
     """Every label as JSON text: `evaluate` stores columns of one type, and so 3 and "3" stay different."""
     encoded = []
     for row in rows:
         row = row.tolist() if hasattr(row, "tolist") else row
-        if isinstance(row, (str, bytes)) or not isinstance(row, typing.Iterable):
+        if isinstance(row, (str, bytes)) or not isinstance(row, Iterable):
             raise ValueError(f"{name} must be a list of label names or ids for each example, got {row!r}")
         labels = [label.item() if isinstance(label, np.generic) else label for label in row]
         for label in labels:
@@ -267,7 +304,7 @@ def _label_rows(name: str, rows: typing.Any) -> list[list[str]]:
     return encoded
 
 
-def _label_index(label_names: typing.Any, columns: list[list[list[typing.Any]]]) -> dict[typing.Any, int]:
+def _label_index(label_names: Any, columns: list[list[list[Any]]]) -> dict[Any, int]:
     """Column of every label: by name, and by id where the names are text."""
     if label_names is None:
         found = {label for column in columns for row in column for label in row}
@@ -279,13 +316,13 @@ def _label_index(label_names: typing.Any, columns: list[list[list[typing.Any]]])
     names = [name.item() if isinstance(name, np.generic) else name for name in label_names]
     if not names or len(set(names)) != len(names) or len({type(name) for name in names}) != 1:
         raise ValueError(f"label_names must be different names (or different ids), at least one, got {names!r}")
-    index: dict[typing.Any, int] = {name: position for position, name in enumerate(names)}
+    index: dict[Any, int] = {name: position for position, name in enumerate(names)}
     if isinstance(names[0], str):
         index.update({position: position for position in range(len(names))})
     return index
 
 
-def _labels_to_multihot(columns: dict[str, list[list[str]]], label_names: typing.Any) -> dict[str, np.ndarray]:
+def _labels_to_multihot(columns: dict[str, list[list[str]]], label_names: Any) -> dict[str, np.ndarray]:
     decoded = {name: [[json.loads(label) for label in row] for row in rows] for name, rows in columns.items()}
     index = _label_index(label_names, list(decoded.values()))
     arrays = {}
@@ -318,22 +355,19 @@ class MultilabelF1(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Sequence(entry), "references": datasets.Sequence(entry)}
-            ),
+            features=datasets.Features({name: datasets.Sequence(entry) for name in ("predictions", "references")}),
             reference_urls=["https://arxiv.org/abs/2412.00101"],
         )
 
-    def _rows(self, name: str, rows: typing.Any) -> typing.Any:
+    def _rows(self, name: str, rows: Any) -> Any:
         if self.config_name == "labels":
             return _label_rows(name, rows)
-        if name == "predictions" and self.config_name == "probabilities":
-            return _probabilities(rows)
-        return _multihot(name, rows).astype(np.float64)
+        if name == "references":
+            truth, known = _references(rows)
+            return np.where(known, truth, float(_UNKNOWN))
+        return (_probabilities(rows) if self.config_name == "probabilities" else _multihot(name, rows)).astype(float)
 
-    def add_batch(
-        self, *, predictions: typing.Any = None, references: typing.Any = None, **kwargs: typing.Any
-    ) -> None:
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
         """Add a batch of predictions and references."""
         checked = {"predictions": predictions, "references": references}
         for name, rows in checked.items():
@@ -345,13 +379,11 @@ class MultilabelF1(evaluate.Metric):
             raise ValueError(f"predictions and references must have equally many examples, got {lengths}")
         super().add_batch(**checked, **kwargs)
 
-    def add(self, *, prediction: typing.Any = None, reference: typing.Any = None, **kwargs: typing.Any) -> None:
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
         """Add one prediction and its reference."""
         self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 
-    def _compute(
-        self, predictions: typing.Any, references: typing.Any, **options: typing.Any
-    ) -> dict[str, typing.Any]:
+    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
         allowed = {"train_label_counts", "per_label"} | self._options[self.config_name]
         for name in options:
             if name not in allowed:

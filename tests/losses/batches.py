@@ -1,0 +1,75 @@
+"""Batches that hold the edge cases, and the naive loops' gradients: what tests of the losses share."""
+
+import pytest
+import torch
+from naive import contrastive_loss
+
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
+
+CONTRASTIVE = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
+    ("msc", {"beta": 0.0}),
+    ("msc", {"beta": 1.0}),
+    ("multisupcon", {"threshold": 0.3}),
+    *[(name, {"alpha": alpha}) for name in ("mscwrg", "reg") for alpha in (-1.0, 0.0, 0.5, 2.0)],
+]
+CLASSIFICATION = [(name, {}) for name in CLASSIFICATION_LOSSES] + [
+    ("bce", {"pos_weight": 3.0}),
+    ("focal", {"gamma": 0.5, "alpha": 0.25}),
+    ("asymmetric", {"gamma_negative": 1, "gamma_positive": 0, "clip": 0}),
+    ("asymmetric", {"gamma_negative": 0.5, "gamma_positive": 0.5, "clip": 0.2}),
+]
+DIFFERENTIABLE = [variant for variant in CONTRASTIVE if variant[0] != "reg"]
+LABELS = 6
+
+
+def each(variants):
+    """Parametrizes a test over (name, parameters) of losses."""
+    return pytest.mark.parametrize(("name", "parameters"), variants, ids=str)
+
+
+def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, density=0.35):
+    """A batch with an example without any label, one with every label, and a label that occurs once."""
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(rows, dimension, generator=generator, dtype=torch.float64).to(dtype)
+    prototypes = torch.randn(labels, dimension, generator=generator, dtype=torch.float64).to(dtype)
+    multi_hot = (torch.rand(rows, labels, generator=generator) < density).long()
+    multi_hot[:, -1] = 0
+    if rows > 3:
+        multi_hot[0], multi_hot[1], multi_hot[2, -1] = 0, 1, 1
+        multi_hot[1, -1] = 0
+    return embeddings.requires_grad_(), multi_hot, prototypes.requires_grad_()
+
+
+def value_and_gradients(loss, embeddings, labels, prototypes):
+    value = loss(embeddings, labels, prototypes)
+    gradients = torch.autograd.grad(value, [embeddings, prototypes], allow_unused=True)
+    gradients = [
+        torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (embeddings, prototypes), strict=True)
+    ]
+    return value, gradients
+
+
+def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature):
+    """The naive loops; the chain rule from dL/ds to the vectors through autograd on the similarities alone."""
+    value, by_pair = contrastive_loss(
+        name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature=temperature, **parameters
+    )
+    e, p = embeddings.detach().double().requires_grad_(), prototypes.detach().double().requires_grad_()
+    both = torch.cat([torch.nn.functional.normalize(e), torch.nn.functional.normalize(p)])
+    offset = len(labels) if name == "proto" else 0
+    anchors, references = torch.tensor(list(by_pair), dtype=torch.long).reshape(-1, 2).unbind(1)
+    by_similarity = torch.tensor(list(by_pair.values()), dtype=torch.float64)
+    surrogate = (by_similarity * (both[anchors] * both[references + offset]).sum(1)).sum() / temperature
+    return value, torch.autograd.grad(surrogate, [e, p])
+
+
+def assert_equals_loops(name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12):
+    """Checks a loss against the loops; the gradients relative to the largest entry."""
+    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes)
+    expected, expected_gradients = loop_value_and_gradients(
+        name, parameters, embeddings, labels, prototypes, loss.temperature
+    )
+    assert value.item() == pytest.approx(expected, rel=rtol, abs=1e-12 if rtol < 1e-9 else 1e-6)
+    for gradient, reference in zip(gradients, expected_gradients, strict=True):
+        scale = reference.abs().max().clamp(min=1e-3)
+        assert (gradient.double() - reference).abs().max() / scale < gradient_rtol
