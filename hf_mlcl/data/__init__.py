@@ -6,10 +6,12 @@ May import the losses and models of this package, never evaluation, training, hu
 from .augmentation import RandAugment
 from .collator import MultiLabelCollator
 from .examples import build_word_tokenizer, digit_canvases, generated_corpus
+from .images import PreparedImages, prepare_images, with_image_size
 from .label_encoding import encode_labels
 from .labels import label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
-from .preparation import PreparedImages, prepare_images, prepare_text, with_image_size
+from .preparation import prepare_text
+from .preprocessing import preprocess_function
 from .splits import iterative_split, random_subset
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "multi_hot",
     "prepare_images",
     "prepare_text",
+    "preprocess_function",
     "random_subset",
     "with_image_size",
 ]

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from datasets import ClassLabel, Dataset, Image, Value
+import numpy as np
+from datasets import Dataset, Image, Value
 
 from .errors import nearest, shown
-from .label_cells import arrow_column
-from .labels import indicator_values
+from .label_cells import cut_string
+from .labels import indicator_matrix, normal_name
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,19 @@ LABEL_COLUMNS = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns to use: `input` holds the text or image, `labels` is one label column or several 0/1 columns."""
+    """The columns to use.
+
+    Attributes:
+        input: holds the text or image.
+        labels: one label column, or 0/1 columns.
+        indicators: whether `labels` are 0/1 columns, one per label.
+        pair: holds the second text of pairs, if there is one.
+    """
 
     input: str
     labels: list[str]
+    indicators: bool
+    pair: str | None = None
 
 
 def find_columns(
@@ -42,6 +52,7 @@ def find_columns(
     task: Task,
     *,
     input_column: str | None = None,
+    pair_column: str | None = None,
     label_column: str | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Columns:
@@ -51,7 +62,9 @@ def find_columns(
         splits: the splits; columns are chosen in the first one and must be in all.
         task: "text" or "vision".
         input_column: column with the text or image.
-        label_column: the label column, or several 0/1 columns as "a,b,c" or as a pattern such as "label_*".
+        pair_column: column with the second text of pairs; never guessed.
+        label_column: the label column, or 0/1 columns as "a,b,c" (a name with a comma in double quotes; "a," for a
+            single one) or as a pattern such as "label_*".
         label_names: when no label column is found, only 0/1 columns with these names are taken.
 
     Raises:
@@ -64,13 +77,18 @@ def find_columns(
         if input_column is None:
             what = argument.replace("_", " ")
             raise ValueError(f"{argument}: no {what} recognised, name one of: {shown(first.column_names)}")
-    labels = _label_columns(splits, label_column, input_column, label_names)
+    inputs = [input_column] if pair_column is None else [input_column, pair_column]
+    labels, indicators = _label_columns(splits, label_column, inputs, label_names)
     for split_name, split in splits.items():
         _require(split, split_name, argument, [input_column])
+        _require(split, split_name, "text_pair_column", inputs[1:])
         _require(split, split_name, "label_column", labels)
-    if input_column in labels:
-        raise ValueError(f"label_column: expected another column than {argument}, got '{input_column}' for both")
-    return Columns(input_column, labels)
+    if input_column == pair_column:
+        raise ValueError(f"text_pair_column: expected another column than text_column, got '{input_column}' for both")
+    for name, column in zip((argument, "text_pair_column"), inputs, strict=False):
+        if column in labels:
+            raise ValueError(f"label_column: expected another column than {name}, got '{column}' for both")
+    return Columns(input_column, labels, indicators, pair_column)
 
 
 def _require(split: Dataset, split_name: str, argument: str, columns: Sequence[str]) -> None:
@@ -103,43 +121,47 @@ def _detect_image(split: Dataset) -> str | None:
 
 
 def _label_columns(
-    splits: Mapping[str, Dataset], label_column: str | None, input_column: str, label_names: Sequence[str] | None
-) -> list[str]:
+    splits: Mapping[str, Dataset], label_column: str | None, inputs: Sequence[str], label_names: Sequence[str] | None
+) -> tuple[list[str], bool]:
+    """The label columns, and whether they are 0/1 columns."""
     first = next(iter(splits.values()))
     available = first.column_names
     if label_column is not None:
         if label_column in available:
-            return [label_column]
+            return [label_column], False
         if any(mark in label_column for mark in "*?["):
-            matching = [name for name in fnmatch.filter(available, label_column) if name != input_column]
+            matching = [name for name in fnmatch.filter(available, label_column) if name not in inputs]
             if not matching:
                 raise ValueError(f"label_column: no column matches '{label_column}', available: {shown(available)}")
-            return matching
-        return [part.strip() for part in label_column.split(",") if part.strip()] or [label_column]
-    lowered = {name.lower(): name for name in available if name != input_column}
+            return matching, len(matching) > 1
+        parts = [part.strip() for part in cut_string(label_column, ",") if part.strip()]
+        return (parts, True) if "," in label_column and parts else ([label_column], False)
+    lowered = {name.lower(): name for name in available if name not in inputs}
     found = [lowered[name] for name in LABEL_COLUMNS if name in lowered]
     if found:
         if len(found) > 1:
             logger.warning("label column '%s' taken; also there: %s", found[0], shown(found[1:]))
-        return found[:1]
-    candidates = [name for name in available if name not in (input_column, "id")]
+        return found[:1], False
+    candidates = [name for name in available if name not in (*inputs, "id")]
     if label_names is not None:
-        candidates = [name for name in candidates if name in set(label_names)]
-    columns = [name for name in candidates if _is_indicator(splits, name)]
+        wanted = set(map(normal_name, label_names))
+        candidates = [name for name in candidates if normal_name(name) in wanted]
+    columns = _indicators(splits, candidates)
     if len(columns) < 2 and label_names is None:
         raise ValueError(f"label_column: no label column recognised, name one of: {shown(available)}")
     if not columns:
         raise ValueError(f"label_column: no label column and no 0/1 column named as a label, got: {shown(available)}")
     logger.info("no label column: the 0/1 columns are taken as labels: %s", shown(columns))
-    return columns
+    return columns, True
 
 
-def _is_indicator(splits: Mapping[str, Dataset], column: str) -> bool:
-    """Whether a column holds only 0/1 in every split, and anything at all in one of them."""
+def _indicators(splits: Mapping[str, Dataset], candidates: Sequence[str]) -> list[str]:
+    """Which columns hold only 0, 1 and unknown in every split, and 0 or 1 in one of them."""
+    columns = [name for name in candidates if all(name in split.column_names for split in splits.values())]
+    filled: set[str] = set()
     for split in splits.values():
-        if column not in split.column_names or isinstance(split.features[column], ClassLabel):
-            return False
-        if indicator_values(split, column) is None:
-            return False
-    arrays = [arrow_column(split, column) for split in splits.values()]
-    return any(array.null_count < len(array) for array in arrays)
+        read = zip(columns, indicator_matrix(split, columns), strict=True) if columns else ()
+        values = {name: column for name, column in read if column is not None}
+        columns = list(values)
+        filled |= {name for name, column in values.items() if bool(np.any(column >= 0))}
+    return [name for name in columns if name in filled]

@@ -6,6 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
+class DataError(ValueError):
+    """A ValueError in one line, also where a worker process of a data loader raises it.
+
+    torch makes such an error anew, from the text of the worker's traceback; its last line is the message.
+    """
+
+    def __init__(self, message: str) -> None:
+        lines = message.strip().splitlines()
+        if len(lines) > 1 and lines[0].startswith("Caught "):
+            message = lines[-1].removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: ")
+        super().__init__(message)
+
+
 def nearest(wanted: str, available: Iterable[str]) -> str:
     """ " (nearest: 'x')" for the most similar of the available names, "" when none is similar."""
     names = list(available)

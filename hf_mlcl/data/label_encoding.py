@@ -2,15 +2,18 @@
 
 The form of a label column is decided by these rules, never by chance:
 
-* `ClassLabel`, or lists of them: ids with names; -1 means no label.
-* strings, or lists of them: label names, whitespace stripped. A single string may hold several (`label_delimiter`).
+* `ClassLabel`, or lists of them: ids with names. -1 in a list is padding.
+* strings, or lists of them: label names, whitespace stripped, in Unicode's composed form (NFC). A single string may
+  hold several (`label_delimiter`); a name in double quotes is not cut.
 * integers (or floats without a fraction), one a row: an id, so one label a row.
-* lists of integers: ids - unless every row that is not empty has the same length > 1 and holds only 0 and 1, and some
-  row holds a value twice, which no set of ids does: then the rows are multi-hot.
+* lists of integers: ids - unless every row that is not empty has the same length > 1 and holds only 0, 1, -100 and
+  null, and some row holds 0 or 1 twice or a -100, which no set of ids does: then the rows are multi-hot.
 * lists of booleans: multi-hot.
-* several columns: one 0/1 column per label.
+* several columns, or one named as such: one 0/1 column per label.
 
-Ids without names are named by their number; an empty cell (null, NaN, "", []) means no label.
+Ids without names are named by their number. An empty cell ("" or []) says that the example has no label. A missing one
+(null, NaN, a single -100, a ClassLabel of -1) says nothing: the example is unlabelled, all its labels are unknown. In
+0/1 columns and multi-hot rows -100, NaN and null are unknown labels.
 """
 
 from __future__ import annotations
@@ -26,7 +29,15 @@ from datasets import Dataset
 
 from .errors import nearest
 from .label_cells import LabelCells, read_label_cells, split_strings
-from .labels import check_label_names, duplicates, indicator_values
+from .labels import (
+    UNKNOWN_LABEL,
+    canonical_labels,
+    checked_label_names,
+    duplicates,
+    indicator_matrix,
+    normal_name,
+    with_unknown,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +50,7 @@ def encode_labels(
     *,
     delimiter: str | None = None,
     label_names: Sequence[str] | None = None,
+    indicators: bool | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Turn the label column(s) of all splits into multi-hot arrays over one universe of labels.
 
@@ -49,22 +61,47 @@ def encode_labels(
         label_names: the universe and its order. Ids without names count in it (or name it, if it consists of numbers).
             None takes all labels: in the order of the ClassLabel, sorted for strings (by number if all are numbers),
             in the order of the columns for 0/1 columns. Labels that only one split has are kept.
+        indicators: whether the columns are 0/1 columns, one per label; None takes several columns as such.
 
     Returns:
-        a bool array (N, L) per split, and the L label names.
+        an array (N, L) per split, bool where all labels are known, else int8 with -100 for unknown ones (a warning
+        counts them), and the L label names.
 
     Raises:
-        ValueError: the column has no readable form, or a label is not in `label_names`; one line that says which.
+        ValueError: the column has no readable form, a label is not in `label_names`, or two names are the same but for
+            blanks and Unicode form; one line that says which.
     """
-    if label_names is not None:
-        check_label_names(label_names)
-    if len(columns) > 1:
-        return _from_indicators(splits, columns, label_names)
-    column = columns[0]
+    label_names = None if label_names is None else checked_label_names(label_names)
+    if len(columns) > 1 if indicators is None else indicators:
+        labels, names = _from_indicators(splits, columns, label_names)
+    else:
+        labels, names = _from_column(splits, columns[0], delimiter, label_names)
+    for split_name, array in labels.items():
+        _count_unknown(array, split_name)
+    return labels, names
+
+
+def _count_unknown(labels: np.ndarray, split_name: str) -> None:
+    """Say how many labels of a split are unknown: it may be that nulls were meant as "not"."""
+    if labels.dtype == bool:
+        return
+    unknown = labels == UNKNOWN_LABEL
+    unlabelled = int(unknown.all(axis=1).sum())
+    partly = int(unknown.any(axis=1).sum()) - unlabelled
+    logger.warning(
+        "split '%s': of %d rows %d are unlabelled and %d have some unknown labels (null, NaN or -100; "
+        'an empty string or list says "no label")',
+        split_name, len(labels), unlabelled, partly,
+    )  # fmt: skip
+
+
+def _from_column(
+    splits: Mapping[str, Dataset], column: str, delimiter: str | None, label_names: Sequence[str] | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
     cells = {name: _read(split, name, column) for name, split in splits.items()}
     kinds = {split.kind for split in cells.values()} - {"nothing"}
     if kinds == {"bool"} and not any(split.is_list for split in cells.values()):
-        return _from_indicators(splits, columns, label_names)
+        return _from_indicators(splits, [column], label_names)
     if kinds == {"string"} and not any(split.is_list for split in cells.values()):
         cells, _ = split_strings(cells, column, delimiter)
         kinds = {split.kind for split in cells.values()} - {"nothing"}
@@ -83,7 +120,10 @@ def encode_labels(
 
 
 def _read(split: Dataset, name: str, column: str) -> LabelCells:
-    """Read a label column; floats without a fraction become integers (pandas writes ids with gaps as floats)."""
+    """Read a label column; floats without a fraction become integers (pandas writes ids with gaps as floats).
+
+    Ids that mean "not given" become nulls: a single -100, and of a ClassLabel -1 as well.
+    """
     cells = read_label_cells(split, column)
     if cells.kind == "float":
         whole = cells.values.drop_null().to_numpy()
@@ -92,6 +132,13 @@ def _read(split: Dataset, name: str, column: str) -> LabelCells:
                 f"label column '{column}': expected ids or 0/1, got {whole[whole % 1 != 0][0]} in '{name}'"
             )
         cells = replace(cells, values=cells.values.cast(pa.int64()))
+    if cells.kind == "class" and cells.is_list:  # padded to one length
+        keep = pc.fill_null(pc.not_equal(cells.values, -1), True)
+        kept = keep.to_numpy(zero_copy_only=False)
+        cells = replace(cells, rows=cells.rows[kept], values=pc.filter(cells.values, keep))
+    if cells.kind == "class" or (cells.kind == "integer" and not cells.is_list):
+        absent = pa.array([UNKNOWN_LABEL, -1] if cells.kind == "class" else [UNKNOWN_LABEL], pa.int64())
+        cells = replace(cells, values=pc.if_else(pc.is_in(cells.values, absent), None, cells.values))
     return cells
 
 
@@ -101,23 +148,24 @@ def _multi_hot_width(cells: list[LabelCells], column: str) -> int:
     if filled[0].kind not in ("bool", "integer") or not all(split.is_list for split in filled):
         return 0
     is_bool = filled[0].kind == "bool"
-    lengths = [np.bincount(split.rows, minlength=split.num_rows) for split in filled]
+    present = [~split.missing[split.rows] for split in filled]  # the values of rows that say something
+    lengths = [np.bincount(split.rows[there]) for split, there in zip(filled, present, strict=True)]
     widths = np.unique(np.concatenate([length[length > 0] for length in lengths]))
     if is_bool and len(widths) > 1:
         raise ValueError(
             f"label column '{column}': expected multi-hot rows of one width, got widths {widths.tolist()[:5]}"
         )
-    if is_bool:
-        return int(widths[0])
     width = int(widths[0])
-    if len(widths) > 1 or width < 2 or any(split.values.null_count for split in filled):
+    if is_bool:
+        return width
+    if len(widths) > 1 or width < 2:
         return 0
-    rows = np.concatenate([split.values.to_numpy() for split in filled]).reshape(-1, width)
-    ones = rows.sum(axis=1)
-    # A row with a value twice (always so for a width above 2) is no set of ids.
-    if not np.isin(rows, (0, 1)).all():
+    values = [split.values.to_numpy(zero_copy_only=False) for split in filled]  # null is NaN
+    rows = np.concatenate([part[there] for part, there in zip(values, present, strict=True)]).reshape(-1, width)
+    if not (np.isin(rows, (0, 1, UNKNOWN_LABEL)) | np.isnan(rows)).all():
         return 0
-    if not ((ones > 1) | (width - ones > 1)).any():
+    # A row with a value twice (always so for a width above 2) or with a -100 is no set of ids.
+    if not (((rows == 1).sum(axis=1) > 1) | ((rows == 0).sum(axis=1) > 1) | (rows == UNKNOWN_LABEL).any(axis=1)).any():
         logger.warning("label column '%s': rows such as %s are read as ids; booleans are multi-hot", column, rows[0])
         return 0
     return width
@@ -131,12 +179,12 @@ def _from_multi_hot(
         raise ValueError(f"label column '{column}': expected multi-hot rows of {len(names)} labels, got width {width}")
     result = {}
     for name, split in cells.items():
-        labels = np.zeros((split.num_rows, width), dtype=bool)
-        filled, start = np.unique(split.rows, return_index=True)
-        if len(filled):
-            values = split.values.cast(pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-            labels[filled] = values.reshape(len(start), width)
-        result[name] = labels
+        missing = split.missing
+        there = ~missing[split.rows]
+        known = canonical_labels(split.values.to_numpy(zero_copy_only=False)[there], f"label column '{column}'")
+        labels = np.zeros((split.num_rows, width), dtype=known.dtype)
+        labels[np.unique(split.rows[there])] = known.reshape(-1, width)
+        result[name] = with_unknown(labels, missing)
     return result, names
 
 
@@ -144,35 +192,38 @@ def _from_indicators(
     splits: Mapping[str, Dataset], columns: Sequence[str], label_names: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """One 0/1 column per label, named as the column; a label of `label_names` without a column is 0."""
-    twice = duplicates(columns)
+    own_names = [normal_name(column) for column in columns]
+    twice = duplicates(own_names)
     if twice:
         raise ValueError(f"label_column: expected different columns, got '{twice[0]}' twice")
-    names = list(columns if label_names is None else label_names)
+    names = own_names if label_names is None else list(label_names)
     position = {name: number for number, name in enumerate(names)}
     result = {}
     for split_name, split in splits.items():
-        labels = np.zeros((len(split), len(names)), dtype=bool)
-        for column in columns:
-            values = indicator_values(split, column)
+        labels = np.zeros((len(split), len(names)), dtype=np.int8)
+        for column, values in zip(columns, indicator_matrix(split, columns), strict=True):
             if values is None:
                 raise ValueError(
                     f"label_column: expected only 0 and 1 in column '{column}' (one column per label), "
                     f"got other values in split '{split_name}'"
                 )
-            if column in position:
-                labels[:, position[column]] = values
-            elif values.any():
+            name = normal_name(column)
+            if name in position:
+                labels[:, position[name]] = values
+            elif (values == 1).any():
                 raise _unknown(column, split_name, "label_column", names)
-        result[split_name] = labels
+        result[split_name] = canonical_labels(labels)
     return result, names
 
 
 def _from_names(
     cells: Mapping[str, LabelCells], column: str, label_names: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
+    cells = {name: _without_padding(split) for name, split in cells.items()}
+    missing = {name: split.missing for name, split in cells.items()}
     named = {name: _as_names(split, column, name) for name, split in cells.items()}
     present = _sorted_names({text for split in named.values() for text in pc.unique(split.values).to_pylist()})
-    declared = list(dict.fromkeys(text for split in cells.values() for text in split.class_names or []))
+    declared = list(dict.fromkeys(text for split in cells.values() for text in _class_names(split, column)))
     if label_names is None:
         known = set(declared)
         names = declared + [text for text in present if text not in known]
@@ -198,8 +249,15 @@ def _from_names(
             )
         labels = np.zeros((split.num_rows, len(names)), dtype=bool)
         labels[split.rows, index.to_numpy()] = True
-        result[name] = labels
+        result[name] = with_unknown(labels, missing[name])
     return result, names
+
+
+def _without_padding(cells: LabelCells) -> LabelCells:
+    """Lists of ids with nulls in place of -100."""
+    if cells.kind != "integer":
+        return cells
+    return replace(cells, values=pc.if_else(pc.equal(cells.values, UNKNOWN_LABEL), None, cells.values))
 
 
 def _as_names(cells: LabelCells, column: str, split_name: str) -> LabelCells:
@@ -207,8 +265,7 @@ def _as_names(cells: LabelCells, column: str, split_name: str) -> LabelCells:
     values = cells.values
     kind = cells.kind
     if kind == "class":
-        names = cells.class_names or []
-        values = pc.if_else(pc.equal(values, -1), None, values)
+        names = _class_names(cells, column)
         largest = pc.max(values).as_py()
         if largest is not None and not (0 <= pc.min(values).as_py() and largest < len(names)):
             raise ValueError(f"label column '{column}': expected ids below {len(names)}, got others in '{split_name}'")
@@ -218,11 +275,23 @@ def _as_names(cells: LabelCells, column: str, split_name: str) -> LabelCells:
             raise ValueError(f"label column '{column}': expected ids from 0, got {pc.min(values)} in '{split_name}'")
         values = values.cast(pa.string())
     else:
-        values = pc.utf8_trim_whitespace(values.cast(pa.string()))
+        values = pc.utf8_normalize(pc.utf8_trim_whitespace(values.cast(pa.string())), "NFC")
     keep = pc.fill_null(pc.not_equal(values, ""), False)
     return replace(
         cells, rows=cells.rows[keep.to_numpy(zero_copy_only=False)], values=pc.filter(values, keep), class_names=None
     )
+
+
+def _class_names(cells: LabelCells, column: str) -> list[str]:
+    """The names of a ClassLabel as `normal_name` writes them; ValueError if that makes two of them the same."""
+    names = [normal_name(name) for name in cells.class_names or []]
+    twice = duplicates(names)
+    if twice:
+        raise ValueError(
+            f"label column '{column}': expected different class names, got {twice[0]!r} twice (blanks around it and "
+            "its Unicode form do not count)"
+        )
+    return names
 
 
 def _is_number(text: str) -> bool:

@@ -16,7 +16,7 @@ from .columns import Columns, Task, find_columns
 from .errors import shown
 from .label_cells import arrow_column
 from .label_encoding import encode_labels
-from .labels import add_labels, check_label_names
+from .labels import add_labels, checked_label_names
 from .sources import Source, read_source
 from .splits import iterative_split, random_subset
 
@@ -29,7 +29,8 @@ class MultiLabelData:
 
     Attributes:
         splits: some of `train`, `validation`, `test`, each with the column `text` (str) or `image` (`datasets.Image`),
-            `labels` (`List(Value("bool"), length=L)`, multi-hot), and `id` where the source has one.
+            `labels` (multi-hot, `List(Value("bool"), length=L)`, or "int8" with -100 in a split with unknown labels),
+            and `id` where the source has one. Text pairs have the column `text_pair` as well.
         label_names: names of the L labels, in the order of `labels`.
         task: "text" or "vision".
         name: short name of the data set, for tables and cards.
@@ -46,6 +47,7 @@ def load_multilabel_dataset(
     *,
     task: Task,
     text_column: str | None = None,
+    text_pair_column: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     label_delimiter: str | None = None,
@@ -65,7 +67,8 @@ def load_multilabel_dataset(
             `file_name`; a folder of `save_to_disk`), else an id on the Hub. A local source never touches the network.
         task: "text" or "vision".
         text_column, image_column: column of the input; recognised by name or type if None.
-        label_column: label column, or several 0/1 columns as "a,b,c" or "label_*"; recognised if None.
+        text_pair_column: column of the second text, where examples are pairs of texts; never guessed.
+        label_column: label column, or 0/1 columns as "a,b,c" ("a," for one) or "label_*"; recognised if None.
         label_delimiter: separates several labels in one string; detected if None, "" keeps strings whole.
         label_names: labels and their order, for instance those of a model; by default all labels of all loaded splits.
         splits: load only these, and carve nothing; by default train, validation and test as far as they exist.
@@ -80,15 +83,34 @@ def load_multilabel_dataset(
         ValueError: anything else that is wrong with an argument, a file or a column; one line.
     """
     input_column = _check_arguments(
-        task, text_column, image_column, label_names, validation_fraction, max_train_samples, max_eval_samples
+        task,
+        text_column,
+        text_pair_column,
+        image_column,
+        validation_fraction,
+        max_train_samples,
+        max_eval_samples,
+        seed,
     )
+    label_names = None if label_names is None else checked_label_names(label_names)
     source = read_source(dataset, splits, config_name=config_name, revision=revision)
     if splits is None and "train" not in source.splits:
         raise ValueError(f"dataset: no training split in '{dataset}', which has: {shown(source.splits)}")
     columns = find_columns(
-        source.splits, task, input_column=input_column, label_column=label_column, label_names=label_names
+        source.splits,
+        task,
+        input_column=input_column,
+        pair_column=text_pair_column,
+        label_column=label_column,
+        label_names=label_names,
     )
-    labels, names = encode_labels(source.splits, columns.labels, delimiter=label_delimiter, label_names=label_names)
+    labels, names = encode_labels(
+        source.splits,
+        columns.labels,
+        delimiter=label_delimiter,
+        label_names=label_names,
+        indicators=columns.indicators,
+    )
     ready = {split: _assemble(source, split, columns, task, labels[split]) for split in source.splits}
     if splits is None and "validation" not in ready and validation_fraction:
         ready = _carve_validation(ready, labels["train"], validation_fraction, seed)
@@ -102,51 +124,59 @@ def load_multilabel_dataset(
 def _check_arguments(
     task: str,
     text_column: str | None,
+    text_pair_column: str | None,
     image_column: str | None,
-    label_names: Sequence[str] | None,
     validation_fraction: float,
     max_train_samples: int | None,
     max_eval_samples: int | None,
+    seed: int,
 ) -> str | None:
     """Refuse arguments that make no sense; returns the given input column."""
     if task not in ("text", "vision"):
         raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
     if task == "text" and image_column is not None:
         raise ValueError(f"image_column: only for task 'vision', got '{image_column}' for task 'text'")
-    if task == "vision" and text_column is not None:
-        raise ValueError(f"text_column: only for task 'text', got '{text_column}' for task 'vision'")
-    if not 0 <= validation_fraction < 1:
-        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction}")
+    for argument, column in (("text_column", text_column), ("text_pair_column", text_pair_column)):
+        if task == "vision" and column is not None:
+            raise ValueError(f"{argument}: only for task 'text', got '{column}' for task 'vision'")
+    if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
+        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
     for argument, value in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
-        if value is not None and value < 1:
-            raise ValueError(f"{argument}: expected at least 1, got {value}")
-    if label_names is not None:
-        check_label_names(label_names)
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{argument}: expected at least 1, got {value!r}")
     return text_column if task == "text" else image_column
 
 
 def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: np.ndarray) -> Dataset:
-    """The columns `text` or `image`, `labels`, and `id` if there is one."""
+    """The columns `text` (and `text_pair`) or `image`, `labels`, and `id` if there is one."""
     rows = source.splits[split]
-    has_id = "id" in rows.column_names and "id" not in (columns.input, *columns.labels)
-    rows = rows.select_columns([columns.input, *(["id"] if has_id else [])])
-    name = "text" if task == "text" else "image"
-    if columns.input != name:
-        rows = rows.rename_column(columns.input, name)
+    names = {columns.input: "text" if task == "text" else "image"}
+    if columns.pair is not None:
+        names[columns.pair] = "text_pair"
+    has_id = "id" in rows.column_names and "id" not in (*names, *columns.labels)
+    rows = rows.select_columns([*names, *(["id"] if has_id else [])])
+    if list(names) != list(names.values()):
+        rows = rows.rename_columns({**names, **({"id": "id"} if has_id else {})})
     rows = add_labels(rows, labels)
-    return _as_text(rows, columns.input) if task == "text" else _as_image(rows, columns.input, source.folders[split])
+    if task == "vision":
+        return _as_image(rows, columns.input, source.folders[split])
+    for column, name in names.items():
+        rows = _as_text(rows, name, f"{name}_column", column)
+    return rows
 
 
-def _as_text(rows: Dataset, column: str) -> Dataset:
-    """Make the column `text` plain strings; an empty cell becomes the empty text."""
-    feature = rows.features["text"]
+def _as_text(rows: Dataset, name: str, argument: str, column: str) -> Dataset:
+    """Make the column `name`, once `column`, plain strings; an empty cell becomes the empty text."""
+    feature = rows.features[name]
     if not isinstance(feature, Value) or feature.dtype not in ("string", "large_string", "string_view"):
-        raise ValueError(f"text_column: expected strings in column '{column}', got {feature}")
-    texts = arrow_column(rows, "text")
+        raise ValueError(f"{argument}: expected strings in column '{column}', got {feature}")
+    texts = arrow_column(rows, name)
     if texts.null_count == 0 and feature.dtype == "string":
         return rows
     texts = pc.fill_null(texts.cast(pa.string()), "")
-    return rows.remove_columns("text").add_column("text", texts, feature=Value("string"))
+    return rows.remove_columns(name).add_column(name, texts, feature=Value("string"))
 
 
 def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:

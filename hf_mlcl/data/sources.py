@@ -147,7 +147,13 @@ def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
 def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
     name = folder.resolve().name
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        loaded = load_from_disk(str(folder))
+        try:
+            loaded = load_from_disk(str(folder))
+        except Exception as error:  # a KeyError or an arrow error, where files of it are missing or damaged
+            raise ValueError(
+                f"dataset: cannot read '{folder}', expected what save_to_disk writes: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
         saved = _canonical(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
         return Source(saved, dict.fromkeys(saved, folder), name)
     by_split = _group_files(folder)
@@ -239,7 +245,8 @@ def _read_json(files: list[Path]) -> Dataset:
 def _read_csv(files: list[Path]) -> Dataset:
     """Read csv files as strings only.
 
-    Types guessed by block would differ between blocks ("3", then "3,4") and turn labels such as "NA" into nulls.
+    Types guessed by block would differ between blocks ("3", then "3,4") and turn labels such as "NA" into nulls. An
+    empty field is the empty string: null would mean that nothing is known.
     """
     heads = [_csv_head(path) for path in files]
     separator, names = heads[0]
@@ -258,7 +265,7 @@ def _read_csv(files: list[Path]) -> Dataset:
             index_col=False,
             features=Features({name: Value("string") for name in names}),
             keep_default_na=False,
-            na_values=[""],
+            na_values=[],
         )
 
 

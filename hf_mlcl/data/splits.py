@@ -1,8 +1,10 @@
-"""Dividing the rows of a data set: iterative stratification and random subsets. Imports numpy only."""
+"""Dividing the rows of a data set: iterative stratification and random subsets. Imports labels and numpy."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from .labels import canonical_labels
 
 
 def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -14,7 +16,7 @@ def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.
     make the held-out part smaller, or even empty.
 
     Args:
-        labels: multi-hot (N, L), 0/1 of any dtype.
+        labels: multi-hot (N, L), 0/1 of any dtype; unknown labels (-100, NaN) count as 0.
         fraction: share of the rows to hold out, between 0 and 1 (both excluded).
         seed: seed of the order in which rows are dealt out; numpy's global random state is left alone.
 
@@ -22,16 +24,16 @@ def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.
         training and held-out row numbers, both int64 and ascending; together they are all rows, once.
 
     Raises:
-        ValueError: `labels` is not two-dimensional 0/1, or `fraction` is out of range.
+        ValueError: `labels` is not two-dimensional multi-hot, or `fraction` is out of range.
 
     Source: Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1.
     """
     labels = np.asarray(labels)
-    if labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
+    if labels.ndim != 2:
         raise ValueError(f"labels: expected a multi-hot array (N, L) of 0 and 1, got shape {labels.shape}")
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    labels = labels.astype(bool)
+    labels = canonical_labels(labels, "labels: expected a multi-hot array; values") == 1
     num_rows = len(labels)
     rng = np.random.default_rng(seed)
     # Chance enters through the order of rows and labels, shuffled once, instead of a draw at every tie.

@@ -41,6 +41,7 @@ class MLCLConfig(PreTrainedConfig):
     Args:
         encoder_config: Configuration of the encoder (a dict with `model_type`, or a configuration object).
         task: "text" or "vision"; each model class loads its own task only.
+        text_pairs: Whether the examples are pairs of texts, so that who uses the model gives both.
         feature_dim: Size h of the pooled encoder features; by default the encoder's hidden size.
         pooling: How encoder outputs become one vector: "cls" (first token), "mean" and "max" (over tokens that are no
             padding, or over positions), "last" (last token that is no padding), "pooled" (the encoder's own pooler).
@@ -70,6 +71,7 @@ class MLCLConfig(PreTrainedConfig):
 
     encoder_config: dict | PreTrainedConfig | None = None
     task: str = "text"
+    text_pairs: bool = False
     feature_dim: int | None = None
     pooling: str = "cls"
     projection_dim: int = 256

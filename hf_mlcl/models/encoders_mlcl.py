@@ -155,7 +155,7 @@ def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | 
 
 def run_once(encoder: PreTrainedModel) -> Any:
     """What an encoder returns for one small input in evaluation mode; feature size and used weights show in it."""
-    config, training = encoder.config, encoder.training
+    config, modes = encoder.config, {module: module.training for module in encoder.modules()}
     if encoder.main_input_name == "pixel_values":
         size = getattr(config, "image_size", None) or 64
         height, width = (size, size) if isinstance(size, int) else size
@@ -165,7 +165,8 @@ def run_once(encoder: PreTrainedModel) -> Any:
         inputs = {"input_ids": torch.zeros((1, 4), dtype=torch.long, device=encoder.device)}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     outputs = encoder.eval()(**inputs, return_dict=True)
-    encoder.train(training)
+    for module, training in modes.items():  # one by one: normalisations may be frozen in a model that trains
+        module.training = training
     return outputs
 
 

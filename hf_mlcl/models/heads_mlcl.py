@@ -5,6 +5,7 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,13 +96,28 @@ def add_rows(head: nn.Linear | MLCLPrototypes, count: int) -> None:
     head.weight = nn.Parameter(torch.cat([weight, rows]), requires_grad=weight.requires_grad)
 
 
-def choose_labels(scores: Tensor, thresholds: Tensor, min_labels: int, top_k: int) -> list[list[int]]:
+def _limits(thresholds: Any, num_labels: int) -> Tensor:
+    """Thresholds on probabilities, 1 or L numbers, as a float32 tensor; 0.5 for None. ValueError for anything else."""
+    try:
+        limits = torch.as_tensor(0.5 if thresholds is None else thresholds, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"threshold: expected 1 or {num_labels} numbers, got {thresholds!r}") from None
+    if limits.ndim > 1 or limits.numel() not in (1, num_labels):
+        raise ValueError(f"threshold: expected 1 or {num_labels} numbers, got {limits.numel()}")
+    wrong = limits[~((limits >= 0) & (limits <= 1))]  # NaN too
+    if wrong.numel():
+        raise ValueError(f"threshold: expected numbers from 0 to 1, got {wrong[0].item():g}")
+    return limits
+
+
+def choose_labels(scores: Tensor, thresholds: Any, min_labels: int, top_k: int) -> list[list[int]]:
     """The labels of each row of scores (B, L): those that reach their thresholds (1 or L), best score first.
 
-    At least `min_labels` of them, also below the thresholds, and at most `top_k`.
+    At least `min_labels` of them, also below the thresholds, and at most `top_k`. ValueError for other thresholds.
     """
+    limits = _limits(thresholds, scores.shape[1])
     order = scores.argsort(dim=1, descending=True, stable=True)
-    passed = (scores >= thresholds).gather(1, order)
+    passed = (scores >= limits).gather(1, order)
     # Among those that pass, and then among the rest, the best score comes first.
     chosen = passed | ((~passed).cumsum(1) + passed.sum(1, keepdim=True) <= min_labels)
     return [row[keep][:top_k].tolist() for row, keep in zip(order, chosen, strict=True)]

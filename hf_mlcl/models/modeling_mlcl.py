@@ -56,7 +56,7 @@ class MLCLPreTrainedModel(PreTrainedModel):
             other = {"text": "MLCLForSequenceClassification", "vision": "MLCLForImageClassification"}[config.task]
             raise ValueError(f"{type(self).__name__}: expected task {self.task!r}, got {config.task!r}; use {other}")
         if config.encoder_config is None:
-            raise ValueError("encoder_config: expected the configuration of an encoder, got None; see from_encoder")
+            raise ValueError("encoder_config: expected one, got None; there is no config.json, or see from_encoder")
         config.drop_stale_thresholds()
         self.encoder = encoder_from_config(config.encoder_config, config.pooling)
         self.supports_gradient_checkpointing = getattr(self.encoder, "supports_gradient_checkpointing", False)
@@ -137,12 +137,12 @@ class MLCLPreTrainedModel(PreTrainedModel):
             for module in head.modules():
                 model._init_weights(module)
         if config.prototype_init == "label_names":
-            model._prototypes_from_names(tokenizer or load_tokenizer(source, encoder_kwargs or {}), label_descriptions)
+            model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
             raise ValueError('label_descriptions: expected prototype_init="label_names" beside them, got "xavier"')
         return model
 
-    def _prototypes_from_names(self, tokenizer: Any, descriptions: Mapping[str, str] | None) -> None:
+    def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
         raise ValueError(f"prototype_init: expected 'xavier' for a {self.task} encoder, got 'label_names'")
 
     @torch.no_grad()
@@ -202,21 +202,19 @@ class MLCLPreTrainedModel(PreTrainedModel):
                     "forward(labels=...) contrasts the examples of this process only, MLCLTrainer those of all",
                     stacklevel=3,
                 )
-            output.loss = self.objective_losses(output, labels)["loss"]
+            # A new output, so that the loss comes first in it, as `model(**batch)[0]` expects.
+            output = MLCLOutput(loss=self.objective_losses(output, labels)["loss"], **output)
+            if self.training and self.config.objective != "contrastive":
+                self.config.classifier_fitted = True  # other trainers than ours cannot tell
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
-    def objective_losses(
-        self, output: MLCLOutput, labels: Tensor, embeddings: Tensor | None = None, all_labels: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def objective_losses(self, output: MLCLOutput, labels: Tensor) -> dict[str, Tensor]:
         """The training objective and its parts.
 
         Args:
-            output: What forward returned for the batch.
-            labels: (B, L) multi-hot labels of the batch.
-            embeddings: (M, projection_dim) embeddings to contrast where they are more than the batch's own, such as
-                those of all processes.
-            all_labels: (M, L) multi-hot labels of those embeddings.
+            output: What forward returned for a batch, or embeddings, logits and prototypes gathered from several.
+            labels: (B, L) multi-hot labels of its examples, -100 or NaN where unknown.
 
         Returns:
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
@@ -226,9 +224,7 @@ class MLCLPreTrainedModel(PreTrainedModel):
         config, parts = self.config, {}
         if config.objective != "classification":
             contrast = build_loss(config.loss, **config.loss_parameters)
-            vectors = output.embeddings if embeddings is None else embeddings
-            targets = labels if all_labels is None else all_labels
-            parts["contrastive_loss"] = contrast(vectors, targets, output.prototypes)
+            parts["contrastive_loss"] = contrast(output.embeddings, labels, output.prototypes)
         if config.objective != "contrastive":
             classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
             parts["classification_loss"] = classify(output.logits, labels)
@@ -310,9 +306,6 @@ class MLCLPreTrainedModel(PreTrainedModel):
         if type(most) is not int or most < max(1, min_labels):
             raise ValueError(f"top_k: expected an integer of at least {max(1, min_labels)}, got {top_k!r}")
         limits = config.thresholds if threshold is None else threshold
-        limits = torch.as_tensor(0.5 if limits is None else limits, dtype=torch.float32)
-        if limits.ndim > 1 or limits.numel() not in (1, num_labels):
-            raise ValueError(f"threshold: expected 1 or {num_labels} numbers, got {limits.numel()}")
         with self._inference():
             scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
         names = config.label_names
@@ -329,7 +322,8 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
     main_input_name = "input_ids"
 
     @torch.no_grad()
-    def _prototypes_from_names(self, tokenizer: Any, descriptions: Mapping[str, str] | None) -> None:
+    def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
+        tokenizer = tokenizer or load_tokenizer(source, kwargs)
         names, descriptions = self.config.label_names, descriptions or {}
         unknown = [name for name in descriptions if name not in names]
         if unknown:

@@ -41,7 +41,15 @@ def test_images_are_stacked():
 def test_prediction_without_labels_and_other_columns_left_out():
     batch = MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "id": "a"}, {**tokens("two"), "id": "b"}])
     assert set(batch) == {"input_ids", "attention_mask"}
-    assert "labels" not in MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "labels": None}])
+
+
+def test_unknown_labels_are_minus_100_and_a_missing_row_is_a_row_of_them():
+    rows = [[1, -100], [0.0, float("nan")], [True, None], np.array([-100, 0], dtype=np.int8)]
+    batch = MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "labels": row} for row in [*rows, None]])
+    assert batch["labels"].dtype == torch.float32
+    assert batch["labels"].tolist() == [[1, -100], [0, -100], [1, -100], [-100, 0], [-100, -100]]
+    unlabelled = MultiLabelCollator(TOKENIZER, 2)([{**tokens("one"), "labels": None}] * 3)["labels"]
+    assert unlabelled.tolist() == [[-100, -100]] * 3
 
 
 @pytest.mark.parametrize(
@@ -49,10 +57,11 @@ def test_prediction_without_labels_and_other_columns_left_out():
     [
         ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1 a row, got 3 values in row 1"),
         ([[1, 0], 1], "expected 2 values of 0 or 1 a row, got shape \\(\\) in row 1"),
-        ([[1, 0], [0, 5]], "expected rows of 0 and 1, got 5 in row 1"),
-        ([[1, -100], [0, 1]], "got -100 in row 0"),
-        ([[1, 0], [0.0, float("nan")]], "got nan in row 1"),
-        ([[1, 0], [0.5, 1.0]], "got 0.5 in row 1"),
+        ([[1, 0], [0, 5]], "labels: row 1 of the batch: expected 0, 1 or unknown .-100, NaN., got 5; class ids"),
+        ([[1, 0], [0, -1]], "row 1 of the batch: .* got -1"),
+        ([[1, 0], [0.5, 1.0]], "row 1 of the batch: .* got 0.5"),
+        ([[1, 0], [float("inf"), 1.0]], "row 1 of the batch: .* got inf"),
+        ([[1, 0], ["a", "b"]], "row 1 of the batch: expected 0, 1 or unknown"),
         ([[1, 0], None], "in all 2 examples of a batch or in none, 1 lack them"),
     ],
 )

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from hf_mlcl.data import encode_labels, label_counts, label_matrix, multi_hot
+from hf_mlcl.data.label_cells import cut_string
 from hf_mlcl.data.labels import add_labels
 
 NAMES = ["cat", "dog", "emu"]
 EXPECTED = multi_hot([[0, 2], [1], [], [0, 1, 2]], 3)  # the same four rows in every form below
+UNKNOWN_ROW = [-100, -100, -100]
+UNLABELLED = np.array([[1, 0, 1], [0, 1, 0], UNKNOWN_ROW, [1, 1, 1]], dtype=np.int8)
 
 
 def dataset(values, feature=None) -> Dataset:
@@ -25,13 +31,15 @@ def encode(values, feature=None, **arguments):
 
 FORMS = {
     "lists of names": ([["cat", "emu"], ["dog"], [], ["emu", "dog", "cat"]], None),
-    "names with blanks and nulls": ([[" cat", "emu "], ["dog", None, ""], None, ["cat", "dog", "emu"]], None),
+    "names with blanks and nulls": ([[" cat", "emu "], ["dog", None, ""], [""], ["cat", "dog", "emu"]], None),
     "lists of ClassLabel": ([[0, 2], [1], [], [2, 1, 0]], List(ClassLabel(names=NAMES))),
     "semicolons": (["cat;emu", "dog", "", "cat; dog ;emu"], None),
-    "bars and nulls": (["cat|emu", "dog", None, "cat|dog|emu"], None),
+    "bars": (["cat|emu", "dog", " ", "cat|dog|emu"], None),
     "commas that come back": (["cat,emu", "dog", "", "cat, dog, emu"], None),
     "printed Python lists": (["['cat', 'emu']", "['dog']", "[]", "['cat', 'dog', 'emu']"], None),
-    "printed JSON lists": (['["cat", "emu"]', '["dog"]', None, '["cat", "dog", "emu"]'], None),
+    "printed JSON lists": (['["cat", "emu"]', '["dog"]', "[]", '["cat", "dog", "emu"]'], None),
+    "quoted names": (['"cat";emu', '"dog"', "", 'cat; dog ;"emu"'], None),
+    "padded lists of ClassLabel": ([[0, 2, -1], [1, -1, -1], [-1, -1, -1], [2, 1, 0]], List(ClassLabel(names=NAMES))),
     "large strings": (["cat;emu", "dog", "", "cat;dog;emu"], Value("large_string")),
 }
 
@@ -45,10 +53,11 @@ def test_forms_with_names_agree(form):
 
 NAMELESS_FORMS = {
     "lists of ids": ([[0, 2], [1], [], [2, 1, 0]], None),
-    "small unsigned ids": ([[0, 2], [1], None, [2, 1, 0]], List(Value("uint8"))),
+    "small unsigned ids": ([[0, 2], [1], [], [2, 1, 0]], List(Value("uint8"))),
+    "ids padded with -100": ([[0, 2, -100], [1, -100, -100], [], [2, 1, 0]], None),
     "delimited ids": (["0;2", "1", "", "0;1;2"], None),
     "printed ids": (["[0, 2]", "[1]", "[]", "[2, 1, 0]"], None),
-    "bool rows": ([[True, False, True], [False, True, False], None, [True, True, True]], None),
+    "bool rows": ([[True, False, True], [False, True, False], [], [True, True, True]], None),
     "fixed bool rows": (EXPECTED.tolist(), List(Value("bool"), length=3)),
     "int rows that repeat a value": (EXPECTED.astype(int).tolist(), None),
     "float rows that repeat a value": (EXPECTED.astype(float).tolist(), None),
@@ -66,17 +75,104 @@ def test_forms_without_names_agree_and_take_given_names(form):
     assert np.array_equal(labels, EXPECTED)
 
 
-@pytest.mark.parametrize("values", [[0, 1, None], [0.0, 1.0, None], ["0", "1", ""], [0.0, 1.0, float("nan")]])
-def test_one_id_a_row(values):
-    labels, names = encode(values)
-    assert names == ["0", "1"]
-    assert np.array_equal(labels, multi_hot([[0], [1], []], 2))
+MISSING = {
+    "lists of names": ([["cat", "emu"], ["dog"], None, ["emu", "dog", "cat"]], None),
+    "a list of nulls": ([["cat", "emu"], ["dog"], [None], ["emu", "dog", "cat"]], None),
+    "lists of ClassLabel": ([[0, 2], [1], None, [2, 1, 0]], List(ClassLabel(names=NAMES))),
+    "semicolons": (["cat;emu", "dog", None, "cat; dog ;emu"], None),
+    "printed lists": (["['cat', 'emu']", "['dog']", None, "['cat', 'dog', 'emu']"], None),
+    "printed nulls": (['["cat", "emu"]', '["dog"]', "[null]", '["cat", "dog", "emu"]'], None),
+}
+MISSING_WITHOUT_NAMES = {
+    "lists of ids": ([[0, 2], [1], None, [2, 1, 0]], None),
+    "a single -100": ([[0, 2], [1], [-100], [2, 1, 0]], None),
+    "bool rows": ([[True, False, True], [False, True, False], None, [True, True, True]], None),
+    "a bool row of nulls": ([[True, False, True], [False, True, False], [None] * 3, [True, True, True]], None),
+    "fixed rows": (UNLABELLED.tolist(), List(Value("int8"), length=3)),
+    "rows with -100": (UNLABELLED.tolist(), None),
+    "rows with NaN": (np.where(UNLABELLED < 0, np.nan, UNLABELLED).tolist(), None),
+    "rows, one of them null": ([[1, 0, 1], [0, 1, 0], None, [1, 1, 1]], None),
+    "rows, one of them a short list of nulls": ([[1, 0, 1], [0, 1, 0], [None], [1, 1, 1]], None),
+    "printed rows": (["[1, 0, 1]", "[0, 1, 0]", "[null, null, null]", "[1, 1, 1]"], None),
+}
 
 
-def test_class_label_keeps_its_order_and_names_without_examples_and_minus_one_is_no_label():
-    labels, names = encode([0, 2, -1], ClassLabel(names=["z", "b", "a"]))
+@pytest.mark.parametrize("form", MISSING)
+def test_a_missing_cell_makes_an_unlabelled_example_in_forms_with_names(form):
+    labels, names = encode(*MISSING[form])
+    assert names == NAMES and labels.dtype == np.int8 and np.array_equal(labels, UNLABELLED)
+
+
+@pytest.mark.parametrize("form", MISSING_WITHOUT_NAMES)
+def test_a_missing_cell_makes_an_unlabelled_example_in_forms_without_names(form):
+    labels, names = encode(*MISSING_WITHOUT_NAMES[form], label_names=NAMES)
+    assert names == NAMES and labels.dtype == np.int8 and np.array_equal(labels, UNLABELLED)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), -100])
+def test_one_id_a_row(missing):
+    for values in ([0, 1, missing], [0.0, 1.0, missing]):
+        if values[0] != 0.0 or not isinstance(missing, float) or isinstance(values[0], float):
+            labels, names = encode(values)
+            assert names == ["0", "1"]
+            assert np.array_equal(labels, [[1, 0], [0, 1], [-100, -100]])
+    assert np.array_equal(encode(["0", "1", ""])[0], [[1, 0], [0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize("missing", [-1, None, -100])
+def test_class_label_keeps_its_order_and_names_without_examples_and_minus_one_is_missing(missing):
+    feature = Value("int64") if missing == -100 else ClassLabel(names=["z", "b", "a"])
+    split = dataset([0, 2, missing], feature)
+    if missing == -100:  # only a cast brings this value into such a column
+        split = split.with_format("arrow").cast_column("labels", ClassLabel(names=["z", "b", "a"]))
+    labels, names = encode_labels({"train": split}, ["labels"])
     assert names == ["z", "b", "a"]
-    assert np.array_equal(labels, multi_hot([[0], [2], []], 3))
+    assert np.array_equal(labels["train"], [[1, 0, 0], [0, 0, 1], UNKNOWN_ROW])
+
+
+def test_unknown_labels_are_counted_in_one_warning_a_split(caplog):
+    splits = {"train": dataset([[1, 0, -100], [1, 1, 0], None]), "test": dataset([[1, 1, 0]])}
+    encode_labels(splits, ["labels"])
+    (message,) = [record.message for record in caplog.records]
+    assert "split 'train': of 3 rows 1 are unlabelled and 1 have some unknown labels" in message
+
+
+unknown_matrices = st.tuples(st.integers(1, 6), st.integers(2, 4)).flatmap(
+    lambda shape: hnp.arrays(np.int8, shape, elements=st.sampled_from([0, 1, -100]))
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(unknown_matrices)
+def test_every_way_to_write_unknown_labels_gives_the_same_array(matrix):
+    assume((matrix >= 0).any(axis=1).all() and (matrix.shape[1] > 2 or (matrix < 0).any() or matrix.sum(1).max() > 1))
+    floats = np.where(matrix < 0, np.nan, matrix)
+    nulls = [[None if value < 0 else int(value) for value in row] for row in matrix]
+    expected = matrix if (matrix < 0).any() else matrix.astype(bool)
+    columns = [f"c{number}" for number in range(matrix.shape[1])]
+
+    def same(values):
+        assert values.dtype == expected.dtype and np.array_equal(values, expected)
+
+    for rows in (matrix.tolist(), floats.tolist(), nulls):
+        by_column = {name: [row[k] for row in rows] for k, name in enumerate(columns)}
+        same(encode_labels({"train": Dataset.from_dict(by_column)}, columns)[0]["train"])
+        same(label_matrix(dataset(rows)))
+        if rows is matrix.tolist() or (matrix >= 0).sum(axis=1).max() > 2:  # else nulls may pad ids
+            same(encode(rows)[0])
+    texts = {name: ["" if v == 0 else str(v) for v in matrix[:, k].tolist()] for k, name in enumerate(columns)}
+    same(encode_labels({"train": Dataset.from_dict(texts)}, columns)[0]["train"])
+    split = add_labels(Dataset.from_dict({"text": ["x"] * len(matrix)}), expected)
+    same(label_matrix(split))
+    assert label_counts(split).tolist() == (matrix == 1).sum(axis=0).tolist()
+    assert label_counts(dataset(nulls)).tolist() == (matrix == 1).sum(axis=0).tolist()
+
+
+def test_a_missing_row_of_a_prepared_column_is_unknown_and_other_values_are_refused():
+    for feature in (List(Value("bool"), length=2), List(Value("int64"))):
+        assert label_matrix(dataset([[0, 1], None], feature)).tolist() == [[0, 1], [-100, -100]]
+    with pytest.raises(ValueError, match="expected 0, 1 or unknown .-100, NaN., got 0.5"):
+        label_matrix(dataset([[0.5, 1.0]]))
 
 
 def test_number_names_are_sorted_by_value_and_only_those_that_occur_count():
@@ -101,6 +197,8 @@ def test_splits_with_other_class_orders_are_matched_by_name():
 
 def test_a_split_without_any_label_is_empty_rows():
     splits = {"train": dataset([["b"]]), "test": dataset([None, None])}
+    assert (encode_labels(splits, ["labels"])[0]["test"] == -100).all()
+    splits["test"] = dataset([[], []])
     assert not encode_labels(splits, ["labels"])[0]["test"].any()
 
 
@@ -122,7 +220,7 @@ def test_multi_hot_is_decided_over_all_splits():
         {"cat": [0, 1], "dog": [1, 1]},
         {"cat": [False, True], "dog": [True, True]},
         {"cat": ["0", "1"], "dog": ["1", "true"]},
-        {"cat": [None, 1.0], "dog": [1.0, 1.0]},
+        {"cat": ["", " True "], "dog": ["1.0", "TRUE"]},
     ],
 )
 def test_one_column_per_label(columns):
@@ -140,6 +238,69 @@ def test_names_with_commas_are_kept_when_asked_and_refused_otherwise():
     with pytest.raises(ValueError, match="give label_delimiter"):
         encode(values)
     assert encode(["Arts, Crafts; Books", "Books"])[1] == ["Arts, Crafts", "Books"]
+
+
+def test_quoted_names_are_not_cut():
+    assert encode(['"Arts, Crafts",Books', "Books,Toys", "Toys"])[1] == ["Arts, Crafts", "Books", "Toys"]
+    assert encode(['"Arts, Crafts",Books'])[1] == ["Arts, Crafts", "Books"]  # the quotes tell what commas mean
+    assert encode(['"a;b"; c', "c"])[1] == ["a;b", "c"]
+    assert encode(['"Arts, Crafts"', "Books"])[1] == ["Arts, Crafts", "Books"]
+    assert encode(['"Arts, Crafts"', "Books"], delimiter="")[1] == ['"Arts, Crafts"', "Books"]
+    assert encode(['"say ""hi""";b', '5" pipe;b', 'a "c" d;b'])[1] == ['5" pipe', 'a "c" d', "b", 'say "hi"']
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(categories=["L", "P", "Zs"]), min_size=1), min_size=1, max_size=4))
+def test_quoting_keeps_any_name_whole(names):
+    names = [name.strip() for name in names]
+    assume(all(names))
+    text = ";".join('"' + name.replace('"', '""') + '"' for name in names)
+    assert cut_string(text, ";") == names
+
+
+def test_lists_of_names_keep_commas_and_semicolons():
+    assert encode([["Arts, Crafts", "a;b"], ["Books"]])[1] == ["Arts, Crafts", "Books", "a;b"]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_unicode_forms_of_a_name_are_one_label():
+    for values in ([[COMPOSED], [DECOMPOSED]], [COMPOSED, DECOMPOSED], [f"{COMPOSED};x", f" {DECOMPOSED} "]):
+        labels, names = encode(values)
+        assert names[0] == COMPOSED and labels[:, 0].all()
+    labels, names = encode([[DECOMPOSED]], label_names=[f" {DECOMPOSED}", "b"])
+    assert names == [COMPOSED, "b"] and labels.tolist() == [[True, False]]
+    columns = Dataset.from_dict({DECOMPOSED: [1], "b": [0]})
+    assert encode_labels({"train": columns}, [DECOMPOSED, "b"])[1] == [COMPOSED, "b"]
+
+
+@pytest.mark.parametrize("names", [["a", "a"], [COMPOSED, DECOMPOSED], ["a", " a"]])
+def test_names_that_are_the_same_are_an_error_that_names_them(names):
+    name = names[0]
+    with pytest.raises(ValueError, match=f"label_names: expected different names, got '{name}' twice"):
+        encode([["x"]], label_names=names)
+    if len(set(names)) == 2:
+        with pytest.raises(ValueError, match=f"'labels': expected different class names, got '{name}' twice"):
+            encode([[0]], List(ClassLabel(names=names)))
+        with pytest.raises(ValueError, match=f"label_column: expected different columns, got '{name}' twice"):
+            encode_labels({"train": Dataset.from_dict({name: [1] for name in names})}, names)
+
+
+def test_one_two_and_five_thousand_labels_in_every_form():
+    for count in (1, 2, 5000):
+        names = [f"label {number:04}" for number in range(count)]
+        expected = np.zeros((3, count), dtype=bool)
+        expected[0, 0] = expected[1, -1] = expected[2] = True
+        of_row = [[name for name, has in zip(names, row, strict=True) if has] for row in expected]
+        ids = [np.flatnonzero(row).tolist() for row in expected]
+        assert np.array_equal(encode(of_row)[0], expected)
+        assert np.array_equal(encode(ids, label_names=names)[0], expected)
+        assert np.array_equal(encode([";".join(row) for row in of_row], delimiter=";")[0], expected)
+        names, expected = names[:500], expected[:, :500]  # tables of more columns are slow to make
+        columns = Dataset.from_dict({name: expected[:, k].astype(int) for k, name in enumerate(names)})
+        labels, columns = encode_labels({"train": columns}, names, indicators=True)
+        assert np.array_equal(labels["train"], expected) and columns == names
 
 
 def test_given_delimiter_wins():
@@ -203,7 +364,7 @@ def test_matrix_and_counts_follow_selected_rows():
     assert np.array_equal(label_matrix(dataset(EXPECTED.astype(float).tolist())), EXPECTED)
 
 
-@pytest.mark.parametrize("values", [[[0, 1], [2]], [[0, 2], [1, 0]], [0, 1], [[0, 1], None], [["a"]]])
+@pytest.mark.parametrize("values", [[[0, 1], [2]], [[0, 2], [1, 0]], [0, 1], [None, None], [["a"]]])
 def test_matrix_refuses_what_is_not_multi_hot(values):
     with pytest.raises(ValueError, match="column 'labels': expected multi-hot"):
         label_matrix(dataset(values))

@@ -60,7 +60,9 @@ FILES = {
     "tabs.tsv": "text\tlabels\nhello\ta|b\nworld\tb\nempty\t\n",
     "mark.csv": b"\xef\xbb\xbf" + CSV.encode(),
     "index.csv": ",text,labels\n0,hello,a;b\n1,world,b\n2,empty,\n",
-    "a.jsonl": '{"text":"hello","labels":["a","b"]}\n{"labels":["b"],"text":"world","more":3}\n{"text":"empty"}\n',
+    "a.jsonl": (
+        '{"text":"hello","labels":["a","b"]}\n{"labels":["b"],"text":"world","more":3}\n{"text":"empty","labels":[]}\n'
+    ),
     "a.json": '[{"text":"hello","labels":["a","b"]},{"text":"world","labels":["b"]},{"text":"empty","labels":[]}]',
     "columns.csv": "text,a,b\nhello,1,1\nworld,0,1\nempty,,0\n",
 }
@@ -184,6 +186,48 @@ def test_columns_are_recognised_or_named(tmp_path):
     named = load(path, text_column="other", label_column="l_*")
     assert named.label_names == ["l_a", "l_b"] and list(named.splits["train"]["text"]) == ["o", "p"]
     assert load(path, label_column="l_b, l_a").label_names == ["l_b", "l_a"]
+
+
+def test_one_label_is_a_single_column_with_a_comma(tmp_path):
+    path = write(tmp_path / "a.csv", "text,spam\nx,1\ny,0\nz,\n")
+    data = load(path, label_column="spam,")
+    assert data.label_names == ["spam"] and label_matrix(data.splits["train"]).tolist() == [[True], [False], [False]]
+    assert load(path, label_column="spam").label_names == ["0", "1"]  # ids
+    again = load(path, label_names=["spam"])  # as for a model that knows its label
+    assert np.array_equal(label_matrix(again.splits["train"]), label_matrix(data.splits["train"]))
+
+
+def test_an_empty_field_says_not_and_a_missing_one_says_nothing(tmp_path, caplog):
+    csv = "text,a,b\nx,1,\ny,-100,0\nz,NaN,1\n"
+    data = load(write(tmp_path / "a.csv", csv))
+    assert label_matrix(data.splits["train"]).tolist() == [[1, 0], [-100, 0], [-100, 1]]
+    assert data.splits["train"].features["labels"] == List(Value("int8"), length=2)
+    jsonl = '{"text":"x","a":1}\n{"text":"y","a":null,"b":0}\n{"text":"z","b":1}\n'
+    assert label_matrix(load(write(tmp_path / "b.jsonl", jsonl)).splits["train"]).tolist() == [
+        [1, -100], [-100, 0], [-100, 1],
+    ]  # fmt: skip
+    names = '{"text":"x","labels":["a"]}\n{"text":"y"}\n{"text":"z","labels":[]}\n'
+    caplog.clear()
+    assert label_matrix(load(write(tmp_path / "c.jsonl", names)).splits["train"]).tolist() == [[1], [-100], [0]]
+    assert "split 'train': of 3 rows 1 are unlabelled and 0 have some unknown labels" in caplog.text
+
+
+def test_quoted_names_with_commas_in_a_csv(tmp_path):
+    csv = 'text,labels\nx,"""Arts, Crafts"",Books"\ny,Books\n'
+    assert load(write(tmp_path / "a.csv", csv)).label_names == ["Arts, Crafts", "Books"]
+    columns = 'text,"Arts, Crafts",Books\nx,1,0\ny,0,1\n'
+    named = load(write(tmp_path / "b.csv", columns), label_column='Books,"Arts, Crafts"')
+    assert named.label_names == ["Books", "Arts, Crafts"]
+    assert label_matrix(named.splits["train"]).tolist() == [[False, True], [True, False]]
+
+
+def test_unlabelled_examples_stay_when_a_validation_split_is_carved(tmp_path):
+    rows = {"text": [str(k) for k in range(40)], "labels": [["a"] if k % 2 else None for k in range(40)]}
+    Dataset.from_dict(rows).to_parquet(str(tmp_path / "train.parquet"))
+    splits = load(tmp_path, validation_fraction=0.25).splits
+    both = np.concatenate([label_matrix(splits[name]) for name in ("train", "validation")])
+    assert (both == -100).sum() == 20 and (both == 1).sum() == 20
+    assert (label_matrix(splits["validation"]) == 1).sum() == 5
 
 
 def test_images_from_metadata_in_each_split(tmp_path):

@@ -1,27 +1,16 @@
-"""Tokenized texts and images made on the fly: caching, limits, modes, stateless augmentation, errors."""
+"""Tokenized texts: pairs, empty and over-long texts, streams, caching, limits, errors."""
 
 from __future__ import annotations
 
-import io
-import pickle
-
 import numpy as np
 import pytest
-import torch
-from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as PILImage
-from transformers import CLIPImageProcessor, ConvNextImageProcessor, ViTImageProcessor
+from datasets import Dataset, Features, List, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from hf_mlcl.data import (
-    MultiLabelCollator,
-    RandAugment,
-    build_word_tokenizer,
-    label_matrix,
-    load_multilabel_dataset,
-    prepare_images,
-    prepare_text,
-    with_image_size,
-)
+from hf_mlcl.data import MultiLabelCollator, build_word_tokenizer, label_matrix, load_multilabel_dataset, prepare_text
 
 TEXTS = ["one two three", "", "four " * 50, "unseen"]
 LABELS = [[True, False], [False, False], [True, True], [False, True]]
@@ -63,6 +52,111 @@ def test_tokens_are_cached_on_disk(tmp_path):
     assert files[0] and files[0] == files[1] != files[2]
 
 
+def messages(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("hf_mlcl")]
+
+
+def test_empty_and_missing_texts_are_their_special_tokens_and_are_counted(caplog):
+    texts = Dataset.from_dict({"text": ["one", "", None, "  "]})
+    prepared = prepare_text(texts, tokenizer(), max_length=10)
+    assert list(prepared["input_ids"])[1:] == [[2, 3]] * 3
+    assert messages(caplog) == ["texts: 3 of 4 are empty"]
+
+
+def test_empty_texts_of_tokenizers_without_special_tokens_are_one_token():
+    words = Tokenizer(models.WordLevel({"<end>": 0, "one": 1}, unk_token="<end>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>")
+    prepared = prepare_text(Dataset.from_dict({"text": ["", "one one", ""]}), plain, max_length=4)
+    assert list(prepared["input_ids"]) == [[0], [1, 1], [0]] and list(prepared["attention_mask"])[0] == [1]
+    batch = MultiLabelCollator(plain, 1)([prepared[0], prepared[2]])
+    assert batch["attention_mask"].tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize("make", [tokenizer, ByT5Tokenizer])
+def test_texts_that_are_too_long_are_cut_and_counted_in_one_line(make, caplog):
+    texts = ["one two three four"[: 4 * length] for length in (1, 2, 3, 5)]
+    words = make()
+    lengths = [len(words(text)["input_ids"]) for text in texts]
+    limit = sorted(lengths)[1]
+    prepared = prepare_text(Dataset.from_dict({"text": texts}), words, max_length=limit)
+    cut = sum(length > limit for length in lengths)
+    assert 0 < cut < 4 and [len(ids) for ids in prepared["input_ids"]] == [min(length, limit) for length in lengths]
+    assert messages(caplog) == [f"texts: {cut} of 4 are cut to {limit} tokens"]
+
+
+def test_what_is_counted_does_not_depend_on_the_cache(tmp_path, caplog):
+    path = tmp_path / "train.csv"
+    path.write_text("text,labels\none two three,a\n,b\n")
+    for _ in range(2):
+        split = load_multilabel_dataset(str(path), task="text", validation_fraction=0).splits["train"]
+        assert set(prepare_text(split, tokenizer(), max_length=4).column_names) == {
+            "input_ids", "attention_mask", "labels",
+        }  # fmt: skip
+    said = [message for message in messages(caplog) if message.startswith("texts")]
+    assert said == ["texts: 1 of 2 are empty", "texts: 1 of 2 are cut to 4 tokens"] * 2
+
+
+WORDS = st.lists(st.sampled_from(["one", "two", "three", "four"]), max_size=8).map(" ".join)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4), st.integers(5, 12))
+def test_pairs_are_tokenized_together_and_the_longer_text_is_cut_first(pairs, limit):
+    words = tokenizer()
+    first, second = (list(texts) for texts in zip(*pairs, strict=True))
+    prepared = prepare_text(Dataset.from_dict({"text": first, "text_pair": second}), words, max_length=limit)
+    for (text, other), ids in zip(pairs, prepared["input_ids"], strict=True):
+        sizes = [len(text.split()), len(other.split())]
+        while sum(sizes) > limit - 3:
+            sizes[sizes.index(max(sizes))] -= 1
+        parts = " ".join(words.convert_ids_to_tokens(ids)).removeprefix("[CLS]").removesuffix("[SEP]").split("[SEP]")
+        shorter = [len(part.split()) for part in parts]
+        assert sum(shorter) == sum(sizes) and abs(shorter[0] - sizes[0]) <= 1  # of equal ones either may go first
+        for part, whole in zip(parts, (text, other), strict=True):
+            assert whole.startswith(part.strip())
+
+
+def test_a_pair_column_comes_from_the_data_set_or_not_at_all(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"premise":"one","text":"two","labels":["a"]}\n{"premise":"three","text":null,"labels":[]}\n')
+    options = {"task": "text", "validation_fraction": 0, "text_column": "premise"}
+    data = load_multilabel_dataset(str(path), text_pair_column="text", **options).splits["train"]
+    assert list(data["text"]) == ["one", "three"] and list(data["text_pair"]) == ["two", ""]
+    prepared = prepare_text(data, tokenizer())
+    assert list(prepared["input_ids"]) == tokenizer()(["one", "three"], ["two", ""])["input_ids"]
+    assert "text_pair" not in load_multilabel_dataset(str(path), **options).splits["train"].column_names
+    for column, message in (("other", "no column 'other'"), ("premise", "another column than text_column")):
+        with pytest.raises(ValueError, match=f"text_pair_column: .*{message}"):
+            load_multilabel_dataset(str(path), text_pair_column=column, **options)
+    with pytest.raises(ValueError, match="label_column: expected another column than text_pair_column"):
+        load_multilabel_dataset(str(path), text_pair_column="text", label_column="text", **options)
+    with pytest.raises(ValueError, match="text_pair_column: only for task 'text'"):
+        load_multilabel_dataset(str(path), text_pair_column="text", task="vision")
+
+
+def test_a_stream_is_tokenized_as_the_data_set_is(caplog):
+    split = text_split().add_column("text_pair", ["four", "", "two " * 9, "one"])
+    expected = list(prepare_text(split, tokenizer(), max_length=8))
+    caplog.clear()
+    stream = split.to_iterable_dataset()
+    unresolved = stream.map(lambda row: row)  # knows its columns only when it is read
+    assert unresolved.column_names is None
+    for rows in (stream, unresolved):
+        assert list(prepare_text(rows, tokenizer(), max_length=8)) == expected
+    assert messages(caplog) == []
+    with pytest.raises(ValueError, match="num_proc: expected None for a stream, got 2"):
+        prepare_text(stream, tokenizer(), num_proc=2)
+    with pytest.raises(ValueError, match="column 'text': expected a text column"):
+        prepare_text(stream.remove_columns("text"), tokenizer())
+    with pytest.raises(ValueError, match="split: expected at least one example, got an empty stream"):
+        prepare_text(unresolved.filter(lambda row: False), tokenizer())
+
+
+def test_a_split_without_rows_stays_without():
+    assert len(prepare_text(text_split().select([]), tokenizer())) == 0
+
+
 def test_text_mistakes():
     words = tokenizer()
     with pytest.raises(ValueError, match="max_length: expected more than the 2 special tokens, got 2"):
@@ -72,153 +166,4 @@ def test_text_mistakes():
     words.pad_token = None
     with pytest.raises(ValueError, match="has no pad token.*set tokenizer.pad_token = tokenizer.eos_token") as error:
         prepare_text(text_split(), words)
-    assert "\n" not in str(error.value)
-
-
-def png(image: PILImage.Image) -> dict:
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    return {"bytes": file.getvalue(), "path": None}
-
-
-def photo(seed: int, size: tuple[int, int] = (12, 16)) -> PILImage.Image:
-    values = np.random.default_rng(seed).integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
-    return PILImage.fromarray(values).resize(size)
-
-
-def image_split(cells: list) -> Dataset:
-    features = Features({"image": Image(), "labels": List(Value("bool"), length=2)})
-    return Dataset.from_dict({"image": cells, "labels": (LABELS * len(cells))[: len(cells)]}, features=features)
-
-
-def photos(number: int = 4) -> Dataset:
-    return image_split([png(photo(seed, (10 + seed, 16))) for seed in range(number)])
-
-
-def vit(size: int = 8):
-    return ViTImageProcessor(size={"height": size, "width": size})
-
-
-def test_image_items_equal_the_processors_output():
-    split, processor = photos(), vit()
-    prepared = prepare_images(split, processor)
-    expected = processor([row["image"].convert("RGB") for row in split], return_tensors="pt")["pixel_values"]
-    items = prepared.__getitems__([2, 0])
-    assert torch.equal(torch.stack([item["pixel_values"] for item in items]), expected[[2, 0]])
-    assert torch.equal(prepared[-1]["pixel_values"], expected[-1])
-    assert len(prepared) == 4 and np.array_equal(prepared.labels, LABELS)
-    assert np.array_equal(items[0]["labels"], LABELS[2])
-    subset = prepared.select([3, 1])
-    assert np.array_equal(subset.labels, np.array(LABELS)[[3, 1]])
-    assert torch.equal(subset[0]["pixel_values"], expected[3])
-
-
-def test_iteration_ends():
-    assert len(list(prepare_images(photos(), vit()))) == 4
-
-
-def test_every_mode_is_read_as_rgb():
-    grey = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
-    images = [PILImage.fromarray(grey), PILImage.fromarray(grey.astype(np.uint16) * 257)]
-    images += [PILImage.fromarray(grey).convert(mode) for mode in ("RGB", "RGBA", "LA", "P")]
-    prepared = prepare_images(image_split([png(image) for image in images]), vit())
-    values = torch.stack([item["pixel_values"] for item in prepared.__getitems__(range(len(images)))])
-    assert values.shape == (6, 3, 8, 8)
-    assert (values - values[0]).abs().max() < 0.02  # the 16-bit image is scaled, not clipped to white
-
-
-@pytest.mark.parametrize(
-    "processor",
-    [
-        vit(),
-        ViTImageProcessor(size={"shortest_edge": 9}),
-        CLIPImageProcessor(size={"shortest_edge": 10}, crop_size={"height": 8, "width": 8}),
-        ConvNextImageProcessor(size={"shortest_edge": 10}, crop_pct=0.875),
-    ],
-)
-def test_image_size_overrides_size_and_crop_and_survives_saving(processor, tmp_path):
-    for augmentation in (None, RandAugment()):
-        prepared = prepare_images(photos(), processor, image_size=20, augmentation=augmentation)
-        assert {tuple(item["pixel_values"].shape) for item in prepared.__getitems__(range(4))} == {(3, 20, 20)}
-    assert (processor.size.height or processor.size.shortest_edge) < 20  # the given processor is left alone
-    resized = with_image_size(processor, 20)
-    resized.save_pretrained(tmp_path)
-    loaded = type(processor).from_pretrained(tmp_path)
-    image = photo(0)
-    assert torch.equal(
-        loaded(image, return_tensors="pt")["pixel_values"], resized(image, return_tensors="pt")["pixel_values"]
-    )
-
-
-@pytest.mark.parametrize("processor", [vit(), CLIPImageProcessor(size={"shortest_edge": 10}, crop_size=8)])
-def test_images_are_resized_for_augmentation_as_the_processor_does(processor):
-    seen = []
-    augmented = prepare_images(photos(), processor, augmentation=lambda image, rng: seen.append(image.size) or image)
-    plain = prepare_images(photos(), processor)
-    for row in range(4):
-        assert torch.equal(augmented[row]["pixel_values"], plain[row]["pixel_values"])
-    assert all(min(size) == (10 if processor.do_center_crop else 8) for size in seen)
-
-
-def test_augmentation_depends_on_seed_epoch_and_position_alone():
-    split = photos(8)
-
-    def batch(seed=0, epoch=0, order=range(8)):
-        prepared = prepare_images(split, vit(16), augmentation=RandAugment(magnitude=25), seed=seed)
-        prepared.set_epoch(epoch)
-        items = prepared.__getitems__(list(order))
-        return torch.stack([item["pixel_values"] for item in items])
-
-    assert torch.equal(batch(), batch())
-    order = [5, 0, 7, 2]
-    assert torch.equal(batch(order=order), batch()[order])
-    assert not torch.equal(batch(epoch=1), batch())
-    assert not torch.equal(batch(seed=1), batch())
-    assert torch.equal(batch(seed=1, epoch=3), batch(seed=1, epoch=3))
-
-
-@pytest.mark.parametrize("persistent", [False, True])
-def test_workers_see_the_epoch_and_change_nothing(persistent):
-    prepared = prepare_images(photos(6), vit(16), augmentation=RandAugment(magnitude=25))
-    collator = MultiLabelCollator(None, 2)
-    loader = torch.utils.data.DataLoader(
-        prepared, batch_size=2, collate_fn=collator, num_workers=2, persistent_workers=persistent
-    )
-    for epoch in range(2):
-        prepared.set_epoch(epoch)
-        expected = collator(prepared.__getitems__(range(6)))
-        batches = list(loader)
-        for name in ("pixel_values", "labels"):
-            assert torch.equal(torch.cat([batch[name] for batch in batches]), expected[name])
-
-
-def test_prepared_images_can_be_pickled():
-    prepared = prepare_images(photos(), vit(), augmentation=RandAugment())
-    prepared.set_epoch(2)
-    copy = pickle.loads(pickle.dumps(prepared))
-    assert copy.epoch == 2 and torch.equal(copy[1]["pixel_values"], prepared[1]["pixel_values"])
-
-
-def test_damaged_images_are_named(tmp_path):
-    cut = png(photo(0, (200, 200)))
-    cut["bytes"] = cut["bytes"][:300]
-    (tmp_path / "bad.png").write_bytes(b"not an image")
-    cells = [png(photo(0)), cut, None, {"bytes": None, "path": str(tmp_path / "bad.png")}]
-    cells += [{"bytes": None, "path": str(tmp_path / "absent.png")}]
-    prepared = prepare_images(image_split(cells), vit())
-    for row, message in ((1, "row 1"), (2, "row 2.*empty"), (3, "row 3 .*bad.png"), (4, "row 4 .*absent.png")):
-        with pytest.raises(ValueError, match=message) as error:
-            prepared.__getitems__([0, row])
-        assert "\n" not in str(error.value)
-
-
-def test_image_mistakes():
-    with pytest.raises(ValueError, match="column 'image': expected an image column"):
-        prepare_images(text_split(), vit())
-    with pytest.raises(ValueError, match="image_size: expected at least 1 pixel, got 0"):
-        prepare_images(photos(), vit(), image_size=0)
-    with pytest.raises(ValueError, match="seed: expected 0 or more"):
-        prepare_images(photos(), vit(), seed=-1)
-    with pytest.raises(ValueError, match="image_size makes all images one size") as error:
-        prepare_images(photos(), ViTImageProcessor(size={"shortest_edge": 9})).__getitems__([0, 3])
     assert "\n" not in str(error.value)

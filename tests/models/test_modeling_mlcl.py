@@ -312,3 +312,14 @@ def test_copies_and_placed_models_give_the_same_scores(tmp_path):
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), placed):
         inputs = {name: value.to(other.device) for name, value in tiny_inputs("bert").items()}
         torch.testing.assert_close(other(**inputs).logits.to(model.device), model(**tiny_inputs("bert")).logits)
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint", "classification"])
+def test_the_loss_comes_first_and_training_a_classifier_is_noted(objective):
+    model, labels = tiny_model(objective=objective), torch.eye(4, 3)
+    output = model(**tiny_inputs("bert"), labels=labels)
+    assert output[0] is output.loss and next(iter(output)) == "loss"
+    assert model(**tiny_inputs("bert"), labels=labels, return_dict=False)[0].ndim == 0
+    assert not model.config.classifier_fitted  # evaluating does not train
+    model.train()(**tiny_inputs("bert"), labels=labels)
+    assert model.config.classifier_fitted == (objective != "contrastive")

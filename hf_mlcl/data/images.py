@@ -1,0 +1,243 @@
+"""From splits with images to pixel values made on the fly. Imports PIL, transformers and torch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Image
+from PIL import Image as PILImage
+
+from .errors import DataError, first_line
+from .labels import label_matrix
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 256  # images that are looked at together
+
+Augmentation = Callable[[PILImage.Image, np.random.Generator], PILImage.Image]
+
+
+def prepare_images(
+    split: Dataset,
+    image_processor: Any,
+    *,
+    image_size: int | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    corrupt_images: str = "error",
+) -> PreparedImages:
+    """Make pixel values on the fly from the column `image`; see `PreparedImages`.
+
+    Args:
+        split: data set with the columns `image` and `labels`.
+        image_processor: the encoder's image processor.
+        image_size: side of the square images; by default the processor's own. Save `with_image_size(processor, size)`
+            with the model then, so that predictions see the same size.
+        augmentation: called with an RGB image and a generator, for instance `RandAugment()`.
+        seed: seed of the augmentation.
+        corrupt_images: what to do with images that cannot be decoded: "error" names the first one when it is reached,
+            "skip" reads all images once now, leaves the rows out and names them in a warning.
+
+    Raises:
+        ValueError: a column is missing, an argument is out of range, or no image can be decoded.
+    """
+    if corrupt_images not in ("error", "skip"):
+        raise ValueError(f"corrupt_images: expected 'error' or 'skip', got {corrupt_images!r}")
+    processor = image_processor if image_size is None else with_image_size(image_processor, image_size)
+    prepared = PreparedImages(split, processor, augmentation=augmentation, seed=seed)
+    return prepared.without_corrupt_images() if corrupt_images == "skip" else prepared
+
+
+def with_image_size(image_processor: Any, image_size: int) -> Any:
+    """A copy of an image processor that makes square images with sides of `image_size` pixels."""
+    if image_size < 1:
+        raise ValueError(f"image_size: expected at least 1 pixel, got {image_size}")
+    processor = copy.deepcopy(image_processor)
+    square = {"height": image_size, "width": image_size}
+    crops = getattr(processor, "do_center_crop", None)
+    size = square
+    if "shortest_edge" in _given(processor.size) and (crops or getattr(processor, "crop_pct", None)):
+        size = {"shortest_edge": image_size}  # the crop makes it square
+    if crops:
+        processor.crop_size = type(processor.crop_size)(**square)
+    processor.size = type(processor.size)(**size)
+    processor.do_resize = True
+    return processor
+
+
+def _given(size: Any) -> dict[str, int]:
+    """The keys of a processor's size that are set."""
+    return {key: value for key, value in dict(size or {}).items() if value is not None}
+
+
+class PreparedImages(torch.utils.data.Dataset):
+    """Images that are decoded, augmented and turned into pixel values when asked for.
+
+    Items are `{"pixel_values": float32 (C, H, W), "labels": (L,)}`. The augmentation of an item depends on
+    (seed, epoch, position, view) alone: a resumed training sees the same pixels, with any number of workers.
+
+    Attributes:
+        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown.
+        image_processor: the processor in use.
+        epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
+    """
+
+    def __init__(
+        self, split: Dataset, image_processor: Any, *, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        if not isinstance(split, Dataset):
+            raise ValueError(f"split: expected a Dataset, got {type(split).__name__}; images have no streams")
+        if "image" not in split.column_names:
+            raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
+        if seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {seed}")
+        self.labels = label_matrix(split)
+        self.image_processor = image_processor
+        self._augmentation = augmentation
+        self._seed = seed
+        self._images = split.select_columns(["image"]).cast_column("image", Image(decode=False))
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._view = 0
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentations of an epoch."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several items with one call of the image processor; the data loader of torch uses it."""
+        numbers = [int(index) % len(self) if -len(self) <= index < 0 else int(index) for index in indices]
+        images = [
+            self._image(number, value) for number, value in zip(numbers, self._images[numbers]["image"], strict=True)
+        ]
+        try:
+            pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
+        except ValueError as error:
+            reason = first_line(error)
+            raise DataError(f"image processor: {reason}; image_size makes all images one size") from error
+        return [{"pixel_values": pixel_values[k], "labels": self.labels[number]} for k, number in enumerate(numbers)]
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
+        """A data set of some of the rows; augmentation counts positions in the new one."""
+        subset = copy.copy(self)
+        subset._images = self._images.select(indices)
+        subset.labels = self.labels[np.asarray(indices, dtype=np.int64)]
+        return subset
+
+    def without_augmentation(self) -> PreparedImages:
+        """The same images as they are, for features and evaluation."""
+        plain = copy.copy(self)
+        plain._augmentation = None
+        return plain
+
+    def view(self, number: int) -> PreparedImages:
+        """The same images with other augmentations: those of the view `number`; 0 are the usual ones."""
+        other = copy.copy(self)
+        other._view = number
+        return other
+
+    def without_corrupt_images(self) -> PreparedImages:
+        """The images that can be decoded; the others are named in a warning.
+
+        Raises:
+            ValueError: None can be decoded.
+        """
+        problems: list[str | None] = []
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self), _CHUNK):  # the pool would take all images into memory at once
+                numbers = range(start, min(start + _CHUNK, len(self)))
+                problems += pool.map(_problem, numbers, self._images[start : start + _CHUNK]["image"])
+        bad = [problem for problem in problems if problem]
+        if not bad:
+            return self
+        if len(bad) == len(self):
+            raise ValueError(f"column 'image': expected images, got {len(bad)} that cannot be decoded: {bad[0]}")
+        shown = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
+        logger.warning("corrupt images: %d of %d are left out: %s", len(bad), len(self), shown)
+        return self.select([number for number, problem in enumerate(problems) if not problem])
+
+    def _image(self, number: int, value: dict[str, Any] | None) -> PILImage.Image:
+        """Decode one image as RGB, and augment it."""
+        try:
+            image = read_image(value)
+        except Exception as error:  # PIL raises many types on damaged files
+            raise DataError(_cannot_be_decoded(number, value, error)) from error
+        if self._augmentation is None:
+            return image
+        entropy = [self._seed, self.epoch, number, *([self._view] if self._view else [])]
+        generator = np.random.default_rng(entropy)
+        return self._augmentation(_resized(image, self.image_processor), generator)
+
+
+def read_image(value: dict[str, Any] | None) -> PILImage.Image:
+    """An image as RGB from `{"path": ..., "bytes": ...}`, one of them None.
+
+    The orientation that a camera wrote is followed. Transparent pixels are shown on white; 16-bit and float images are
+    scaled to 8 bits, not clipped.
+
+    Raises:
+        Exception: whatever PIL raises on damaged or missing files; ValueError where there is nothing.
+    """
+    if value is None:
+        raise ValueError("the cell is empty")
+    return _to_rgb(Image().decode_example(value))
+
+
+def _problem(number: int, value: dict[str, Any] | None) -> str | None:
+    """Why an image cannot be decoded, None where it can."""
+    try:
+        read_image(value)
+    except Exception as error:  # PIL raises many types on damaged files
+        return _cannot_be_decoded(number, value, error)
+    return None
+
+
+def _cannot_be_decoded(number: int, value: dict[str, Any] | None, error: Exception) -> str:
+    path = (value or {}).get("path")
+    where = f" ('{path}')" if path else ""
+    return f"image of row {number}{where}: cannot be decoded: {first_line(error)}"
+
+
+def _to_rgb(image: PILImage.Image) -> PILImage.Image:
+    """Any mode to RGB: transparent pixels on white, more than 8 bits scaled to 8, where PIL alone would clip them."""
+    if image.mode[0] in "IF":
+        values: np.ndarray = np.asarray(image, dtype=np.float32)
+        largest = values.max(initial=0)
+        if image.mode.startswith("I;16") or largest > 255:
+            values = values / 257  # 16 bits
+        elif image.mode == "F" and largest <= 1:
+            values = values * 255  # shares of white
+        image = PILImage.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:
+    """Resize as the processor will do, so that augmentation runs on small images and in units of the final pixels."""
+    size = _given(getattr(processor, "size", None)) if getattr(processor, "do_resize", False) else {}
+    if set(size) == {"height", "width"}:
+        target = (size["width"], size["height"])
+    elif set(size) == {"shortest_edge"}:
+        crop = getattr(processor, "crop_pct", None) or 1  # the processor resizes to more by this share, then crops
+        scale = size["shortest_edge"] / crop / min(image.size)
+        target = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    else:
+        return image
+    return image.resize(target, getattr(processor, "resample", None))

@@ -1,0 +1,218 @@
+"""`preprocess_function`: tokens and multi-hot labels as a function for `map` of datasets. Imports transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, LargeList, List
+from datasets.arrow_writer import OptimizedTypedSequence
+from transformers import PreTrainedTokenizerBase
+
+from .errors import nearest
+from .label_cells import cut_string
+from .labels import UNKNOWN_LABEL, canonical_labels, checked_label_names, normal_name
+
+_DEFAULT_MAX_LENGTH = 512
+_NO_LIMIT = 10**9  # tokenizers that know no limit say 1e30
+
+# How a text came out, in the column that `report` adds.
+EMPTY, CUT = 1, 2
+REPORT_COLUMN = "__report"
+
+
+def preprocess_function(
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: Sequence[str] | None = None,
+    *,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label_column: str = "labels",
+    label_delimiter: str | None = None,
+    multi_hot: bool = False,
+    max_length: int | None = None,
+) -> TextPreprocessing:
+    """A function for `dataset.map(function, batched=True, remove_columns=dataset.column_names)`, also of streams.
+
+    It makes the tokenizer's columns, unpadded, and with `label_names` the column `labels`, int8 rows as long as there
+    are names: 1, 0, and -100 for unknown. On a `Dataset` it returns a whole table then, so that `labels` gets its own
+    type: `map` would keep the type of the column that was there before, ids of a ClassLabel for instance, without a
+    word. The other columns are left out in that case, with or without `remove_columns`.
+
+    A text that is null is empty; an empty text is its special tokens, or one token where the tokenizer adds none. A
+    text that is too long is cut, of a pair the longer one first.
+
+    Args:
+        tokenizer: the encoder's tokenizer; it needs a pad token, because batches are padded later.
+        label_names: the labels in the order of the rows; None leaves the labels as they are.
+        text_column, text_pair_column: columns of the text, and of the second text of pairs.
+        label_column: a list of label names, of ids, or of 0/1; one name or id; or one string of several names.
+            Booleans are 0/1 rows. Ids of a `ClassLabel` go by its names; on a stream, which does not show its types,
+            and without names they are positions in `label_names`. Null, NaN or a single -100 is an unlabelled example.
+        label_delimiter: separates several names in one string; None or "" takes each string as one name.
+        multi_hot: whether lists of numbers are 0/1 rows (-100, NaN and null unknown) instead of ids.
+        max_length: number of tokens, special ones included, that a text is cut to; by default the tokenizer's limit,
+            or 512 if it knows none.
+
+    Returns:
+        a function of a batch (a mapping of columns to lists) that can be pickled; equal settings have equal cache
+        fingerprints.
+
+    Raises:
+        ValueError: the tokenizer has no pad token, `max_length` leaves no room, or wrong names; when it is called, for
+            a missing column, a text that is no string, or an unknown label. One line.
+    """
+    if tokenizer.pad_token is None:
+        raise ValueError(
+            f"tokenizer: {type(tokenizer).__name__} has no pad token, which batches need; "
+            "set tokenizer.pad_token = tokenizer.eos_token and the model's pad_token_id"
+        )
+    if max_length is None:
+        limit = tokenizer.model_max_length
+        max_length = int(limit) if limit < _NO_LIMIT else _DEFAULT_MAX_LENGTH
+    special = tokenizer.num_special_tokens_to_add(pair=text_pair_column is not None)
+    if max_length <= special:
+        raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length}")
+    return TextPreprocessing(
+        tokenizer,
+        None if label_names is None else tuple(checked_label_names(label_names)),
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        label_delimiter=label_delimiter or "",
+        multi_hot=multi_hot,
+        max_length=max_length,
+    )
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """What `preprocess_function` returns; its fields are all that its results depend on, besides the texts."""
+
+    tokenizer: PreTrainedTokenizerBase
+    label_names: tuple[str, ...] | None
+    text_column: str
+    text_pair_column: str | None
+    label_column: str
+    label_delimiter: str
+    multi_hot: bool
+    max_length: int
+    report: bool = False  # adds a column that says of each text whether it was empty or cut
+    version: int = 1  # a part of the fingerprint: to be raised when the same settings give something else
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any] | pa.Table:
+        """Tokens and labels of a batch: a table where labels are made of a `Dataset`'s batch, else columns."""
+        texts = self._texts(batch, self.text_column)
+        pairs = None if self.text_pair_column is None else self._texts(batch, self.text_pair_column)
+        encoded = self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
+        columns: dict[str, Any] = dict(encoded)
+        if self.report:
+            empty = [not text.strip() for text in map("".join, zip(texts, pairs or texts, strict=True))]
+            cut = self._cut(encoded, texts, pairs)
+            columns[REPORT_COLUMN] = [EMPTY if e else CUT * c for e, c in zip(empty, cut, strict=True)]
+        self._fill_empty(columns)
+        if self.label_names is None:
+            return columns
+        if self.label_column not in batch:
+            raise ValueError(f"label_column: expected one of {', '.join(batch)}, got {self.label_column!r}")
+        labels = self._labels(batch)
+        if not hasattr(batch, "pa_table"):  # a stream's batch, or none of a data set
+            return {**columns, "labels": labels}
+        arrays = {name: pa.array(OptimizedTypedSequence(values, col=name)) for name, values in columns.items()}
+        arrays["labels"] = pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), labels.shape[1])
+        return pa.table(arrays)
+
+    def _texts(self, batch: Mapping[str, Any], column: str) -> list[str]:
+        if column not in batch:
+            argument = "text_column" if column == self.text_column else "text_pair_column"
+            raise ValueError(f"{argument}: expected one of {', '.join(batch)}, got {column!r}")
+        texts = ["" if text is None else text for text in batch[column]]
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong:
+            raise ValueError(f"column '{column}': expected texts, got {wrong[0]!r}")
+        return texts
+
+    def _cut(self, encoded: Any, texts: list[str], pairs: list[str] | None) -> list[bool]:
+        """Which texts were longer than `max_length`."""
+        if encoded.encodings is not None:  # tokenizers in Rust keep what they cut off
+            return [bool(encoding.overflowing) for encoding in encoded.encodings]
+        full = [number for number, ids in enumerate(encoded["input_ids"]) if len(ids) >= self.max_length]
+        cut = [False] * len(texts)
+        for number in full:
+            pair = None if pairs is None else pairs[number]
+            cut[number] = len(self.tokenizer(texts[number], pair, verbose=False)["input_ids"]) > self.max_length
+        return cut
+
+    def _fill_empty(self, columns: dict[str, Any]) -> None:
+        """Give one token to texts that have none; attention to nothing would be NaN."""
+        empty = [number for number, ids in enumerate(columns["input_ids"]) if not ids]
+        known = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id)
+        filler = {"input_ids": next((id_ for id_ in known if id_ is not None), 0), "attention_mask": 1}
+        for name in columns:
+            for number in empty if name != REPORT_COLUMN else ():
+                columns[name][number] = [filler.get(name, 0)]
+
+    def _labels(self, batch: Mapping[str, Any]) -> np.ndarray:
+        """The labels of a batch, int8 (B, L)."""
+        names = self.label_names or ()
+        position = {name: number for number, name in enumerate(names)}
+        id_names = _class_names(batch, self.label_column) or names
+        cells = batch[self.label_column]
+        labels = np.zeros((len(cells), len(names)), dtype=np.int8)
+        where = f"column '{self.label_column}'"
+        for number, cell in enumerate(cells):
+            items = self._items(cell)
+            if items is None:
+                labels[number] = UNKNOWN_LABEL
+            elif items and (self.multi_hot or any(isinstance(item, (bool, np.bool_)) for item in items)):
+                if len(items) != len(names):
+                    raise ValueError(f"{where}: expected rows of {len(names)} 0/1 values, got {len(items)}")
+                labels[number] = canonical_labels(np.array(items, dtype=object), where)
+            else:
+                found = [_name(item, id_names, where) for item in items if not _is_padding(item)]
+                unknown = [name for name in found if name not in position]
+                if unknown:
+                    raise ValueError(
+                        f"{where}: expected one of the {len(names)} label_names, got {unknown[0]!r}"
+                        f"{nearest(unknown[0], names)}"
+                    )
+                labels[number, [position[name] for name in found]] = 1
+        return labels
+
+    def _items(self, cell: Any) -> list[Any] | None:
+        """The names, ids or values of a cell; None where it says nothing."""
+        cell = cell.tolist() if hasattr(cell, "tolist") else cell
+        if isinstance(cell, str):
+            return cut_string(cell, self.label_delimiter) if self.label_delimiter else [cell]
+        if not isinstance(cell, (list, tuple)):
+            return None if cell is None or cell != cell or cell in (UNKNOWN_LABEL, -1) else [cell]
+        return None if cell and all(_is_unknown(item) for item in cell) else list(cell)
+
+
+def _is_unknown(item: Any) -> bool:
+    return item is None or item != item or (not isinstance(item, str) and item == UNKNOWN_LABEL)
+
+
+def _is_padding(item: Any) -> bool:
+    return not item.strip() if isinstance(item, str) else _is_unknown(item) or item == -1
+
+
+def _name(item: Any, id_names: Sequence[str], where: str) -> str:
+    """The label name that an item of a cell is, or is the id of."""
+    if isinstance(item, str):
+        return normal_name(item)
+    if not isinstance(item, (int, float)) or item != int(item) or not 0 <= item < len(id_names):
+        raise ValueError(
+            f"{where}: expected names or ids from 0 to {len(id_names) - 1}, got {item!r}; 0/1 rows need multi_hot=True"
+        )
+    return id_names[int(item)]
+
+
+def _class_names(batch: Any, column: str) -> list[str] | None:
+    """The names of the ids in a column, where it is a ClassLabel, or lists of them, and the batch shows its types."""
+    feature = (getattr(getattr(batch, "formatter", None), "features", None) or {}).get(column)
+    feature = feature.feature if isinstance(feature, (List, LargeList)) else feature
+    return [normal_name(name) for name in feature.names] if isinstance(feature, ClassLabel) else None
