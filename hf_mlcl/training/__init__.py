@@ -2,6 +2,15 @@
 
 from .arguments import MLCLTrainingArguments
 from .classifier import ClassifierReport
+from .interruption import Interrupted, SaveOnSignal
+from .references import gather_references
 from .trainer import MLCLTrainer
 
-__all__ = ["ClassifierReport", "MLCLTrainer", "MLCLTrainingArguments"]
+__all__ = [
+    "ClassifierReport",
+    "Interrupted",
+    "MLCLTrainer",
+    "MLCLTrainingArguments",
+    "SaveOnSignal",
+    "gather_references",
+]

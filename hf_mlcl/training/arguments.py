@@ -1,19 +1,62 @@
 """`MLCLTrainingArguments`: transformers' arguments with the study's defaults, and the fields of the objective."""
 
+import difflib
 import math
+import re
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from transformers import TrainingArguments
+from transformers.hf_argparser import string_to_bool
+from transformers.integrations import is_deepspeed_available
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.trainer_utils import SchedulerType
 
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, build_loss, loss_class
+from hf_mlcl.losses.checks import check_number
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
+
+# What the stock numbers may be: low, high, whether low itself is out, whether they are integers. transformers leaves
+# most of them to an optimizer or a data loader, which name no argument, or to a division by zero.
+_BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
+    "learning_rate": (0, math.inf, False, False),
+    "head_learning_rate": (0, math.inf, False, False),
+    "weight_decay": (0, math.inf, False, False),
+    "adam_beta1": (0, math.nextafter(1, 0), False, False),
+    "adam_beta2": (0, math.nextafter(1, 0), False, False),
+    "adam_epsilon": (0, math.inf, False, False),
+    "max_grad_norm": (0, math.inf, False, False),
+    "warmup_steps": (0, math.inf, False, False),
+    "num_train_epochs": (0, math.inf, True, False),
+    "logging_steps": (0, math.inf, True, False),
+    "save_steps": (0, math.inf, True, False),
+    "eval_steps": (0, math.inf, True, False),
+    "per_device_train_batch_size": (1, math.inf, False, True),
+    "per_device_eval_batch_size": (1, math.inf, False, True),
+    "gradient_accumulation_steps": (1, math.inf, False, True),
+    "views": (1, math.inf, False, True),
+    "dataloader_num_workers": (0, math.inf, False, True),
+    "seed": (0, 2**32 - 1, False, True),
+    "data_seed": (0, 2**32 - 1, False, True),
+}
 
 
 def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=None, metadata={"help": f"{text} Default: the model's.", "choices": choices})
+
+
+def _renamed(error: ValueError) -> str:
+    """What transformers says of its arguments, in one line that starts with the argument's name."""
+    message = " ".join(str(error).split())
+    if ": expected " in message:
+        return message
+    fields = MLCLTrainingArguments.__dataclass_fields__
+    name = next((word for word in re.findall(r"\w+", message) if word in fields), "MLCLTrainingArguments")
+    message = message.replace("IntervalStrategy.", "").replace("SaveStrategy.", "")
+    return f"{name}: expected other values: {message}"
 
 
 @dataclass
@@ -42,6 +85,10 @@ class MLCLTrainingArguments(TrainingArguments):
     classification_loss: str | None = _choice("The loss on logits in the joint or classification objective.")
     classification_weight: float | None = _choice("Weight of the classification loss in the joint objective.")
     freeze_batch_norm: bool | None = _choice("Keep the encoder's batch statistics as they are.")
+    views: int = field(
+        default=1,
+        metadata={"help": "Views of each training example in its batch, extra positives by augmentation or dropout."},
+    )
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
@@ -50,15 +97,59 @@ class MLCLTrainingArguments(TrainingArguments):
     projection_dim: int | None = _choice("Size of the embeddings; fixed once the model is built.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self._read_texts()
+        self._check_numbers()
+        if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
+            raise ImportError("deepspeed: expected the package deepspeed to be installed, got none")
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise ValueError(_renamed(error)) from error
+        for tracker in self.report_to or ():
+            if tracker not in INTEGRATION_TO_CALLBACK:
+                expected = ", ".join(INTEGRATION_TO_CALLBACK)
+                raise ValueError(f"report_to: expected all, none, or some of {expected}, got {tracker!r}")
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
-        rate = self.head_learning_rate
-        if rate is not None and not (rate >= 0 and math.isfinite(rate)):
-            raise ValueError(f"head_learning_rate: expected a finite number of at least 0, got {rate!r}")
+
+    def _read_texts(self) -> None:
+        """Gives texts in the place of numbers their types: YAML reads 5e-5 as a text, and `no` as False."""
+        for name, hint in get_type_hints(type(self)).items():
+            kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+            value = getattr(self, name, None)
+            if kinds in ([bool], [int], [float]) and isinstance(value, (str, list, dict)):
+                read: Any = string_to_bool if kinds == [bool] else kinds[0]
+                try:
+                    setattr(self, name, read(value))
+                except (TypeError, ValueError, ArgumentTypeError):
+                    raise ValueError(f"{name}: expected a value of type {kinds[0].__name__}, got {value!r}") from None
+        if self.hub_token == "<HUB_TOKEN>":  # what `to_json_string` writes in its place
+            self.hub_token = None
+        for name in ("eval_strategy", "logging_strategy", "save_strategy"):
+            if getattr(self, name) is False:
+                setattr(self, name, "no")
+
+    def _check_numbers(self) -> None:
+        for name, (low, high, open_low, whole) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if whole and (type(value) is not int or not low <= value <= high):
+                upper = "" if high == math.inf else f" and at most {high:.0f}"
+                raise ValueError(f"{name}: expected an integer of at least {low}{upper}, got {value!r}")
+            if not whole:
+                check_number(name, value, low, high, open_low=open_low)
+        if type(self.max_steps) is not int or (self.max_steps < 1 and self.max_steps != -1):
+            raise ValueError(f"max_steps: expected at least 1, or -1 to go by epochs, got {self.max_steps!r}")
+        schedules = [kind.value for kind in SchedulerType]
+        if getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type) not in schedules:
+            near = difflib.get_close_matches(str(self.lr_scheduler_type), schedules, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            expected = ", ".join(schedules)
+            raise ValueError(f"lr_scheduler_type: expected one of {expected}, got {self.lr_scheduler_type!r}{hint}")
 
     def objective_fields(self, config: MLCLConfig) -> dict[str, Any]:
         """The fields of `config` that these arguments change, checked together with those that stay.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -18,3 +19,43 @@ class SetEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.dataset.set_epoch(int(state.epoch or 0))
+
+
+class SaveAfterEvaluation(TrainerCallback):
+    """Puts a checkpoint due at the last step of an epoch off to the epoch's end.
+
+    The evaluation of an epoch comes after its last step. A run resumed from a checkpoint between the two would begin
+    with the next epoch and never make it: early stopping and the best model would be others.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._due = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
+            self._due, control.should_save = True, False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        control.should_save, self._due = control.should_save or self._due, False
+
+
+class SeedEpochs(TrainerCallback):
+    """Seeds the generator that shuffles the examples by the epoch, so that a resumed epoch has the same order."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self.generator.manual_seed(seed + int(state.epoch or 0))

@@ -15,7 +15,7 @@ from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 @dataclass(frozen=True)
 class ClassifierReport:
-    """What `fit_classifier` chose; all figures are of the validation examples it was fitted on.
+    """What `fit_classifier` chose; all figures are of the known labels of the validation examples it was fitted on.
 
     Args:
         linear_evaluation: Whether the classifier was fitted, or only calibrated.
@@ -49,7 +49,10 @@ def fit_and_write_classifier(
     seed: int,
     device: Any,
 ) -> ClassifierReport:
-    """Linear evaluation on features (N, h) and labels (N, L), then calibration and thresholds, into `model`."""
+    """Linear evaluation on features (N, h) and labels (N, L), then calibration and thresholds, into `model`.
+
+    Labels are multi-hot, -100 or NaN where unknown; what is unknown has no part in any of the three.
+    """
     fit = fit_linear_evaluation(
         train_features, train_labels, validation_features, validation_labels, seed=seed, device=device
     )

@@ -1,5 +1,6 @@
 """`MLCLTrainer`: the Hugging Face Trainer with contrastive multi-label objectives and a fitted classifier."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,25 +9,31 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.modeling_utils import unwrap_model
 
-from hf_mlcl.data import MultiLabelCollator, label_matrix
+from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data.labels import canonical_labels
+from hf_mlcl.data.views import Views
 from hf_mlcl.evaluation import compute_metrics, fit_probe
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 
 from .arguments import MLCLTrainingArguments
 from .callbacks import SetEpoch
+from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
+from .dataset_rows import count_labels, sample_rows, select_rows, without_unlabelled
 from .random_state import preserved_random_state
 from .references import gather_references, positive_statistics
+from .search import SearchingTrainer
 
 PROBE_EXAMPLES = 2000
+# What the loss of an objective takes from the examples of all processes.
+LOSS_INPUTS = {"contrastive": ("embeddings",), "joint": ("embeddings", "logits"), "classification": ("logits",)}
 
 
-class MLCLTrainer(Trainer):
+class MLCLTrainer(SearchingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
     Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
@@ -43,6 +50,7 @@ class MLCLTrainer(Trainer):
     """
 
     _tag_names = ["multi-label", "contrastive-learning"]
+    _running_sums = (*SearchingTrainer._running_sums, "_sums", "_sum_count")
 
     def __init__(self, model: Any = None, args: MLCLTrainingArguments | None = None, **kwargs: Any) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
@@ -51,35 +59,52 @@ class MLCLTrainer(Trainer):
         self._sums: dict[str, Tensor] = {}
         self._sum_count = 0
         self._scoring = False
-        super().__init__(model=model, args=args, **kwargs)
-        core: Any = self.core_model
-        if not isinstance(core, MLCLPreTrainedModel):
-            raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
-        config: MLCLConfig = core.config  # type: ignore[assignment]
+        try:
+            super().__init__(model=model, args=args, **kwargs)
+        except RuntimeError as error:
+            if "to be installed" not in str(error):
+                raise
+            raise ImportError(f"report_to: expected installed trackers, got {args.report_to}: {error}") from error
         if args.n_gpu > 1:
             raise ValueError(
                 f"MLCLTrainer: expected one GPU a process, got {args.n_gpu}; start with accelerate launch or torchrun"
             )
-        args.write_objective(config)
-        core.freeze_unused_parameters()
+        if args.batch_eval_metrics and self.compute_metrics is None:
+            raise ValueError("batch_eval_metrics: expected False without compute_metrics of your own, got True")
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func: expected None, got a function; the model's config names the loss")
+        self._set_up_model()
         if kwargs.get("data_collator") is None:
-            self.data_collator = MultiLabelCollator(self.processing_class, len(config.label_names))
+            self.data_collator = MultiLabelCollator(self.processing_class, len(self.core_model.config.label_names))
         if self.compute_metrics is None:
             self.compute_metrics = self._score
-        if self.train_dataset is not None:
-            config.train_label_counts = count_labels(self.train_dataset)
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(SetEpoch(self.train_dataset))
-        self._check_batches()
 
-    @property
-    def core_model(self) -> Any:
-        """The model itself, without what adapters, data parallelism or compilation wrap around it."""
-        model: Any = unwrap_model(self.model)  # type: ignore[arg-type]
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
+    def _set_up_model(self) -> None:
+        """Writes the arguments into the model, which `model_init` makes anew for each training."""
+        core, args = self.core_model, self.args
+        if not isinstance(core, MLCLPreTrainedModel):
+            raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
+        config: MLCLConfig = core.config  # type: ignore[assignment]
+        args.write_objective(config)  # type: ignore[attr-defined]
+        core.freeze_unused_parameters()
+        if self.train_dataset is not None:
+            config.train_label_counts = count_labels(self.train_dataset)
+        self._check_batches()
 
     def _check_batches(self) -> None:
         args = self.args
+        if args.world_size > 1 and isinstance(self.train_dataset, torch.utils.data.IterableDataset):
+            raise ValueError(
+                "train_dataset: expected one with a length on several processes, got a stream: its last batch is "
+                "filled up with repeated examples, which would count as positives"
+            )
+        if args.world_size > 1 and self.train_dataset is not None and not args.dataloader_drop_last:
+            raise ValueError(
+                "dataloader_drop_last: expected True on several processes, got False: a last batch filled up with "
+                "repeated examples would count them as positives"
+            )
         if self.train_dataset is None or not hasattr(self.train_dataset, "__len__"):
             return
         size, batch = len(self.train_dataset), args.per_device_train_batch_size * args.world_size
@@ -88,26 +113,30 @@ class MLCLTrainer(Trainer):
                 f"per_device_train_batch_size: expected at most the {size} training examples in one step, got {batch}"
                 f" ({args.per_device_train_batch_size} x {args.world_size} processes)"
             )
-        if args.world_size > 1 and not args.dataloader_drop_last:
-            raise ValueError(
-                "dataloader_drop_last: expected True on several processes, got False: a last batch filled up with "
-                "repeated examples would count them as positives"
-            )
 
     # --- training ---
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the objective; see `transformers.Trainer.train`. Leaves the model in evaluation mode.
 
         The classifier counts as trained where the objective trains it; an older fit no longer matches the encoder.
+
+        Raises:
+            ValueError: Where `resume_from_checkpoint` is no complete checkpoint, or one of another model.
         """
+        resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            # `pipeline(model=trainer.model)` does not leave training mode by itself, and dropout would change scores.
+            self.core_model.eval()
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        # Called at the begin of every training, when the model is the one that will be trained.
+        super()._hp_search_setup(trial)
         config = self.core_model.config
         config.classifier_fitted = config.objective != "contrastive"
         config.thresholds = config.uncalibrated_half = None
-        result = super().train(*args, **kwargs)
-        # `pipeline(model=trainer.model)` does not leave training mode by itself, and dropout would change every score.
-        self.core_model.eval()
-        return result
 
     def compute_loss(
         self,
@@ -119,17 +148,21 @@ class MLCLTrainer(Trainer):
         """The objective over the references of all processes: a mean over anchors, never over `num_items_in_batch`."""
         if "labels" not in inputs:
             raise ValueError(f"labels: expected a column of multi-hot labels, got the inputs {', '.join(inputs)}")
-        labels = inputs["labels"]
         outputs: Any = model(**{name: value for name, value in inputs.items() if name != "labels"})
         core = self.core_model
-        if model.training and core.config.objective != "classification":
-            embeddings, all_labels = gather_references(outputs.embeddings, labels)
-        else:
-            embeddings, all_labels = outputs.embeddings, labels
-        losses = core.objective_losses(outputs, labels, embeddings, all_labels)
+        whole, labels = outputs, inputs["labels"]
+        if model.training:
+            names = LOSS_INPUTS[core.config.objective]
+            # This sampler alone gives processes batches of different sizes.
+            equal_parts = getattr(self.args, "train_sampling_strategy", None) != "batch_rebalance"
+            own = (outputs[name] for name in names)
+            *vectors, labels = gather_references(*own, labels=labels, equal_parts=equal_parts)
+            gathered: dict[str, Any] = dict(zip(names, vectors, strict=True))
+            whole = MLCLOutput(prototypes=outputs.prototypes, **gathered)
+        losses = core.objective_losses(whole, labels)
         if model.training:
             parts = {name: part.detach() for name, part in losses.items() if name != "loss"}
-            self._record(parts | positive_statistics(all_labels))
+            self._record(parts | positive_statistics(labels))
         return (losses["loss"], outputs) if return_outputs else losses["loss"]
 
     def _record(self, values: dict[str, Tensor]) -> None:
@@ -160,42 +193,32 @@ class MLCLTrainer(Trainer):
                     optimizer.add_param_group({**group, "params": chosen, "lr": rate})
         return optimizer
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not self._load_weights(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        if not self._load_weights(str(self.state.best_model_checkpoint)):
-            super()._load_best_model()
-
-    def _load_weights(self, folder: str) -> bool:
-        """Loads a checkpoint into the model as `from_pretrained` reads it; False where it is sharded or an adapter.
-
-        Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in
-        the file, skips what it does not find, and would go on training from weights that were never loaded.
-        """
-        core = self.core_model
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or unwrap_model(self.model) is not core:  # type: ignore
-            return False
-        loaded = type(core).from_pretrained(folder, config=core.config, dtype=core.dtype)
-        core.load_state_dict(loaded.state_dict())
-        return True
-
     # --- evaluation ---
 
     def _without_dropping(self, make_loader: Any, dataset: Any) -> Any:
         # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently.
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
+        with replaced(self.args, dataloader_drop_last=False):
             return make_loader(dataset)
-        finally:
-            self.args.dataloader_drop_last = drop_last
+
+    def get_train_dataloader(self) -> Any:
+        views = self.args.views  # type: ignore[attr-defined]
+        with replaced(self, train_dataset=self.train_dataset if views == 1 else Views(self.train_dataset, views)):
+            return super().get_train_dataloader()
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         return self._without_dropping(super().get_eval_dataloader, eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         return self._without_dropping(super().get_test_dataloader, test_dataset)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        wanted = self.args.metric_for_best_model
+        if wanted and f"eval_{wanted.removeprefix('eval_')}" not in metrics:
+            known = [name.removeprefix("eval_") for name in metrics]
+            near = difflib.get_close_matches(wanted.removeprefix("eval_"), known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"metric_for_best_model: expected one of {', '.join(known)}, got {wanted!r}{hint}")
+        return super()._determine_best_metric(metrics, trial)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`."""
@@ -227,9 +250,8 @@ class MLCLTrainer(Trainer):
             raise ValueError(
                 "train_dataset: expected one to score an unfitted classifier, got None; see fit_classifier"
             )
-        size = len(self.train_dataset)  # type: ignore[arg-type]
-        chosen = np.sort(np.random.default_rng(self.args.seed).permutation(size)[:PROBE_EXAMPLES])
-        features, labels = self.features(select_rows(self.train_dataset, chosen), description="Probe")
+        train = sample_rows(without_unlabelled(self.train_dataset), PROBE_EXAMPLES, seed=self.args.seed)
+        features, labels = self.features(train, description="Probe")
         probe = fit_probe(features, labels)
         self._scoring = True
         try:
@@ -239,7 +261,10 @@ class MLCLTrainer(Trainer):
             self._scoring = False
 
     def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray]:
-        """Encoder features (N, feature_dim) float32 and labels (N, L) bool of a data set, from all processes."""
+        """Encoder features (N, feature_dim) float32 and labels (N, L) of a data set, from all processes.
+
+        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown.
+        """
         return self._outputs(dataset, "features", description)
 
     def _outputs(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
@@ -248,15 +273,14 @@ class MLCLTrainer(Trainer):
         order = _by_length(dataset)
         ordered = dataset if order is None else select_rows(dataset, order)
         ignored = [key for key in MLCLOutput.__dataclass_fields__ if key != name]
-        compute, self.compute_metrics = self.compute_metrics, None
-        try:
-            with preserved_random_state():
-                loader = self.get_test_dataloader(ordered)
-                output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
-            self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
-        finally:
-            self.compute_metrics = compute
-        values, labels = np.asarray(output.predictions, dtype=np.float32), np.asarray(output.label_ids) > 0
+        # What the user has set for metrics must not reach the arrays that the classifier is fitted on.
+        no_metrics = replaced(self, compute_metrics=None, preprocess_logits_for_metrics=None)
+        whole = replaced(self.args, batch_eval_metrics=False, include_for_metrics=[], eval_do_concat_batches=True)
+        with no_metrics, whole, preserved_random_state():
+            loader = self.get_test_dataloader(ordered)
+            output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
+        self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
+        values, labels = np.asarray(output.predictions, dtype=np.float32), canonical_labels(output.label_ids)
         if order is not None:
             back = np.argsort(order)
             values, labels = values[back], labels[back]
@@ -292,10 +316,14 @@ class MLCLTrainer(Trainer):
         for name, dataset in needed.items():
             if dataset is None or isinstance(dataset, dict):
                 raise ValueError(f"{name}: expected one labelled data set, got {type(dataset).__name__}")
+        # Features of examples without any known label would be computed for nothing.
+        train_dataset, eval_dataset = without_unlabelled(train_dataset), without_unlabelled(eval_dataset)
         core = self.core_model
         if linear_evaluation:
             train = self.features(train_dataset, "Features of the training examples")
             validation = self.features(eval_dataset, "Features of the validation examples")
+            if core.config.train_label_counts is None:  # the labels of a stream are known only now
+                core.config.train_label_counts = (train[1] == 1).sum(0).tolist()
             report = fit_and_write_classifier(core, *train, *validation, seed=self.args.seed, device=self.args.device)
         else:
             if core.config.objective == "contrastive":
@@ -309,24 +337,22 @@ class MLCLTrainer(Trainer):
         return report
 
 
-def select_rows(dataset: Any, indices: np.ndarray) -> Any:
-    """Some rows of a data set, by its own `select` where it has one."""
-    if hasattr(dataset, "select"):
-        return dataset.select(indices.tolist())
-    return torch.utils.data.Subset(dataset, indices.tolist())
-
-
-def count_labels(dataset: Any) -> list[int] | None:
-    """How often each label occurs in a data set; None where its labels cannot be had as a whole."""
-    labels = getattr(dataset, "labels", None)
-    if labels is None and isinstance(dataset, datasets.Dataset) and "labels" in dataset.column_names:
-        labels = label_matrix(dataset)
-    return None if labels is None else np.asarray(labels).sum(0).astype(int).tolist()
+@contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Gives attributes of `owner` other values inside the block."""
+    kept = {name: getattr(owner, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(owner, name, value)
 
 
 def _by_length(dataset: Any) -> np.ndarray | None:
     """Order of a tokenised data set by length, which saves padding; None where there is nothing to sort by."""
-    if "input_ids" not in (getattr(dataset, "column_names", None) or []):
+    if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names:
         return None
     import pyarrow.compute
 

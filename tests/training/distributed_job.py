@@ -1,42 +1,62 @@
-"""Run by torchrun: one step on all ranks, whose gradients the test compares with the whole batch on one process."""
+"""Run by torchrun: what the Trainer does on several processes, which a test compares with one process."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import torch
+from rank_trainer import OBJECTIVES, STEPS, SaveGradients, WithUnknownLabels, image_trainer, numbered_examples
 from toy import toy_dataset, toy_model, toy_trainer
-from transformers import TrainerCallback
+
+# What is deprecated would warn the user at every step.
+for category in (FutureWarning, DeprecationWarning):
+    warnings.filterwarnings("error", category=category, module=r"hf_mlcl")
 
 
-class SaveGradients(TrainerCallback):
-    def __init__(self, path):
-        self.path = path
+def train(folder):
+    """One step of every objective, whose gradients are saved, and a classifier fitted by all processes."""
+    for objective in OBJECTIVES:
+        for accumulation, unknown, sampling in STEPS:
+            trainer = toy_trainer(
+                folder / objective,
+                model=toy_model(dropout=0.0, objective=objective).double(),
+                train=toy_dataset(8 * accumulation),
+                callbacks=[SaveGradients(folder / f"{objective}-{accumulation}-{unknown}-{sampling}.pt")],
+                per_device_train_batch_size=4,
+                gradient_accumulation_steps=accumulation,
+                max_steps=1,
+                max_grad_norm=0,
+                train_sampling_strategy=sampling,
+                # The Trainer's own default searches for unused parameters; the objectives must hold under it, too.
+                ddp_find_unused_parameters=objective == "joint",
+            )
+            if unknown:
+                trainer.data_collator = WithUnknownLabels(trainer.data_collator)
+            trainer.train()
+            if (accumulation, sampling) == (1, "sequential"):
+                trainer.fit_classifier()
+                metrics = trainer.evaluate()
+                if trainer.is_world_process_zero():
+                    torch.save((trainer.model.state_dict(), metrics), folder / f"{objective}-fitted.pt")
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        gradients = {
-            name.removeprefix("module."): p.grad for name, p in model.named_parameters() if p.grad is not None
-        }
-        if args.process_index == 0:
-            torch.save(gradients, self.path)
+
+def deal_out(folder):
+    """The examples this process gets in two epochs, and what is refused; returns the number of processes."""
+    examples = numbered_examples(23)
+    trainer = toy_trainer(folder / "epochs", train=examples, per_device_train_batch_size=2)
+    loader = trainer.get_train_dataloader()
+    seen, refused = [[batch["input_ids"][:, 1].tolist() for batch in loader] for _ in range(2)], []
+    for change in ({"dataloader_drop_last": False}, {"train": examples.to_iterable_dataset()}):
+        try:
+            toy_trainer(folder / "epochs", **({"train": examples, "max_steps": 1} | change))
+        except ValueError as error:
+            refused.append(str(error))
+    torch.save((seen, refused), folder / f"epochs-{trainer.args.process_index}.pt")
+    return trainer.args.world_size
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for objective in ("contrastive", "joint", "classification"):
-        trainer = toy_trainer(
-            folder / objective,
-            model=toy_model(dropout=0.0, objective=objective).double(),
-            train=toy_dataset(8),
-            callbacks=[SaveGradients(folder / f"{objective}.pt")],
-            per_device_train_batch_size=4,
-            max_steps=1,
-            max_grad_norm=0,
-            train_sampling_strategy="sequential",
-            # The Trainer's own default searches for unused parameters; the objectives must hold under it, too.
-            ddp_find_unused_parameters=objective == "joint",
-        )
-        trainer.train()
-        trainer.fit_classifier()
-        metrics = trainer.evaluate()
-        if trainer.is_world_process_zero():
-            torch.save((trainer.model.state_dict(), metrics), folder / f"{objective}-fitted.pt")
+    if deal_out(folder) == 2:
+        train(folder)
+        image_trainer(folder / "images", SaveGradients(folder / "images.pt")).train()

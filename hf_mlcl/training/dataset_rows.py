@@ -1,0 +1,60 @@
+"""The labels of a data set as a whole, and data sets of some of its rows. Imports the data room, torch and numpy."""
+
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from hf_mlcl.data import label_matrix
+from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
+
+
+def dataset_labels(dataset: Any) -> np.ndarray | None:
+    """Labels (N, L), bool or int8 with -100 where unknown; None where they cannot be had as a whole."""
+    labels = getattr(dataset, "labels", None)
+    if labels is None and isinstance(dataset, datasets.Dataset) and "labels" in dataset.column_names:
+        return label_matrix(dataset)
+    return None if labels is None else canonical_labels(labels)
+
+
+def count_labels(dataset: Any) -> list[int] | None:
+    """How many examples are known to have each label; None where the labels cannot be had as a whole."""
+    labels = dataset_labels(dataset)
+    return None if labels is None else (labels == 1).sum(0).tolist()
+
+
+def without_unlabelled(dataset: Any) -> Any:
+    """The examples with at least one known label; all where labels cannot be had as a whole, or none is known."""
+    labels = dataset_labels(dataset)
+    rows = np.ones(0, dtype=bool) if labels is None else (labels != UNKNOWN_LABEL).any(axis=1)
+    return dataset if rows.all() or not rows.any() else select_rows(dataset, np.flatnonzero(rows))
+
+
+def has_known_labels(dataset: Any) -> bool:
+    """Whether any label of any example is known; True where labels cannot be had as a whole."""
+    labels = dataset_labels(dataset)
+    return labels is None or bool((labels != UNKNOWN_LABEL).any())
+
+
+def select_rows(dataset: Any, indices: np.ndarray) -> Any:
+    """Some rows of a data set, by its own `select` where it has one."""
+    if hasattr(dataset, "select"):
+        return dataset.select(indices.tolist())
+    return torch.utils.data.Subset(dataset, indices.tolist())
+
+
+def sample_rows(dataset: Any, count: int, *, seed: int) -> Any:
+    """At most `count` random rows of a data set; of a stream, which has no positions, the first.
+
+    Raises:
+        ValueError: For a stream without a method `take`, which those of `datasets` have.
+    """
+    if hasattr(dataset, "__len__"):
+        return select_rows(dataset, np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count]))
+    if not hasattr(dataset, "take"):
+        raise ValueError(
+            f"train_dataset: expected a data set with positions or of `datasets`, got {type(dataset).__name__}; "
+            "fit_classifier(train_dataset=...) before evaluate() needs neither"
+        )
+    return dataset.take(count)

@@ -1,0 +1,86 @@
+"""What a Trainer on several processes is observed with: its gradients, examples with numbers, unknown labels."""
+
+import datasets
+import torch
+from toy import NUM_LABELS
+from transformers import AutoConfig, AutoModel, TrainerCallback
+
+from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArguments
+
+OBJECTIVES = ("contrastive", "joint", "classification")
+# Accumulation steps, unknown labels, and how examples are dealt out: "batch_rebalance" gives unequal parts.
+STEPS = ((1, False, "sequential"), (1, False, "batch_rebalance"), (4, False, "sequential"), (4, True, "sequential"))
+
+
+class SaveGradients(TrainerCallback):
+    """Saves the gradients that the first process steps along."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        gradients = {
+            name.removeprefix("module."): p.grad for name, p in model.named_parameters() if p.grad is not None
+        }
+        if args.process_index == 0:
+            torch.save(gradients, self.path)
+
+
+class WithUnknownLabels:
+    """Collates, then takes labels away: most of them from short texts, so that processes keep unequally many."""
+
+    def __init__(self, collator):
+        self.collator = collator
+
+    def __call__(self, rows):
+        batch = self.collator(rows)
+        lengths = batch["attention_mask"].sum(1)
+        kept = torch.arange(NUM_LABELS) < (lengths - 3)[:, None]
+        return {**batch, "labels": torch.where(kept, batch["labels"], -100)}
+
+
+def numbered_examples(rows):
+    """A data set of texts whose second token is the number of the example."""
+    columns = {
+        "input_ids": [[1, number] for number in range(rows)],
+        "attention_mask": [[1, 1]] * rows,
+        "labels": [[True] * NUM_LABELS] * rows,
+    }
+    return datasets.Dataset.from_dict(columns)
+
+
+def image_model():
+    """A tiny encoder with batch normalisation, whose statistics are frozen."""
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    encoder = AutoModel.from_config(AutoConfig.for_model("resnet", **sizes))
+    return MLCLForImageClassification.from_encoder(encoder, labels=NUM_LABELS, freeze_batch_norm=True).double()
+
+
+def image_batch():
+    """Eight images with labels."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(8, 3, 16, 16, generator=generator, dtype=torch.float64)
+    return {"pixel_values": pixels, "labels": torch.rand(8, NUM_LABELS, generator=generator) < 0.4}
+
+
+def image_trainer(folder, callback):
+    """Takes one step with four of the images on each of two processes."""
+    images = [dict(zip(image_batch(), row, strict=True)) for row in zip(*image_batch().values(), strict=True)]
+    return MLCLTrainer(
+        model=image_model(),
+        args=MLCLTrainingArguments(
+            output_dir=str(folder),
+            per_device_train_batch_size=4,
+            max_steps=1,
+            max_grad_norm=0,
+            train_sampling_strategy="sequential",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+        train_dataset=images,
+        data_collator=lambda rows: {name: torch.stack([row[name] for row in rows]) for name in rows[0]},
+        callbacks=[callback],
+    )

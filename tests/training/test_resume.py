@@ -1,0 +1,289 @@
+"""A run resumed from any of its checkpoints ends as the uninterrupted one: parameters, optimizer, decisions, logs."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from hf_mlcl import MLCLForSequenceClassification
+from hf_mlcl.training.checkpoints import STAGING, last_checkpoint
+
+EVERY_STEP = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,  # 3 steps an epoch
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "eval_strategy": "epoch",
+    "logging_steps": 2,
+}
+EARLY = {"metric_for_best_model": "macro_f1", "patience": 1, "num_train_epochs": 6}
+QUICK = {
+    "contrastive": {"head_learning_rate": 1e-2, "seed": 3},
+    "joint": {"objective": "joint", "eval_strategy": "no"},
+    "grouped by length": {"train_sampling_strategy": "group_by_length", "eval_strategy": "no"},
+    "early stopping": EARLY,
+}
+SLOW = {
+    "every checkpoint": {"head_learning_rate": 1e-2, "seed": 3},
+    "msc": {"loss": "msc", "lr_scheduler_type": "linear"},
+    "classification": {"loss": "zlpr", "data_seed": 5},
+    "accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 8, "train_rows": 40},
+    "end within an epoch": {"max_steps": 7},
+    "early stopping, best model": {**EARLY, "load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1},
+    "only the best": {**EARLY, "save_strategy": "best", "load_best_model_at_end": True, "eval_on_start": True},
+    "rebalanced batches": {"train_sampling_strategy": "batch_rebalance"},
+    "views": {"views": 2},
+    "streamed": {"max_steps": 7, "stream": True},
+    "reduced on plateaus": {
+        **{"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "macro_f1"},
+        "lr_scheduler_kwargs": {"patience": 0},
+    },
+}
+RUNS = QUICK | SLOW
+TIMES = ("runtime", "per_second", "preparation_time", "train_loss")  # `train_loss` is that of the steps of one call
+
+
+@pytest.fixture(autouse=True)
+def no_flushing(monkeypatch):
+    """Nobody cuts the power while tests run."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def run(folder, checkpoint=None, patience=None, seed_of_model=0, stream=False, **arguments):
+    callbacks = [EarlyStoppingCallback(patience)] if patience else None
+    train = toy_dataset().to_iterable_dataset() if stream else None
+    trainer = toy_trainer(folder, model=toy_model(seed_of_model), callbacks=callbacks, train=train, **arguments)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return trainer
+
+
+def numbered(folder):
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def logs(trainer):
+    return [
+        {name: value for name, value in entry.items() if not any(word in name for word in TIMES)}
+        for entry in trainer.state.log_history
+    ]
+
+
+def same(left, right):
+    if isinstance(left, torch.Tensor):
+        return left.equal(right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def assert_same_end(resumed, whole):
+    for name, tensor in whole.model.state_dict().items():
+        assert resumed.model.state_dict()[name].equal(tensor), name
+    assert logs(resumed) == logs(whole)
+    for name in ("global_step", "epoch", "best_metric", "best_global_step"):
+        assert getattr(resumed.state, name) == getattr(whole.state, name), name
+    assert same(resumed.optimizer.state_dict(), whole.optimizer.state_dict())
+    assert same(resumed.lr_scheduler.state_dict(), whole.lr_scheduler.state_dict())
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_resuming_from_any_checkpoint_is_bit_identical(name, tmp_path):
+    arguments = {**EVERY_STEP, **RUNS[name]}
+    whole = run(tmp_path / "whole", **arguments)
+    found = numbered(tmp_path / "whole")
+    assert found
+    # All of them once; elsewhere the first of the second epoch and the last.
+    for checkpoint in found if name == "every checkpoint" else {*found[3:4], found[-1]}:
+        # What the resumed run starts from must not matter, so it gets another model than the uninterrupted one.
+        resumed = run(tmp_path / checkpoint.name, str(checkpoint), seed_of_model=9, **arguments)
+        assert_same_end(resumed, whole)
+    if "patience" in arguments:
+        assert whole.state.global_step < whole.state.max_steps
+
+
+class Stop(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = True
+
+
+def test_what_was_stopped_from_outside_goes_on_and_what_stopped_early_does_not(tmp_path):
+    arguments = {**EVERY_STEP, "eval_strategy": "no", "num_train_epochs": 1, "save_strategy": "epoch"}
+    stopped = toy_trainer(tmp_path, callbacks=[Stop()], **arguments)
+    stopped.train()
+    assert stopped.state.global_step == 1
+    assert run(tmp_path, True, **arguments).state.global_step == 3
+
+
+def test_more_patience_and_more_epochs_train_on(tmp_path):
+    arguments = {**EVERY_STEP, **EARLY, "save_strategy": "epoch"}
+    stopped = run(tmp_path, **arguments)
+    steps = stopped.state.global_step
+    assert run(tmp_path, True, **arguments).state.global_step == steps < 18
+    assert run(tmp_path, True, **{**arguments, "patience": 50}).state.global_step == 18
+    assert run(tmp_path, True, **{**arguments, "patience": 50, "num_train_epochs": 7}).state.global_step == 21
+
+
+def test_a_callback_may_be_new_when_a_run_is_resumed(tmp_path):
+    arguments = {**EVERY_STEP, "metric_for_best_model": "macro_f1", "num_train_epochs": 2}
+    run(tmp_path / "first", **arguments)
+    resumed = run(tmp_path / "again", str(tmp_path / "first" / "checkpoint-2"), patience=9, **arguments)
+    assert resumed.state.global_step == 6
+
+
+def test_the_best_checkpoint_is_kept_and_found_again_where_the_folder_was_moved(tmp_path):
+    arguments = {
+        **EVERY_STEP,
+        **{"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "loss", "greater_is_better": True},
+        **{"load_best_model_at_end": True, "save_total_limit": 1, "num_train_epochs": 2},
+    }
+    whole = run(tmp_path / "old", **arguments)
+    best, last = whole.state.best_global_step, whole.state.global_step
+    assert best < last
+    # The last one stays, too: it shows that the training is over.
+    assert {path.name for path in numbered(tmp_path / "old")} == {f"checkpoint-{best}", f"checkpoint-{last}"}
+    state = json.loads((tmp_path / "old" / f"checkpoint-{last}" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / "old" / f"checkpoint-{best}")
+    saved = MLCLForSequenceClassification.from_pretrained(state["best_model_checkpoint"]).state_dict()
+    (tmp_path / "old").rename(tmp_path / "new")
+    resumed = run(tmp_path / "new", True, seed_of_model=9, **arguments)
+    for name, tensor in saved.items():
+        assert whole.model.state_dict()[name].equal(tensor) and resumed.model.state_dict()[name].equal(tensor), name
+
+
+def test_a_run_started_over_is_not_mixed_with_the_one_before(tmp_path):
+    arguments = {**EVERY_STEP, "eval_strategy": "no"}
+    first = run(tmp_path, **{**arguments, "seed": 1})
+    for path in numbered(tmp_path):  # as if it had been a minute ago
+        os.utime(path / "trainer_state.json", (0, 0))
+    second = toy_trainer(tmp_path, callbacks=[Stop()], **{**arguments, "seed": 2})
+    second.train()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    resumed = run(tmp_path, True, seed_of_model=9, **{**arguments, "seed": 2})
+    whole = run(tmp_path / "whole", **{**arguments, "seed": 2})
+    assert_same_end(resumed, whole)
+    assert not same(resumed.model.state_dict(), first.model.state_dict())
+
+
+def test_old_checkpoints_go_and_nothing_else_is_left(tmp_path):
+    run(tmp_path, **{**EVERY_STEP, "eval_strategy": "no", "save_total_limit": 2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-8", "checkpoint-9"]
+    trainer = toy_trainer(tmp_path / "none")
+    trainer.save_last_step = True
+    trainer.train()
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["checkpoint-12"]
+
+
+def one_checkpoint(folder):
+    run(folder, **{**EVERY_STEP, "eval_strategy": "no", "max_steps": 2})
+    return folder / "checkpoint-2"
+
+
+DAMAGES = {
+    "trainer_state.json is missing": lambda folder: (folder / "trainer_state.json").unlink(),
+    "trainer_state.json is cut short": lambda folder: halve(folder / "trainer_state.json"),
+    "the weights are missing": lambda folder: (folder / "model.safetensors").unlink(),
+    "model.safetensors is cut short": lambda folder: halve(folder / "model.safetensors"),
+    "optimizer.pt is cut short": lambda folder: halve(folder / "optimizer.pt"),
+    "rng_state.pth is cut short": lambda folder: halve(folder / "rng_state.pth"),
+    "its saving was interrupted": lambda folder: (folder / "checkpoint-is-incomplete.txt").touch(),
+}
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_an_incomplete_checkpoint_is_named_and_left_aside(tmp_path, caplog):
+    whole = one_checkpoint(tmp_path / "whole")
+    for number, (reason, damage) in enumerate(DAMAGES.items()):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole, folder / "checkpoint-2")
+        damage(folder / "checkpoint-2")
+        trainer = toy_trainer(folder)
+        trainer.model.config.thresholds = [0.5] * NUM_LABELS
+        with pytest.raises(ValueError, match=f"found only checkpoint-2, where {reason}; without this argument"):
+            trainer.train(resume_from_checkpoint=True)
+        with pytest.raises(ValueError, match=f"expected a complete checkpoint, got .*checkpoint-2', where {reason}"):
+            trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
+        assert trainer.model.config.thresholds is not None  # a mistake costs nothing
+        shutil.copytree(whole.with_name("checkpoint-1"), folder / "checkpoint-1")
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert last_checkpoint(folder) == str(folder / "checkpoint-1")
+        assert f"checkpoint-2 is not complete and left aside: {reason}" in caplog.text
+
+
+def test_resuming_from_nothing_says_so(tmp_path):
+    trainer = toy_trainer(tmp_path)
+    with pytest.raises(ValueError, match="resume_from_checkpoint: expected a checkpoint in .*, found none"):
+        trainer.train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="resume_from_checkpoint: expected true or the folder of a checkpoint, got"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+
+
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
+    checkpoint = str(one_checkpoint(tmp_path))
+    others = {
+        "with the labels A, B, C, D, E, got .* with LABEL_0, ": lambda model: model.config.__setattr__(
+            "label_names", list("ABCDE")
+        ),
+        "which differs in projection.output.bias and": lambda model: None,
+    }
+    for message, change in others.items():
+        model = toy_model(projection_dim=256 if "labels" in message else 8)
+        change(model)
+        with pytest.raises(ValueError, match=f"resume_from_checkpoint: expected a checkpoint .*{message}") as error:
+            toy_trainer(tmp_path, model=model).train(resume_from_checkpoint=checkpoint)
+        assert "\n" not in str(error.value)
+
+
+def test_a_missing_random_state_is_told(tmp_path, caplog):
+    checkpoint = one_checkpoint(tmp_path)
+    for name in ("rng_state.pth", "running_sums_0.pth"):
+        (checkpoint / name).unlink()
+    logger = logging.getLogger("transformers")
+    logger.propagate = True
+    logging.getLogger("hf_mlcl").propagate = True
+    run(tmp_path, str(checkpoint), **{**EVERY_STEP, "eval_strategy": "no", "max_steps": 3})
+    assert "holds no random state of process 0" in caplog.text
+
+
+def test_saving_leaves_no_trace_of_an_earlier_killed_saving(tmp_path):
+    (tmp_path / STAGING / "checkpoint-7").mkdir(parents=True)
+    (tmp_path / STAGING / "checkpoint-7" / "config.json").write_text("{")
+    trainer = toy_trainer(tmp_path)
+    trainer.save_model()
+    assert not (tmp_path / STAGING).exists() and (tmp_path / "config.json").is_file()
+
+
+def test_data_of_another_length_is_no_reason_to_fail(tmp_path):
+    """Resuming is for the same data; with others it is at least no error."""
+    checkpoint = one_checkpoint(tmp_path)
+    trainer = toy_trainer(tmp_path, train=toy_dataset(64), per_device_train_batch_size=16, max_steps=5)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert trainer.state.global_step == 5
+
+
+@pytest.mark.slow
+def test_two_processes_resume_bit_identically(tmp_path):
+    """Joint objective, early stopping, best model; a signal to one of them; batches grouped by length."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    here = Path(__file__).resolve().parent
+    result = subprocess.run(
+        [*command, str(here / "resume_job.py"), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
