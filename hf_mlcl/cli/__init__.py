@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 COMMANDS = {
     "train": "train a model on a multi-label data set: model, card and metrics in one folder",
     "evaluate": "measure a trained model on a split of a data set",
+    "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",
     "demo": "train tiny models on embedded data, without network, and show what comes out",
     "losses": "list the losses and their parameters",
@@ -18,7 +20,10 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs `hf-mlcl COMMAND ...`; exits with 0, with 2 after a user's mistake, with 130 after Ctrl-C."""
+    """Runs `hf-mlcl COMMAND ...`; exits with 0, with 2 after a user's mistake, with 130 after Ctrl-C.
+
+    `train` handles SIGTERM as well, and exits with 143.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: hf-mlcl COMMAND ...\n")
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         fail(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}{hint}")
-    run_command(importlib.import_module(f"{__name__}.{name}").run, rest)
+    run_command(lambda arguments: importlib.import_module(f"{__name__}.{name}").run(arguments), rest)
 
 
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
@@ -53,9 +58,11 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         if "inline_container" not in str(error):  # how torch says that a file could not be written to its end
             raise
         fail(f"a checkpoint could not be written, is the disk full? ({' '.join(str(error).split())})")
-    except KeyboardInterrupt:
-        print("\nhf-mlcl: interrupted; train goes on from its last checkpoint with --resume_from_checkpoint true")
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        number, message = getattr(interruption, "number", signal.SIGINT), str(interruption)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            print(f"\nhf-mlcl: interrupted{message and '; '}{message}", file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def fail(message: str) -> None:

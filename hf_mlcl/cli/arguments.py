@@ -4,7 +4,7 @@ import argparse
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,9 +20,13 @@ class DataArguments:
     task: str = field(metadata={"help": "What the inputs are.", "choices": ("text", "vision")})
     dataset: str = field(metadata={"help": "Hub id, folder or file."})
     text_column: str | None = field(default=None, metadata={"help": "Column of the texts. Default: recognised."})
+    text_pair_column: str | None = field(
+        default=None, metadata={"help": "Column of the second texts, where examples are pairs of texts."}
+    )
     image_column: str | None = field(default=None, metadata={"help": "Column of the images. Default: recognised."})
     label_column: str | None = field(
-        default=None, metadata={"help": "Label column, or 0/1 columns as 'a,b,c' or 'label_*'. Default: recognised."}
+        default=None,
+        metadata={"help": "Label column, or 0/1 columns: 'a,b,c', 'a,' for one, or 'label_*'. Default: recognised."},
     )
     label_delimiter: str | None = field(default=None, metadata={"help": "What separates labels in one string."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
@@ -32,6 +36,10 @@ class DataArguments:
     )
     image_size: int | None = field(
         default=None, metadata={"help": "Side of the images in pixels. Default: the model's."}
+    )
+    corrupt_images: str = field(
+        default="error",
+        metadata={"help": "Images that cannot be decoded: stop, or leave them out.", "choices": ("error", "skip")},
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on a random subset of this size."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on random subsets of this size."})
@@ -66,24 +74,50 @@ class TrainArguments(DataArguments):
     )
 
 
+def _hint(given: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one ValueError: the option, what was expected, what came; no page of usage."""
 
+    _words: Sequence[str] = ()  # what is being parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace, **kwargs)
+
     def error(self, message: str) -> NoReturn:
+        if "required" in message:  # perhaps because it is misspelt
+            known = {option for action in self._actions for option in action.option_strings}
+            misspelt = [word for word in self._words if word.startswith("--") and word.split("=")[0] not in known]
+            if misspelt:
+                raise ValueError(self.unknown(misspelt[0]))
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
         if unknown:
             raise ValueError(self.unknown(unknown[1]))
         missing = re.match(r"the following arguments are required: (.+)", message)
         if missing:
             raise ValueError(f"{missing[1].split(', ')[0]}: expected a value, got none; required: {missing[1]}")
+        choice = re.match(r"one of the arguments (.+) is required", message)
+        if choice:
+            raise ValueError(f"{choice[1].split()[0]}: expected one of {choice[1]}, got none")
         message = re.sub(r"^argument ([^:/]+)[^:]*: ", r"\1: ", message)
-        message = re.sub(r"invalid choice: (.+) \(choose from (.+)\)", r"expected one of \2, got \1", message)
+        message = re.sub(r"not allowed with argument (\S+)", r"expected none beside \1, got both", message)
+        message = re.sub(r"expected one argument$", "expected a value, got none", message)
+        invalid = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
+        if invalid:
+            choices = [name.strip(" '") for name in invalid[3].split(",")]
+            hint = _hint(invalid[2], choices)
+            raise ValueError(f"{invalid[1]}: expected one of {', '.join(choices)}, got {invalid[2]!r}{hint}")
         raise ValueError(re.sub(r"invalid (\S+) value: ", r"expected a value of type \1, got ", message))
 
     def unknown(self, option: str) -> str:
         """The message for an option that does not exist, with the nearest that does."""
         options = [known for action in self._actions for known in action.option_strings]
-        near = difflib.get_close_matches(option.split("=")[0], options, n=1)
+        option = option.split("=")[0]
+        near = difflib.get_close_matches(option, options, n=1)
         return f"{option}: expected an option of {self.prog}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
@@ -123,6 +157,8 @@ class DataclassParser(HfArgumentParser, OneLineParser):
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise ValueError(f"{path}: expected arguments of {self.prog}, got {name!r}{hint}")
             action = actions[name]
+            if action.required and value is None:
+                raise ValueError(f"{path}: {name}: expected a value, got None")
             action.required = False
             self.set_defaults(**{name: _checked(action, value, path)})
 
@@ -135,7 +171,10 @@ def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
         try:
             value = action.type(str(value))  # type: ignore[operator]
         except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-            raise ValueError(f"{path}: {action.dest}: got {value!r}: {error}") from error
+            kind = getattr(action.type, "__name__", "another")
+            raise ValueError(f"{path}: {action.dest}: expected a value of type {kind}, got {value!r}") from error
+    if isinstance(value, (list, dict)) and action.dest in TrainArguments.__dataclass_fields__:
+        raise ValueError(f"{path}: {action.dest}: expected one value, got {value!r}")
     if action.choices and value is not None and value not in action.choices:
         raise ValueError(
             f"{path}: {action.dest}: expected one of {', '.join(map(str, action.choices))}, got {value!r}"

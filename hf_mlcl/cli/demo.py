@@ -18,7 +18,7 @@ from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassifica
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import OneLineParser
-from .prepare import prepare_splits, scores_only
+from .prepare import output_folder, prepare_splits, scores_only
 
 LOSSES = ("zlpr", "reg")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -33,10 +33,11 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--output_dir", default="hf-mlcl-demo", help="Folder for models, metrics and pictures.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of data and training.")
     options = parser.parse_args(list(arguments))
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed: expected an integer from 0 to 4294967295, got {options.seed}")
     started = time.time()
     torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where cores are shared
-    folder = Path(options.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(options.output_dir)
     results: dict[str, dict[str, Any]] = {}
     for data in (digit_canvases(seed=options.seed), generated_corpus(seed=options.seed)):
         sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())

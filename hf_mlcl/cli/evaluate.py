@@ -11,7 +11,15 @@ from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequen
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import DataArguments, DataclassParser
-from .prepare import load_data, load_processor, prepare_splits, scores_only
+from .prepare import (
+    check_length,
+    check_pairs,
+    load_data,
+    load_processor,
+    preparation_options,
+    prepare_splits,
+    scores_only,
+)
 
 
 def load_model(source: str) -> Any:
@@ -40,7 +48,11 @@ def run(arguments: Sequence[str]) -> None:
         if action.dest == "task":  # the model knows
             action.required = False
     namespace = parser.parse_args(list(arguments))
+    if namespace.batch_size < 1:
+        raise ValueError(f"--batch_size: expected at least 1, got {namespace.batch_size}")
     model = load_model(namespace.model)
+    if not model.config.classifier_fitted:
+        raise ValueError(f"model: expected a fitted classifier, got none in {namespace.model!r}; see fit_classifier")
     if namespace.task not in (None, model.config.task):
         raise ValueError(f"--task: expected {model.config.task!r}, the model's, got {namespace.task!r}")
     values = {name: getattr(namespace, name) for name in DataArguments.__dataclass_fields__}
@@ -53,10 +65,11 @@ def run(arguments: Sequence[str]) -> None:
 
 def evaluate(model: Any, source: str, job: DataArguments, split: str, batch_size: int) -> dict[str, float]:
     """Metrics of a model on one split, with the model's labels, thresholds and processor."""
+    check_pairs(model.config, "--text_pair_column", job.text_pair_column)
+    check_length(model, job.max_length)
     data = load_data(job, splits=[split], label_names=model.config.label_names)
     processor = load_processor(source, job)
-    options = {"max_length": job.max_length} if job.task == "text" else {}
-    dataset = prepare_splits(data, processor, [split], **options)[split]
+    dataset = prepare_splits(data, processor, [split], **preparation_options(job))[split]
     with tempfile.TemporaryDirectory() as folder:
         args = MLCLTrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none")
         metrics = MLCLTrainer(model=model, args=args, processing_class=processor).evaluate(

@@ -1,17 +1,18 @@
-"""`hf-mlcl losses`: the losses, their parameters and defaults. Imports the losses only."""
+"""`hf-mlcl losses`: the losses, their parameters and defaults. Imports the losses and the parser."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Sequence
 
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters
 
+from .arguments import OneLineParser
+
 
 def run(arguments: Sequence[str]) -> None:
     """Prints one line a loss."""
-    argparse.ArgumentParser(prog="hf-mlcl losses", description="Lists the losses.").parse_args(arguments)
+    OneLineParser(prog="hf-mlcl losses", description="Lists the losses.", allow_abbrev=False).parse_args(arguments)
     for title, losses in (("contrastive", CONTRASTIVE_LOSSES), ("classification", CLASSIFICATION_LOSSES)):
         print(f"{title}:")
         for name, cls in losses.items():

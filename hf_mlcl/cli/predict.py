@@ -1,4 +1,4 @@
-"""`hf-mlcl predict DIR --text T | --image F | --file F`: labels with their scores."""
+"""`hf-mlcl predict DIR --text T [--text_pair T2] | --image F | --file F`: labels with their scores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
 from transformers import AutoImageProcessor, AutoTokenizer
 
+from hf_mlcl.data import preprocess_function
+from hf_mlcl.data.images import read_image
 from hf_mlcl.data.sources import read_source
 
 from .arguments import OneLineParser
 from .evaluate import load_model
+from .prepare import check_pairs
 
 BATCH = 64
 
@@ -27,6 +29,8 @@ def run(arguments: Sequence[str]) -> None:
     source.add_argument("--image", help="One image file.")
     source.add_argument("--file", help="Many: texts or image paths, one a line, or a csv, json or parquet file.")
     parser.add_argument("--column", help="Column of texts or image paths in a csv, json or parquet file.")
+    parser.add_argument("--text_pair", help="The second text beside --text, for a model of text pairs.")
+    parser.add_argument("--pair_column", help="Column of the second texts beside --column.")
     parser.add_argument("--top_k", type=int, help="At most so many labels.")
     parser.add_argument("--min_labels", type=int, default=0, help="At least so many labels.")
     parser.add_argument("--threshold", type=float, help="One threshold for all labels. Default: the model's.")
@@ -35,11 +39,16 @@ def run(arguments: Sequence[str]) -> None:
     model = load_model(options.model)
     inputs = _inputs(options, model.config.task)
     processor = (AutoTokenizer if model.config.task == "text" else AutoImageProcessor).from_pretrained(options.model)
+    pairs = _pairs(options, model.config)
     limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
-    for batch in (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)):
-        for source_text, labels in zip(batch, _predict(model, processor, batch, limits), strict=True):
+    for start in range(0, len(inputs), BATCH):
+        batch = inputs[start : start + BATCH]
+        second = None if pairs is None else pairs[start : start + BATCH]
+        for number, labels in enumerate(_predict(model, processor, batch, second, limits)):
+            source_text = batch[number]
             if options.json:
-                print(json.dumps({"input": source_text, "labels": labels}, ensure_ascii=False))
+                pair = {} if second is None else {"input_pair": second[number]}
+                print(json.dumps({"input": source_text, **pair, "labels": labels}, ensure_ascii=False))
             else:
                 shown = ", ".join(f"{label['label']} {label['score']:.3f}" for label in labels) or "(no label)"
                 print(shown if len(inputs) == 1 else f"{' '.join(source_text.split())[:80]}\t{shown}")
@@ -58,31 +67,52 @@ def _inputs(options: Any, task: str) -> list[str]:
     return inputs
 
 
-def _lines(path: Path, column: str | None) -> Iterator[str]:
+def _pairs(options: Any, config: Any) -> list[str] | None:
+    """The second texts, for a model of text pairs."""
+    single = options.file is None
+    argument, given = ("--text_pair", options.text_pair) if single else ("--pair_column", options.pair_column)
+    if (options.pair_column if single else options.text_pair) is not None:
+        raise ValueError("--text_pair: expected beside --text, and --pair_column beside --file; got it the other way")
+    check_pairs(config, argument, given)
+    if given is None or single:
+        return None if given is None else [given]
+    return list(_lines(Path(options.file), given, argument))
+
+
+def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: expected a file, found none at {str(path)!r}")
     if path.suffix not in (".csv", ".tsv", ".json", ".jsonl", ".parquet"):
-        yield from (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        if argument == "--pair_column":
+            raise ValueError(f"--pair_column: expected a csv, json or parquet file, got {path.name!r}")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--file: expected text in UTF-8, got {path.name!r}: {error}") from error
+        yield from (line for line in text.splitlines() if line.strip())
         return
     (rows,) = read_source(str(path), None).splits.values()
     if column not in rows.column_names:
-        raise ValueError(f"--column: expected one of {', '.join(rows.column_names)}, got {column!r}")
-    yield from (str(value) for value in rows[column])
+        raise ValueError(f"{argument}: expected one of {', '.join(rows.column_names)}, got {column!r}")
+    yield from ("" if value is None else str(value) for value in rows[column])
 
 
-def _predict(model: Any, processor: Any, batch: list[str], limits: dict[str, Any]) -> list[list[dict[str, Any]]]:
+def _predict(
+    model: Any, processor: Any, batch: list[str], pairs: list[str] | None, limits: dict[str, Any]
+) -> list[list[dict[str, Any]]]:
     if model.config.task == "text":
-        inputs = processor(batch, padding=True, truncation=True, return_tensors="pt")
+        function = preprocess_function(processor, text_pair_column=None if pairs is None else "pair")
+        inputs = processor.pad(function({"text": batch, "pair": pairs}), return_tensors="pt")
         inputs = {name: value for name, value in inputs.items() if name in processor.model_input_names}
     else:
         inputs = {"pixel_values": processor([_open(path) for path in batch], return_tensors="pt")["pixel_values"]}
     return model.predict_labels(**inputs, **limits)
 
 
-def _open(path: str) -> Image.Image:
+def _open(path: str) -> Any:
     try:
-        return Image.open(path).convert("RGB")
+        return read_image({"path": path, "bytes": None})
     except FileNotFoundError:
         raise FileNotFoundError(f"--image: expected an image file, found none at {path!r}") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # PIL raises many types on damaged files
         raise ValueError(f"--image: expected an image file, got {path!r}: {error}") from error

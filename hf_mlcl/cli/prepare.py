@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
+from hf_mlcl.models import MLCLConfig
 
 from .arguments import DataArguments
+
+
+def output_folder(path: str | Path, argument: str = "--output_dir") -> Path:
+    """The folder to write to, made where there is none; ValueError in one line where that cannot be."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{argument}: expected a folder, got {str(folder)!r}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{argument}: expected a folder that can be written to, got {str(folder)!r}")
+    return folder
+
+
+def check_length(model: Any, max_length: int | None) -> None:
+    """Raises ValueError where `max_length` is more than the positions that a text encoder has embeddings of."""
+    names = ("position_embeddings", "position_embedding", "wpe")
+    for name, module in model.encoder.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in names and max_length is not None:
+            # RoBERTa counts its positions from behind the padding's.
+            most = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if max_length > most:
+                raise ValueError(f"max_length: expected at most {most}, the encoder's positions, got {max_length}")
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
@@ -20,6 +46,7 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
         arguments.dataset,
         task="text" if arguments.task == "text" else "vision",
         text_column=arguments.text_column,
+        text_pair_column=arguments.text_pair_column,
         image_column=arguments.image_column,
         label_column=arguments.label_column,
         label_delimiter=arguments.label_delimiter,
@@ -28,6 +55,14 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
         max_eval_samples=arguments.max_eval_samples,
         **options,
     )
+
+
+def check_pairs(config: MLCLConfig, argument: str, given: str | None) -> None:
+    """Raises ValueError unless a second text is given if, and only if, the model was trained on pairs of texts."""
+    if config.text_pairs and given is None:
+        raise ValueError(f"{argument}: expected the second text, the model was trained on pairs; got none")
+    if given is not None and not config.text_pairs:
+        raise ValueError(f"{argument}: expected none, the model was not trained on pairs of texts; got {given!r}")
 
 
 def load_processor(source: str, arguments: DataArguments) -> Any:
@@ -68,6 +103,13 @@ def prepare_splits(data: MultiLabelData, processor: Any, names: Sequence[str], *
     """The named splits as the Trainer takes them; `options` go to `prepare_text` or `prepare_images`."""
     prepare: Any = prepare_text if data.task == "text" else prepare_images
     return {name: prepare(data.splits[name], processor, **options) for name in names if name in data.splits}
+
+
+def preparation_options(arguments: DataArguments) -> dict[str, Any]:
+    """What the flags say about preparing any split, as options of `prepare_splits`."""
+    if arguments.task == "text":
+        return {"max_length": arguments.max_length}
+    return {"corrupt_images": arguments.corrupt_images}
 
 
 def scores_only(metrics: dict[str, float] | None, prefix: str) -> dict[str, float]:

@@ -10,18 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_mlcl.data import RandAugment
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import build_model_card, describe_run
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
-from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
+from hf_mlcl.training.checkpoints import (
+    checkpoint_to_resume,
+    last_checkpoint,
+    remove_temporary_checkpoints,
+    write_whole,
+)
+from hf_mlcl.training.dataset_rows import has_known_labels
 
 from .arguments import DataclassParser, TrainArguments
-from .prepare import load_data, load_label_descriptions, load_processor, prepare_splits, scores_only
+from .prepare import (
+    check_length,
+    load_data,
+    load_label_descriptions,
+    load_processor,
+    output_folder,
+    preparation_options,
+    prepare_splits,
+    scores_only,
+)
 
 logger = logging.getLogger(__name__)
+
+RESULTS = ("metrics.json", "per_label.json", "run.json", "README.md")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -30,11 +47,29 @@ def run(arguments: Sequence[str]) -> None:
     job, args = parser.parse(arguments)
     if not args.output_dir or args.output_dir == "trainer_output":
         raise ValueError("--output_dir: expected the folder to write to, got none")
-    train(job, args)
+    started = time.time()
+    with SaveOnSignal() as on_signal:
+        try:
+            train(job, args, on_signal)
+        except (Exception, Interrupted) as error:
+            if not on_signal.received:
+                raise
+            # Also where it has shown as something else: the death of a data worker, or of another process.
+            last = last_checkpoint(str(args.output_dir))
+            if last is not None and (args.resume_from_checkpoint or Path(last).stat().st_mtime >= started):
+                what_next = f"the same command with --resume_from_checkpoint true goes on from {Path(last).name}"
+            else:
+                what_next = "it has no checkpoint yet, the same command starts again"
+            raise Interrupted(on_signal.received, what_next) from error
 
 
-def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[str, float]]:
+def train(
+    job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal | None = None
+) -> dict[str, dict[str, float]]:
     """Runs one training job and returns what it writes to `metrics.json`.
+
+    The training ends with a checkpoint, whatever `save_strategy` says, so that nothing that interrupts the rest makes
+    it train again. With `save_strategy="no"` all checkpoints go when the model and its metrics are written.
 
     Raises:
         ValueError: For anything in the arguments or the data that is not as it should be; one line.
@@ -43,7 +78,7 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder)
     with args.main_process_first(desc="loading the data"):
         data = load_data(
             job,
@@ -64,13 +99,21 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
         prototype_init=job.prototype_init,
         tokenizer=processor if job.task == "text" else None,
         label_descriptions=load_label_descriptions(job.label_descriptions),
+        text_pairs=job.text_pair_column is not None,
         **built,
     )
+    check_length(model, job.max_length)
     with args.main_process_first(desc="preparing the data"):
         train_options = {"augmentation": _augmentation(job), "seed": args.seed} if job.task == "vision" else {}
-        options = {"max_length": job.max_length} if job.task == "text" else {}
+        options = preparation_options(job)
         splits = prepare_splits(data, processor, ["train"], **options, **train_options)
         splits |= prepare_splits(data, processor, ["validation", "test"], **options)
+    for name in list(splits):
+        if not has_known_labels(splits[name]):
+            if name != "test":
+                raise ValueError(f"{name} split: expected at least one known label, got only unknown ones")
+            logger.warning("the test split is not measured: all its labels are unknown")
+            del splits[name]
 
     trainer = MLCLTrainer(
         model=model,
@@ -78,11 +121,21 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=processor,
+        callbacks=None if on_signal is None else [on_signal],
     )
+    if job.classifier == "trained" and trainer.core_model.config.objective == "contrastive":
+        raise ValueError(
+            "--classifier: expected 'linear_evaluation' after contrastive training, which trains no classifier, "
+            "got 'trained'"
+        )
+    trainer.save_last_step = True
     trainer.train(resume_from_checkpoint=resume)
     report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
     # Saved before it is measured: nothing that follows may lose the training.
     trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        for name in RESULTS:
+            (folder / name).unlink(missing_ok=True)  # those of an earlier model
 
     metrics: dict[str, dict[str, float]] = {}
     per_label: dict[str, list[dict[str, Any]]] = {}
@@ -93,25 +146,20 @@ def train(job: TrainArguments, args: MLCLTrainingArguments) -> dict[str, dict[st
         run_description = describe_run(job, args, model, data, report, seconds=time.time() - started)
         _write_results(folder, metrics, per_label, run_description)
         card = build_model_card(model, metrics, run_description)
-        card.save(folder / "README.md")
+        write_whole(folder / "README.md", str(card))
+        remove_temporary_checkpoints(folder)
         _show(metrics, folder)
     return metrics
 
 
 def _checkpoint(wanted: str | None, folder: Path) -> str | None:
     """The checkpoint to resume from; `--resume_from_checkpoint true` means the last one."""
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if wanted is None or str(wanted).lower() == "false":
+        last = last_checkpoint(folder)
         if last is not None:
             logger.warning("%s holds %s; --resume_from_checkpoint true goes on from there", folder, Path(last).name)
         return None
-    if str(wanted).lower() == "true":
-        if last is None:
-            raise ValueError(f"resume_from_checkpoint: expected a checkpoint in {folder}, found none")
-        return last
-    if not Path(wanted).is_dir():
-        raise ValueError(f"resume_from_checkpoint: expected true or the folder of a checkpoint, got {wanted!r}")
-    return str(wanted)
+    return checkpoint_to_resume(True if str(wanted).lower() == "true" else str(wanted), folder)
 
 
 def _augmentation(job: TrainArguments) -> RandAugment | None:
@@ -132,7 +180,7 @@ def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list
 
 def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:
     for name, content in (("metrics", metrics), ("per_label", per_label), ("run", run_description)):
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_whole(folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _show(metrics: dict[str, dict[str, float]], folder: Path) -> None:

@@ -1,0 +1,264 @@
+"""The gradient of a contrastive loss, pair by pair: what pulls, what pushes, what `reg` removes. Imports losses.
+
+For a loss L = sum over anchors i and references j of pair terms (see `hf_mlcl.losses.kernel`), with similarities s_ij
+= cosine / temperature, positive weights W_ij, r_i their sum, and the share sigma_ij of a reference in the denominator:
+
+    dL/ds_ij = (r_i D_ij sigma_ij - W_ij) / n
+
+A step against the gradient brings a pair closer where this is negative (pull) and apart where it is positive (push).
+`reg` sets it to 0 where a positive would be pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_mlcl.losses import ContrastiveLoss
+from hf_mlcl.losses.checks import check_labels, check_vectors
+from hf_mlcl.losses.contrastive import normalize
+from hf_mlcl.losses.label_sets import LabelSets
+
+from .labels import GROUPS
+
+BINS = np.linspace(-1, 1, 41)
+OVERLAPS = ("0", "1", "2", "3 or more")
+_FORCES = ("pull", "push", "repulsion")
+
+
+@dataclass(frozen=True, eq=False)
+class PairGradients:
+    """What a contrastive loss does to each pair of A anchors and R references, in float64.
+
+    Anchors and references are examples, prototypes, or examples followed by prototypes, as the loss has them.
+
+    Attributes:
+        anchors, references: (A, d) and (R, d) unit vectors.
+        temperature: of the loss.
+        weights: (A, R) positive weights W; a pair is a positive where its weight is above 0.
+        shares: (A, R) D sigma; rows sum to 1, or to 0 for anchors without a positive, which have no gradient.
+        gradients: (A, R) dL/ds, what training follows: for `reg` without the repulsion of positives.
+        repulsion: (A, R) the part of dL/ds that pushes positives apart, 0 for negatives: removed by `reg`, contained
+            in `gradients` of every other loss.
+        removes_repulsion: whether the loss removes it.
+        compared: (A, R) bool, the pairs that the loss looks at: of anchors with a positive, not an anchor with
+            itself, not left out because of unknown labels.
+        anchor_labels, reference_labels: (A, L) and (R, L), 1 where known to have the label; a prototype has its own.
+        example_anchors, example_references: how many of the anchors and references are examples.
+    """
+
+    anchors: Tensor
+    references: Tensor
+    temperature: float
+    weights: Tensor
+    shares: Tensor
+    gradients: Tensor
+    repulsion: Tensor
+    removes_repulsion: bool
+    compared: Tensor
+    anchor_labels: Tensor
+    reference_labels: Tensor
+    example_anchors: int
+    example_references: int
+
+    @property
+    def cosines(self) -> Tensor:
+        """(A, R) cosine similarities; s of the formulas is cosine / temperature."""
+        return self.anchors @ self.references.T
+
+
+@torch.no_grad()
+def pair_gradients(
+    loss: nn.Module, embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = None
+) -> PairGradients:
+    """The gradient that `loss(embeddings, labels, prototypes)` has for each pair; all pairs at once, so for one batch.
+
+    Args:
+        loss: a contrastive loss of `hf_mlcl.losses`.
+        embeddings: (B, d) floating point, not normalised.
+        labels: (B, L) multi-hot, -100 or NaN where unknown.
+        prototypes: (L, d), for losses that use them.
+
+    Raises:
+        ValueError: no contrastive loss, or tensors that it does not take.
+    """
+    if not isinstance(loss, ContrastiveLoss):
+        raise ValueError(f"loss: expected a contrastive loss, got {type(loss).__name__}")
+    check_vectors("embeddings", embeddings)
+    masked = check_labels(labels, embeddings.shape[0])
+    sets = LabelSets.from_labels(labels, torch.float64, masked)
+    examples, number = normalize(embeddings.double()), embeddings.shape[0]
+    vectors = examples[:0]
+    if loss.uses_prototypes:
+        if prototypes is None:
+            raise ValueError(f"prototypes: {type(loss).__name__} needs prototypes of shape (L, d), got None")
+        check_vectors("prototypes", prototypes, rows=labels.shape[1], columns=embeddings.shape[1])
+        vectors = normalize(prototypes.double())
+    everything = torch.cat([examples, vectors])
+    own_labels = torch.eye(len(vectors), labels.shape[1], dtype=torch.float64, device=labels.device)
+    all_labels = torch.cat([sets.positives, own_labels])
+    anchors = slice(0, None if loss.prototypes_are_anchors else number)
+    references = slice(0 if loss.examples_are_references else number, None)
+
+    similarities = everything[anchors] @ everything[references].T / loss.temperature
+    weights, left_out = loss._pair_rows(sets)(slice(0, similarities.shape[0]))
+    logits = similarities.clone()
+    denominator_weights = loss.denominator_weights(sets.positives)
+    if denominator_weights is not None:
+        logits += denominator_weights.log()
+    if loss.examples_are_references:
+        logits.diagonal().fill_(-torch.inf)
+    if left_out is not None:
+        logits.masked_fill_(left_out, -torch.inf)
+    row_sums = weights.sum(dim=1, keepdim=True)
+    has_positive = row_sums > 0
+    shares = torch.where(has_positive, torch.softmax(torch.where(has_positive, logits, 0), dim=1), 0)
+    normalizer = loss.normalizer(sets.positives)
+    scale = 1 / (has_positive.sum() if normalizer is None else normalizer).clamp(min=1).double()
+    gradients = (row_sums * shares - weights) * scale
+    repulsion = torch.where(weights > 0, gradients.clamp(min=0), 0)
+    return PairGradients(
+        anchors=everything[anchors],
+        references=everything[references],
+        temperature=loss.temperature,
+        weights=weights,
+        shares=shares,
+        gradients=gradients - repulsion if loss.drop_repulsion else gradients,
+        repulsion=repulsion,
+        removes_repulsion=loss.drop_repulsion,
+        compared=has_positive & ((logits > -torch.inf) | (weights > 0)),
+        anchor_labels=all_labels[anchors],
+        reference_labels=all_labels[references],
+        example_anchors=number,
+        example_references=number if loss.examples_are_references else 0,
+    )
+
+
+def summarise_gradients(batches: Sequence[PairGradients], groups: Any) -> dict[str, Any]:
+    """Sums of pulls and pushes over batches, by all that a pair can be told apart by.
+
+    Every part holds, as a mean over the batches, `pull` (what brings positives together, a number of at least 0),
+    `push` (what drives negatives apart), `repulsion` (what would drive positives apart: removed by `reg`, at work in
+    other losses) and `pairs`. For each anchor pull = push + repulsion, removed or not.
+
+    Args:
+        batches: what `pair_gradients` gave for each batch.
+        groups: (L,) 0 for head labels, 1 for medium, 2 for tail: `frequency_groups`.
+
+    Returns:
+        `total` (with `positives`, the number of positive pairs, and `repelled`, how many of them are repelled);
+        `kinds`: by "anchor - reference"; `overlaps`: pairs of two examples by the number of labels in common;
+        `similarity`: sums (40) by bins of the cosine (`edges`), positives and negatives apart; `labels`: arrays (L,),
+        each force shared equally among the labels that a positive pair has in common, or among those of a negative
+        reference; `groups`: the sums of head, medium and tail, with `labels` and `occurrences` (examples that have
+        them); `removes_repulsion`, `batches`, `temperature`.
+
+    Raises:
+        ValueError: no batch.
+    """
+    if not batches:
+        raise ValueError("batches: expected at least one batch, got none")
+    first, number = batches[0], len(batches)
+    num_labels = first.anchor_labels.shape[1]
+    members = np.asarray(groups)
+    total: dict[str, float] = dict.fromkeys((*_FORCES, "pairs", "positives", "repelled"), 0.0)
+    kinds: dict[str, dict[str, float]] = {}
+    overlaps = {name: dict.fromkeys((*_FORCES, "pairs", "cosine"), 0.0) for name in OVERLAPS}
+    similarity = {name: np.zeros(len(BINS) - 1) for name in (*_FORCES, "positives", "negatives")}
+    by_label = {name: np.zeros(num_labels) for name in (*_FORCES, "occurrences")}
+    for batch in batches:
+        positive = batch.weights > 0
+        negative = batch.compared & ~positive
+        forces = _forces(batch, positive, negative)
+        for name, force in forces.items():
+            total[name] += float(force.sum()) / number
+        total["pairs"] += int(batch.compared.sum()) / number
+        total["positives"] += int(positive.sum()) / number
+        total["repelled"] += int((batch.repulsion > 0).sum()) / number
+        for kind, rows, columns in _kinds(batch):
+            part = kinds.setdefault(kind, dict.fromkeys((*_FORCES, "pairs"), 0.0))
+            for name, force in forces.items():
+                part[name] += float(force[rows, columns].sum()) / number
+            part["pairs"] += int(batch.compared[rows, columns].sum()) / number
+        _add_overlaps(overlaps, batch, forces, number)
+        _add_similarity(similarity, batch, forces, positive, negative, number)
+        common = (batch.anchor_labels @ batch.reference_labels.T).clamp(min=1)
+        sizes = batch.reference_labels.sum(dim=1).clamp(min=1)
+        for name, force in forces.items():
+            if name == "push":
+                share = (force / sizes).sum(dim=0) @ batch.reference_labels
+            else:
+                share = (batch.anchor_labels * ((force / common) @ batch.reference_labels)).sum(dim=0)
+            by_label[name] += share.cpu().numpy() / number
+        by_label["occurrences"] += batch.anchor_labels[: batch.example_anchors].sum(dim=0).cpu().numpy() / number
+    for part in overlaps.values():
+        part["cosine"] = part["cosine"] / part["pairs"] if part["pairs"] else 0.0
+    by_group = {
+        name: {key: float(values[members == index].sum()) for key, values in by_label.items()}
+        | {"labels": int((members == index).sum())}
+        for index, name in enumerate(GROUPS)
+    }
+    return {
+        "total": total,
+        "kinds": kinds,
+        "overlaps": overlaps,
+        "similarity": {"edges": BINS.tolist()} | {name: values.tolist() for name, values in similarity.items()},
+        "labels": {name: values.tolist() for name, values in by_label.items()},
+        "groups": by_group,
+        "removes_repulsion": first.removes_repulsion,
+        "batches": number,
+        "temperature": first.temperature,
+    }
+
+
+def _forces(batch: PairGradients, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+    return {
+        "pull": torch.where(positive, (-batch.gradients).clamp(min=0), 0),
+        "push": torch.where(negative, batch.gradients, 0),
+        "repulsion": batch.repulsion,
+    }
+
+
+def _kinds(batch: PairGradients) -> list[tuple[str, slice, slice]]:
+    anchors = {"example": slice(0, batch.example_anchors)}
+    if batch.anchors.shape[0] > batch.example_anchors:
+        anchors["prototype"] = slice(batch.example_anchors, None)
+    references = {"example": slice(0, batch.example_references)} if batch.example_references else {}
+    if batch.references.shape[0] > batch.example_references:
+        references["prototype"] = slice(batch.example_references, None)
+    return [(f"{a} - {b}", rows, columns) for a, rows in anchors.items() for b, columns in references.items()]
+
+
+def _add_overlaps(
+    overlaps: dict[str, dict[str, float]], batch: PairGradients, forces: dict[str, Tensor], number: int
+) -> None:
+    rows, columns = slice(0, batch.example_anchors), slice(0, batch.example_references)
+    common = (batch.anchor_labels[rows] @ batch.reference_labels[columns].T).clamp(max=len(OVERLAPS) - 1)
+    compared, cosines = batch.compared[rows, columns], batch.cosines[rows, columns]
+    for size, part in enumerate(overlaps.values()):
+        chosen = compared & (common == size)
+        part["pairs"] += int(chosen.sum()) / number
+        part["cosine"] += float(cosines[chosen].sum()) / number
+        for name, force in forces.items():
+            part[name] += float(force[rows, columns][chosen].sum()) / number
+
+
+def _add_similarity(
+    similarity: dict[str, np.ndarray],
+    batch: PairGradients,
+    forces: dict[str, Tensor],
+    positive: Tensor,
+    negative: Tensor,
+    number: int,
+) -> None:
+    cosines = batch.cosines.clamp(-1, 1).cpu().numpy()
+    masks = {"positives": positive, "negatives": negative}
+    for name, mask in masks.items():
+        similarity[name] += np.histogram(cosines[mask.cpu().numpy()], BINS)[0] / number
+    for name, force in forces.items():
+        similarity[name] += np.histogram(cosines, BINS, weights=force.cpu().numpy())[0] / number

@@ -1,0 +1,111 @@
+import json
+import re
+import sys
+
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.cli import main
+from hf_mlcl.data import load_multilabel_dataset
+
+pytest.importorskip("matplotlib")
+
+
+def save_model(folder, encoder, data, task, **fields):
+    """A model as training leaves it, but with random heads: what it says is not looked at here."""
+    torch.manual_seed(0)
+    names = load_multilabel_dataset(str(data), task=task).label_names
+    kind = MLCLForSequenceClassification if task == "text" else MLCLForImageClassification
+    model = kind.from_encoder(str(encoder), labels=names, projection_dim=16, **fields)
+    model.config.classifier_fitted = True
+    model.config.thresholds = [0.5] * len(names)
+    model.save_pretrained(folder)
+    (AutoTokenizer if task == "text" else AutoImageProcessor).from_pretrained(str(encoder)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text_model(text_data, text_encoder, tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("inspected"), text_encoder, text_data, "text")
+
+
+def fails(capsys, *arguments):
+    """Runs a command that must end with status 2 and one line on standard error; returns the line."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["inspect", *map(str, arguments)])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-mlcl: error: ")]
+    assert exit_.value.code == 2 and len(lines) == 1
+    return lines[0].removeprefix("hf-mlcl: error: ")
+
+
+@pytest.mark.slow
+def test_a_text_model_is_inspected(text_model, text_data, capsys):
+    (text_model / "run.json").write_text(
+        json.dumps({"arguments": {"per_device_train_batch_size": 20}, "processes": 2})
+    )
+    main(["inspect", str(text_model), "--dataset", str(text_data), "--max_length", "16", "--neighbours", "3"])
+    folder = text_model / "inspection"
+    assert str(folder) in capsys.readouterr().out
+    numbers = json.loads((folder / "inspection.json").read_text())
+    assert numbers["about"]["split"] == "test" and numbers["about"]["examples"] == 60
+    gradients = numbers["gradients"]  # of the training split, in batches as large as training had them
+    assert (gradients["batch_size"], gradients["batches"]) == (40, 5)
+    assert numbers["about"]["gradient_split"] == "train" and numbers["neighbours"]["k"] == 3
+    page = (folder / "report.html").read_text()
+    assert str(text_model.parent) not in page and text_model.name in page
+    main(["evaluate", str(text_model), "--dataset", str(text_data), "--max_length", "16"])
+    evaluated = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    for name in ("macro_f1", "micro_f1", "map"):
+        assert numbers["metrics"][name] == pytest.approx(evaluated[name], abs=1e-6)
+
+
+def test_an_image_model_is_inspected(image_data, image_encoder, tmp_path):
+    """The classification objective, and a data set without the training split beside the inspected one."""
+    model = save_model(tmp_path / "model", image_encoder, image_data, "vision", objective="classification")
+    options = ["--split", "validation", "--output", str(tmp_path / "out"), "--image_size", "32"]
+    main(["inspect", str(model), "--dataset", str(image_data), *options])
+    numbers = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert numbers["neighbours"]["space"] == "features" and numbers["gradients"] is None
+    assert "data:image/jpeg;base64," in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_split_alone_gives_the_gradient_its_own_batches(text_model, text_data, tmp_path):
+    (tmp_path / "test.csv").write_text((text_data / "test.csv").read_text())
+    main(["inspect", str(text_model), "--dataset", str(tmp_path / "test.csv"), "--output", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "inspection.json").read_text())["about"]["gradient_split"] == "test"
+
+
+def test_mistakes_end_in_one_line(text_model, text_data, text_encoder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    given = [text_model, "--dataset", text_data]
+    unfitted = tmp_path / "unfitted"
+    model = MLCLForSequenceClassification.from_pretrained(text_model)
+    model.config.classifier_fitted = False
+    model.save_pretrained(unfitted)
+    cases = [
+        ([], "--dataset: expected a value, got none"),
+        ([tmp_path / "none", "--dataset", text_data], "model: expected the folder or Hub id of a model"),
+        ([text_encoder, "--dataset", text_data], "model: .*a model of type 'bert'"),
+        ([unfitted, "--dataset", text_data], "model: expected a fitted classifier, got .*'.*unfitted'"),
+        ([text_model, "--dataset", tmp_path / "none"], "dataset: no file or folder"),
+        ([*given, "--split", "dev"], "--split: expected one of"),
+        ([*given, "--split", "validation"], "splits: no split validation|splits: no split 'validation'"),
+        ([*given, "--task", "vision"], "--task: expected 'text', the model's, got 'vision'"),
+        ([*given, "--neighbours", "0"], "--neighbours: expected at least 1, got 0"),
+        ([*given, "--batch_size", "-3"], "--batch_size: expected at least 1, got -3"),
+        ([*given, "--seed", "-1"], "--seed: expected at least 0, got -1"),
+        ([*given, "--output", tmp_path / "file"], "--output: expected a folder, got .*: File exists"),
+        (
+            [*given, "--neighbors", "4"],
+            "--neighbors: expected an option of hf-mlcl inspect .did you mean --neighbours",
+        ),
+        ([*given, "--max_eval_samples", "1"], "split: expected at least 2 examples in 'test', got 1"),
+    ]
+    for arguments, message in cases:
+        line = fails(capsys, *arguments)
+        assert re.search(message, line), f"{arguments}: {line}"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert fails(capsys, *given) == "plots need matplotlib: pip install 'hf-mlcl[plots]'"

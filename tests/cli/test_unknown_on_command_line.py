@@ -1,0 +1,51 @@
+"""The command line on data with unknown labels: -100 in 0/1 columns, and a split of which nothing is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hf_mlcl.cli import main
+
+NAMES = ("red", "green", "blue")
+
+
+def write_split(path, rows, unknown, seed):
+    """Texts that name their labels; a share of the entries is -100."""
+    generator = np.random.default_rng(seed)
+    lines = ["text," + ",".join(NAMES)]
+    for labels in generator.random((rows, 3)) < 0.5:
+        text = " ".join(["some", "text", *(name for name, carried in zip(NAMES, labels, strict=True) if carried)])
+        entries = np.where(generator.random(3) < unknown, -100, labels)
+        lines.append(",".join([text, *map(str, entries)]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def arguments(data, encoder, output):
+    return [
+        "train", "--task", "text", "--encoder", str(encoder), "--dataset", str(data), "--output_dir", str(output),
+        "--label_column", ",".join(NAMES), "--per_device_train_batch_size", "16", "--max_steps", "2",
+        "--save_strategy", "no", "--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true",
+    ]  # fmt: skip
+
+
+def test_train_measures_what_is_known_and_no_split_without_it(tmp_path, text_encoder, caplog):
+    write_split(tmp_path / "train.csv", 48, 0.3, seed=0)
+    write_split(tmp_path / "validation.csv", 24, 0.3, seed=1)
+    write_split(tmp_path / "test.csv", 8, 1.0, seed=2)
+    main(arguments(tmp_path, text_encoder, tmp_path / "out"))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics.keys() == {"validation"} and "test split is not measured" in caplog.text
+    rows = json.loads((tmp_path / "out" / "per_label.json").read_text())["validation"]
+    assert all(0 < row["support"] < row["known"] < 24 for row in rows)
+    assert np.mean([row["f1"] for row in rows]) == pytest.approx(metrics["validation"]["macro_f1"])
+
+
+def test_nothing_known_of_the_validation_split_is_said_before_training(tmp_path, text_encoder, capsys):
+    write_split(tmp_path / "train.csv", 48, 0.3, seed=0)
+    write_split(tmp_path / "validation.csv", 24, 1.0, seed=1)
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments(tmp_path, text_encoder, tmp_path / "out"))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-mlcl: error: ")]
+    expected = "hf-mlcl: error: validation split: expected at least one known label, got only unknown ones"
+    assert exit_.value.code == 2 and lines == [expected]
