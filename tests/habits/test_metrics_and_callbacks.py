@@ -1,0 +1,197 @@
+"""`trainer.predict`, the user's own metrics, callbacks and trackers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy import NUM_LABELS, Tokenizer, toy_dataset, toy_model, toy_trainer
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback, TrainerCallback
+
+from hf_mlcl import MLCLTrainer, MLCLTrainingArguments, compute_metrics
+
+
+def trainer_with(folder, arguments, **options):
+    defaults = {
+        "per_device_train_batch_size": 8,
+        "max_steps": 2,
+        "learning_rate": 1e-3,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    return MLCLTrainer(
+        model=toy_model(),
+        args=MLCLTrainingArguments(output_dir=str(folder), **(defaults | arguments)),
+        train_dataset=toy_dataset(24),
+        eval_dataset=toy_dataset(12, seed=1),
+        **({"processing_class": Tokenizer()} | options),
+    )
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_predictions_are_one_array_of_logits(fitted, tmp_path):
+    trainer = toy_trainer(tmp_path)
+    if fitted:
+        trainer.fit_classifier()
+    data = toy_dataset(9, seed=3)
+    labelled = trainer.predict(data, metric_key_prefix="final")
+    assert isinstance(labelled.predictions, np.ndarray) and labelled.predictions.shape == (9, NUM_LABELS)
+    assert (labelled.label_ids == np.asarray(data["labels"])).all()
+    assert all(name.startswith("final_") for name in labelled.metrics) and "final_macro_f1" in labelled.metrics
+    unlabelled = trainer.predict(data.remove_columns("labels"))
+    assert (unlabelled.predictions == labelled.predictions).all()
+    assert unlabelled.label_ids is None and not any("f1" in name for name in unlabelled.metrics)
+
+
+def test_metrics_of_the_user_see_the_probe_s_logits_and_choose_the_best_model(tmp_path):
+    seen = []
+
+    def own(prediction):
+        seen.append(prediction)
+        return {"own_f1": compute_metrics(prediction)["macro_f1"], "evaluations": len(seen)}
+
+    trainer = trainer_with(
+        tmp_path,
+        {
+            "eval_strategy": "steps",
+            "eval_steps": 1,
+            "save_strategy": "steps",
+            "save_steps": 1,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "own_f1",
+            "include_for_metrics": ["inputs", "loss"],
+        },
+        compute_metrics=own,
+    )
+    trainer.train()
+    assert len(seen) == 2
+    for prediction in seen:
+        assert prediction.predictions.shape == prediction.label_ids.shape == (12, NUM_LABELS)
+        assert len(prediction.inputs) == len(prediction.losses) == 12
+    values = [entry["eval_own_f1"] for entry in trainer.state.log_history if "eval_own_f1" in entry]
+    assert trainer.state.best_metric == max(values)
+    # The model's own classifier is untrained in this stage; its scores would be noise.
+    assert not np.allclose(seen[-1].predictions, untrained_logits(trainer), atol=1e-3)
+
+
+def untrained_logits(trainer):
+    batch = trainer.data_collator([trainer.eval_dataset[index] for index in range(12)])
+    with torch.no_grad():
+        return trainer.model(**batch).logits.numpy()
+
+
+def test_metrics_by_batch_see_every_example(tmp_path):
+    rows = []
+
+    def own(prediction, compute_result):
+        assert isinstance(prediction.predictions, torch.Tensor)
+        rows.append(len(prediction.predictions))
+        return {"rows": sum(rows)} if compute_result else {}
+
+    arguments = {"batch_eval_metrics": True, "per_device_eval_batch_size": 5}
+    assert trainer_with(tmp_path, arguments, compute_metrics=own).evaluate()["eval_rows"] == 12
+    assert rows == [5, 5, 2]
+    with pytest.raises(ValueError, match="batch_eval_metrics: expected False without compute_metrics of your own"):
+        trainer_with(tmp_path, arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"include_for_metrics": ["inputs", "loss"]}, {"eval_do_concat_batches": False}, {"batch_eval_metrics": True}],
+)
+def test_options_of_the_metrics_leave_features_and_classifier_as_they_are(arguments, tmp_path):
+    plain = trainer_with(tmp_path, {"per_device_eval_batch_size": 5})
+    processed = trainer_with(
+        tmp_path,
+        {"per_device_eval_batch_size": 5, **arguments},
+        compute_metrics=lambda prediction, compute_result=True: {},
+        preprocess_logits_for_metrics=lambda logits, labels: logits.sigmoid().round(),
+    )
+    features = plain.features(plain.eval_dataset)[0]
+    assert (processed.features(plain.eval_dataset)[0] == features).all() and features.min() < 0
+    plain.fit_classifier()
+    processed.fit_classifier()
+    assert processed.model.classifier.weight.equal(plain.model.classifier.weight)
+
+
+def test_stock_collators_do(tokenizer, tmp_path):
+    trainer = trainer_with(tmp_path, {}, data_collator=DataCollatorWithPadding(tokenizer), processing_class=tokenizer)
+    trainer.train()
+    trainer.fit_classifier()
+    assert "eval_macro_f1" in trainer.evaluate()
+
+
+class Tracker(TrainerCallback):
+    """What a tracker does: reads the model's and the run's configuration, and every log."""
+
+    def __init__(self):
+        self.logs, self.models = [], set()
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        json.dumps(model.config.to_dict()), json.loads(model.config.to_json_string())
+        assert all(isinstance(value, (bool, int, float, str)) for value in args.to_sanitized_dict().values())
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        self.logs.append(dict(logs))
+        self.models.add(model)
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        self.metrics = metrics
+
+
+def test_callbacks_see_the_model_and_the_parts_of_the_loss(tmp_path):
+    tracker = Tracker()
+    trainer = trainer_with(
+        tmp_path, {"logging_steps": 1, "objective": "joint", "eval_strategy": "epoch"}, callbacks=[tracker]
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    assert tracker.models == {trainer.model}
+    parts = {"loss", "contrastive_loss", "classification_loss", "positives_per_anchor", "learning_rate", "grad_norm"}
+    assert sum(parts <= entry.keys() for entry in tracker.logs) == 2
+    assert all(isinstance(value, (int, float)) for entry in tracker.logs for value in entry.values())
+    assert "eval_macro_f1" in tracker.metrics
+
+
+def test_training_stops_early_by_the_probe_s_macro_f1(tmp_path):
+    arguments = {
+        "max_steps": -1,
+        "num_train_epochs": 5,
+        "learning_rate": 0.0,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "macro_f1",
+    }
+    trainer = trainer_with(tmp_path, arguments, callbacks=[EarlyStoppingCallback(early_stopping_patience=1)])
+    trainer.train()
+    assert trainer.state.epoch == 2  # nothing is learned, so the second epoch is no better than the first
+
+
+def test_tensorboard_gets_losses_and_scores(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "runs"))
+    trainer = trainer_with(tmp_path, {"report_to": "tensorboard", "logging_steps": 1, "eval_strategy": "epoch"})
+    trainer.train()
+    (events,) = (tmp_path / "runs").rglob("events.*")
+    read = EventAccumulator(str(events.parent)).Reload()
+    assert {"train/loss", "train/contrastive_loss", "eval/macro_f1"} <= set(read.Tags()["scalars"])
+    assert [event.step for event in read.Scalars("train/contrastive_loss")] == [1, 2]
+
+
+def test_a_loss_function_that_would_go_unused_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="compute_loss_func: expected None, got a function"):
+        trainer_with(tmp_path, {}, compute_loss_func=lambda outputs, labels, num_items_in_batch: outputs.loss)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    with pytest.raises(
+        ImportError, match="report_to: expected installed trackers, got .'wandb'.: .*pip install wandb"
+    ):
+        trainer_with(tmp_path, {"report_to": "wandb"})

@@ -1,0 +1,99 @@
+"""What people do with any `PreTrainedModel`: copy, pickle, cast, compile, shard, resume from a configuration."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from tiny import tiny_encoder
+from toy import NUM_LABELS, toy_model
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+
+LABELS = torch.tensor([[1, 0, 0, 1, 0], [1, 0, 0, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy_model(objective="joint", classifier_fitted=True).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs(tokenizer):
+    return tokenizer(["w10 w20 w11", "w12"], padding=True, return_tensors="pt")
+
+
+def through_torch_save(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), through_torch_save]
+)
+def test_copies_score_alike(copied, model, inputs):
+    again = copied(model)
+    assert again(**inputs).logits.equal(model(**inputs).logits)
+    assert again.config.to_dict() == model.config.to_dict() and again.config is not model.config
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_types_train_and_predict(dtype, model, inputs):
+    cast = copy.deepcopy(model).to(dtype)
+    outputs = cast(**inputs, labels=LABELS)
+    assert outputs.logits.dtype == dtype and outputs.loss.dtype in (torch.float32, torch.float64)
+    outputs.loss.backward()
+    assert all(p.grad.isfinite().all() for p in cast.parameters() if p.grad is not None)
+    torch.testing.assert_close(outputs.logits.float(), model(**inputs).logits, rtol=0.05, atol=0.05)
+    assert len(cast.predict_labels(**inputs)) == len(cast.encode(**inputs)) == 2
+
+
+def checkpointing(model):
+    # The older name warns in recent releases of transformers, and the newer one is missing before.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+    return model
+
+
+def test_activation_checkpointing_leaves_gradients_as_they_are(inputs):
+    gradients = []
+    for trained in (toy_model(dropout=0.0), checkpointing(toy_model(dropout=0.0))):
+        trained.train()(**inputs, labels=LABELS).loss.backward()
+        gradients.append(trained.get_input_embeddings().weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="does not support .* checkpointing"):
+        checkpointing(MLCLForImageClassification.from_encoder(tiny_encoder("mobilenet_v2"), labels=3))
+
+
+def test_auto_classes_and_shards_load_the_model(model, inputs, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded(**inputs).logits.equal(model(**inputs).logits)
+    half = MLCLForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    built = AutoModelForSequenceClassification.from_config(model.config)
+    assert built(**inputs).logits.shape == (2, NUM_LABELS)
+
+
+def test_compiled_model_scores_alike(model, inputs):
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)
+
+
+def test_outputs_come_as_a_tuple_on_request(model, inputs):
+    outputs = model(**inputs, output_hidden_states=True)
+    logits, *rest = model(**inputs, output_hidden_states=True, return_dict=False)
+    assert logits.equal(outputs.logits) and len(rest) == len(outputs) - 1
+    assert len(outputs.hidden_states) == 2
+
+
+def test_parameters_are_counted_and_embeddings_found(model):
+    assert model.num_parameters() == sum(parameter.numel() for parameter in model.parameters())
+    assert model.get_input_embeddings() is model.encoder.get_input_embeddings()
+    assert model.num_parameters(exclude_embeddings=True) < model.num_parameters()
