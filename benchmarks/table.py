@@ -1,6 +1,10 @@
-"""Prints the measured tables from the recorded runs: `python benchmarks/table.py benchmarks/results`."""
+"""Prints the measured tables from the recorded runs: `python benchmarks/table.py benchmarks/results`.
+
+Runs that differ in the seed alone share a row: mean ± standard deviation (n - 1) over the seeds.
+"""
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -16,26 +20,33 @@ COLUMNS = {
 }
 
 
-def objective(run: dict) -> str:
-    """The objective of a run in a few words."""
-    fields = run["objective"]
+def description(run: dict) -> str:
+    """The objective of a run, and what else tells runs of one folder apart, in a few words."""
+    fields, job = run["objective"], run["job"]
+    name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
-        return f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
-    return f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
+        name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
+    return name + (", prototypes from label names" if job.get("prototype_init") == "label_names" else "")
+
+
+def cell(values: list[float]) -> str:
+    """Percent; several seeds as mean ± standard deviation."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 def main(folder: Path) -> None:
     """One table a data set, test split, in percent."""
-    runs: dict[str, list[Path]] = {}
+    tables: dict[str, dict[str, list[dict]]] = {}
     for path in sorted(folder.glob("*/metrics.json")):
-        dataset = json.loads((path.parent / "run.json").read_text())["job"]["dataset"]
-        runs.setdefault(dataset, []).append(path.parent)
-    for dataset, folders in runs.items():
+        run = json.loads((path.parent / "run.json").read_text())
+        rows = tables.setdefault(run["job"]["dataset"], {})
+        rows.setdefault(description(run), []).append(json.loads(path.read_text())["test"])
+    for dataset, rows in tables.items():
         print(f"\n| {dataset}, test | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-        for path in folders:
-            scores = json.loads((path / "metrics.json").read_text())["test"]
-            cells = (f"{100 * scores[key]:.1f}" if key in scores else "–" for key in COLUMNS.values())
-            print(f"| {objective(json.loads((path / 'run.json').read_text()))} | {' | '.join(cells)} |")
+        for name, scores in rows.items():
+            cells = (cell([score[key] for score in scores]) if key in scores[0] else "–" for key in COLUMNS.values())
+            print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

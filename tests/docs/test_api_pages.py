@@ -1,0 +1,85 @@
+"""The API pages name every public object, once, and the whole site builds without a warning."""
+
+import importlib
+import pkgutil
+import re
+from collections import Counter
+
+import pytest
+from guides import REPOSITORY
+
+import hf_mlcl
+
+PAGES = sorted((REPOSITORY / "docs" / "api").glob("*.md"))
+ROOMS = sorted(
+    module.name for module in pkgutil.iter_modules(hf_mlcl.__path__) if module.ispkg and module.name not in ("cli",)
+)
+_DIRECTIVE = re.compile(r"^\.\. (?:auto)?(currentmodule|class|function|data|exception):: *([\w.]+)", re.M)
+
+
+def documented():
+    """Dotted names of all objects that the pages describe, as often as they do."""
+    names = []
+    for page in PAGES:
+        module = ""
+        for directive, name in _DIRECTIVE.findall(page.read_text()):
+            if directive == "currentmodule":
+                module = name
+            else:
+                names.append(name if name.startswith("hf_mlcl.") else f"{module}.{name}")
+    return Counter(names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_has_exactly_one_directive(room):
+    public = getattr(importlib.import_module(f"hf_mlcl.{room}"), "__all__", [])
+    counts = documented()
+    assert {name: counts[f"hf_mlcl.{room}.{name}"] for name in public} == dict.fromkeys(public, 1)
+
+
+def test_every_room_has_a_page():
+    assert {page.stem for page in PAGES} == {*ROOMS, "index"}
+
+
+def test_every_directive_names_an_object():
+    for name in documented():
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_names_of_the_package_are_described_in_a_room():
+    described = {name.rpartition(".")[2] for name in documented()}
+    assert set(hf_mlcl.__all__) <= described
+
+
+def test_dotted_names_in_the_guides_exist():
+    for guide in [*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]:
+        for name in set(re.findall(r"`(hf_mlcl(?:\.\w+)+)", guide.read_text())):
+            assert _exists(name), f"{guide.name}: {name}"
+
+
+def _exists(name):
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+        return True
+    except ImportError:
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    application = pytest.importorskip("sphinx.application", reason="needs the extra 'docs'")
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+    source, out = str(REPOSITORY / "docs"), str(tmp_path / "html")
+    with patch_docutils(source), docutils_namespace():
+        site = application.Sphinx(source, source, out, str(tmp_path / "trees"), "html", status=None, freshenv=True)
+        site.build(force_all=True)
+    assert site._warncount == 0
+    pages = {path.relative_to(out).as_posix(): path.read_text() for path in (tmp_path / "html").rglob("*.html")}
+    assert "api/training.html" in pages and "choose-a-loss.html" in pages
+    # What a browser fetches by itself comes with the site.
+    fetched = re.compile(
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"(https?:[^\"]*)|<link[^>]*stylesheet[^>]*href=\"(https?:[^\"]*)"
+    )
+    assert {name: fetched.findall(text) for name, text in pages.items() if fetched.search(text)} == {}

@@ -1,0 +1,70 @@
+"""Everything the guides tell the reader to type runs, and every flag they name exists."""
+
+import re
+
+import pytest
+from guides import GUIDES, blocks, kind, run_guide
+
+from hf_mlcl.cli import COMMANDS, main
+from hf_mlcl.losses import CONTRASTIVE_LOSSES
+
+# Why a block may stay unrun. Whoever needs another reason has to put it here.
+REASONS = {"installs packages", "needs the Hub", "runs all tests", "installs packages and trains"}
+# Flags of the programs that start processes.
+OTHERS = {"--nproc_per_node", "--num_processes", "--cpu", "--all"}
+
+
+def _named(guides):
+    return [pytest.param(guide, id=guide.stem) for guide in guides]
+
+
+@pytest.fixture
+def reader(monkeypatch, tmp_path):
+    """The folder in which somebody follows a guide, on the CPU; losses that a guide adds are gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    losses = dict(CONTRASTIVE_LOSSES)
+    yield tmp_path
+    CONTRASTIVE_LOSSES.clear()
+    CONTRASTIVE_LOSSES.update(losses)
+
+
+@pytest.mark.parametrize("guide", _named(GUIDES))
+def test_every_block_of_a_guide_runs(guide, reader, substitutes):
+    run_guide(guide, substitutes, reader, with_slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", _named(guide for guide in GUIDES if any(kind(b) == "slow" for b in blocks(guide))))
+def test_slow_blocks_run_too(guide, reader, substitutes):
+    run_guide(guide, substitutes, reader, with_slow=True)
+
+
+def test_few_blocks_are_not_run_and_all_say_why():
+    marks = [(block.place, block.mark) for guide in GUIDES for block in blocks(guide) if block.mark]
+    assert [place for place, mark in marks if mark.partition(":")[0] not in ("not run", "slow")] == []
+    reasons = [mark.removeprefix("not run: ") for _, mark in marks if mark.startswith("not run")]
+    assert set(reasons) <= REASONS and len(reasons) <= 6
+
+
+@pytest.mark.parametrize("guide", _named(GUIDES))
+def test_every_flag_exists(guide, known_flags):
+    code = "\n".join([*re.findall(r"`[^`\n]+`", guide.read_text()), *(block.code for block in blocks(guide))])
+    flags = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", code)) - OTHERS
+    pip = {"--index-url", "--quiet"}
+    assert flags - known_flags - pip == set()
+
+
+@pytest.fixture(scope="module")
+def known_flags():
+    """The flags of all sub-commands, as their help names them."""
+    import contextlib
+    import io
+
+    flags = {"--version"}
+    for command in COMMANDS:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+            main([command, "--help"])
+        flags |= set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", out.getvalue()))
+    return flags
