@@ -75,6 +75,7 @@ def train(
         ValueError: For anything in the arguments or the data that is not as it should be; one line.
     """
     started = time.time()
+    on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
@@ -121,18 +122,21 @@ def train(
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=processor,
-        callbacks=None if on_signal is None else [on_signal],
+        callbacks=[on_signal],
     )
     if job.classifier == "trained" and trainer.core_model.config.objective == "contrastive":
         raise ValueError(
             "--classifier: expected 'linear_evaluation' after contrastive training, which trains no classifier, "
             "got 'trained'"
         )
+    on_signal.check()
     trainer.save_last_step = True
     trainer.train(resume_from_checkpoint=resume)
     report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
+    on_signal.check()
     # Saved before it is measured: nothing that follows may lose the training.
     trainer.save_model(str(folder))
+    on_signal.check()
     if trainer.is_world_process_zero():
         for name in RESULTS:
             (folder / name).unlink(missing_ok=True)  # those of an earlier model
@@ -142,6 +146,7 @@ def train(
     for name in ("validation", "test"):
         if name in splits:
             metrics[name], per_label[name] = _measure(trainer, splits[name])
+            on_signal.check()
     if trainer.is_world_process_zero():
         run_description = describe_run(job, args, model, data, report, seconds=time.time() - started)
         _write_results(folder, metrics, per_label, run_description)

@@ -24,7 +24,8 @@ class Interrupted(KeyboardInterrupt):
 class SaveOnSignal(TrainerCallback):
     """While training, the first Ctrl-C or SIGTERM lets the step end, saves a checkpoint and raises `Interrupted`.
 
-    A second one, and one that comes outside of training, raises `Interrupted` at once. To be entered and to be given
+    A second one, and one that comes outside of training, raises `Interrupted` at once. Compiled code of others can
+    swallow what a signal raises: `check()` between two pieces of work raises it again. To be entered and to be given
     to the Trainer:
 
         with SaveOnSignal() as on_signal:
@@ -66,6 +67,11 @@ class SaveOnSignal(TrainerCallback):
             # Not print: the signal may have come in the middle of one.
             os.write(2, b"\nfinishing this step and saving a checkpoint; the same signal again stops at once\n")
 
+    def check(self) -> None:
+        """Raises `Interrupted` where a signal has come."""
+        if self.received:
+            raise Interrupted(self.received)
+
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._training, self._stopping, self._votes = True, 0, None
 
@@ -80,8 +86,7 @@ class SaveOnSignal(TrainerCallback):
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._training = False
-        if self.received:
-            raise Interrupted(self.received)
+        self.check()
 
     def _agreed(self, args: Any) -> int:
         """The signal for which all processes stop at this step, or 0."""

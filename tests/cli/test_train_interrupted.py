@@ -157,6 +157,24 @@ def test_nothing_is_trained_again_after_the_training(job, text_data, text_encode
     )
 
 
+def test_a_signal_whose_exception_was_swallowed_still_ends_the_run(
+    text_data, text_encoder, tmp_path, monkeypatch, capsys
+):
+    """Compiled code that asks for an attribute forgets every exception, also that of a signal."""
+
+    def swallows(*args, **kwargs):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass
+
+    monkeypatch.setattr(MLCLTrainer, "fit_classifier", swallows)
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", *text_arguments(text_data, text_encoder, tmp_path / "m", "--num_train_epochs", "1")])
+    assert exit_.value.code == 128 + signal.SIGTERM
+    assert "goes on from checkpoint-" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_interrupted_before_the_first_checkpoint(text_data, text_encoder, tmp_path, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGINT)
