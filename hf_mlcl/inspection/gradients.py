@@ -11,6 +11,7 @@ A step against the gradient brings a pair closer where this is negative (pull) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_mlcl.losses import ContrastiveLoss
+from hf_mlcl.losses.base import normalize
 from hf_mlcl.losses.checks import check_labels, check_vectors
-from hf_mlcl.losses.contrastive import normalize
-from hf_mlcl.losses.label_sets import LabelSets
+from hf_mlcl.losses.kernel import AnchorGroup
+from hf_mlcl.losses.label_sets import Comparison, LabelSets
 
 from .labels import GROUPS
 
@@ -72,6 +74,23 @@ class PairGradients:
         return self.anchors @ self.references.T
 
 
+def _all_pairs(groups: Sequence[AnchorGroup], similarities: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive weights (A, R) of all pairs, and which (A, R) are left out or are an anchor with itself."""
+    weights, excluded, first = torch.zeros_like(similarities), torch.zeros_like(similarities, dtype=torch.bool), 0
+    for group in groups:
+        rows, column = slice(first, first + group.size), 0
+        for block, left_out in group.pair_rows(slice(0, group.size)):
+            columns = slice(column, column + block.shape[1])
+            weights[rows, columns] = block
+            if left_out is not None:
+                excluded[rows, columns] = left_out
+            column = columns.stop
+        if group.own is not None:
+            excluded[rows].diagonal(offset=group.own).fill_(True)
+        first = rows.stop
+    return weights, excluded
+
+
 @torch.no_grad()
 def pair_gradients(
     loss: nn.Module, embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = None
@@ -106,19 +125,14 @@ def pair_gradients(
     references = slice(0 if loss.examples_are_references else number, None)
 
     similarities = everything[anchors] @ everything[references].T / loss.temperature
-    weights, left_out = loss._pair_rows(sets)(slice(0, similarities.shape[0]))
-    logits = similarities.clone()
-    denominator_weights = loss.denominator_weights(sets.positives)
-    if denominator_weights is not None:
-        logits += denominator_weights.log()
+    weights, excluded = _all_pairs(loss.anchor_groups(Comparison(sets, sets)), similarities)
+    logits = similarities.masked_fill(excluded, -torch.inf)
     if loss.examples_are_references:
-        logits.diagonal().fill_(-torch.inf)
-    if left_out is not None:
-        logits.masked_fill_(left_out, -torch.inf)
+        logits[:, :number] += math.log(loss.example_weight) if loss.example_weight else -torch.inf
     row_sums = weights.sum(dim=1, keepdim=True)
     has_positive = row_sums > 0
     shares = torch.where(has_positive, torch.softmax(torch.where(has_positive, logits, 0), dim=1), 0)
-    normalizer = loss.normalizer(sets.positives)
+    normalizer = loss.normalizer(sets)
     scale = 1 / (has_positive.sum() if normalizer is None else normalizer).clamp(min=1).double()
     gradients = (row_sums * shares - weights) * scale
     repulsion = torch.where(weights > 0, gradients.clamp(min=0), 0)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from .base import ContrastiveLoss
 from .classification import AsymmetricLoss, BCELoss, ClassificationLoss, FocalLoss, ZLPRLoss
 from .contrastive import (
-    ContrastiveLoss,
     JaccardSupConLoss,
     MSCLoss,
     MSCWRGLoss,
@@ -21,6 +21,7 @@ from .contrastive import (
     SupConAllLoss,
     SupConAnyLoss,
 )
+from .references import References
 
 CONTRASTIVE_LOSSES: dict[str, type[ContrastiveLoss]] = {
     "reg": RegLoss,
@@ -89,6 +90,7 @@ __all__ = [
     "CONTRASTIVE_LOSSES",
     "ClassificationLoss",
     "ContrastiveLoss",
+    "References",
     "build_loss",
     "loss_class",
     "loss_parameters",

@@ -52,7 +52,7 @@ def label_balanced_weights(affinity: Tensor, pairs: LabelPairs, prototypes: bool
     label_mass = affinity @ reference_labels
     if prototypes:
         label_mass = label_mass + anchor_labels
-    sizes = anchor_labels.sum(dim=1, keepdim=True).clamp(min=1)
+    sizes = pairs.anchors.sizes[:, None].clamp(min=1)
     # A label that only the anchor itself carries has no mass, and no positive.
     share = torch.where(label_mass > 0, anchor_labels / (sizes * label_mass), 0)
     return affinity * (share @ reference_labels.T), share

@@ -20,8 +20,8 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     return float(value)
 
 
-def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> bool:
-    """Raises ValueError unless `labels` is multi-hot: (rows, columns), bool, int or float, 0, 1, and -100 or NaN.
+def check_labels(labels: Tensor, rows: int, columns: int | None = None, name: str = "labels") -> bool:
+    """Raises ValueError unless the labels are multi-hot: (rows, columns), bool, int or float, 0, 1, and -100 or NaN.
 
     Values are read on CPU tensors only: on an accelerator that would wait for the device, and while compiling it would
     break the graph.
@@ -32,12 +32,12 @@ def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> bool:
     """
     expected = f"expected multi-hot labels of shape ({rows}, {'number of labels' if columns is None else columns})"
     if not isinstance(labels, Tensor):
-        raise ValueError(f"labels: {expected}, got {type(labels).__name__}")
+        raise ValueError(f"{name}: {expected}, got {type(labels).__name__}")
     if labels.ndim != 2 or labels.shape[0] != rows or (columns is not None and labels.shape[1] != columns):
         hint = ", class indices are no multi-hot rows" if labels.ndim == 1 else ""
-        raise ValueError(f"labels: {expected}, got shape {tuple(labels.shape)}{hint}")
+        raise ValueError(f"{name}: {expected}, got shape {tuple(labels.shape)}{hint}")
     if labels.is_complex():
-        raise ValueError(f"labels: {expected} with values 0 and 1, got dtype {labels.dtype}")
+        raise ValueError(f"{name}: {expected} with values 0 and 1, got dtype {labels.dtype}")
     can_be_unknown = labels.dtype.is_signed
     if labels.dtype == torch.bool or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return can_be_unknown
@@ -46,7 +46,7 @@ def check_labels(labels: Tensor, rows: int, columns: int | None = None) -> bool:
     wrong = others[(others != UNKNOWN) & (others == others)] if can_be_unknown else others
     if wrong.numel():
         values = "values 0 and 1, or -100 or NaN where unknown"
-        raise ValueError(f"labels: {expected} with {values}, got the value {wrong[0].item():g}")
+        raise ValueError(f"{name}: {expected} with {values}, got the value {wrong[0].item():g}")
     return others.numel() > 0
 
 
@@ -62,3 +62,10 @@ def check_vectors(name: str, vectors: Tensor, rows: int | None = None, columns: 
         raise ValueError(f"{name}: expected a floating-point tensor of shape {expected}, got {got}")
     if (rows is not None and vectors.shape[0] != rows) or (columns is not None and vectors.shape[1] != columns):
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(vectors.shape)}")
+
+
+def check_ids(name: str, ids: Tensor, rows: int) -> None:
+    """Raises ValueError unless `ids` is an int64 tensor of shape (rows,)."""
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.shape != (rows,):
+        got = f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise ValueError(f"{name}: expected int64 data set indices of shape ({rows},), got {got}")

@@ -8,129 +8,16 @@ SupCon family; "MulSupCon" (Zhang & Wu, arXiv 2402.01613). The values agree with
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import affinity
-from .checks import check_labels, check_number, check_vectors
-from .kernel import PairRows, weighted_contrast
-from .label_sets import LabelPairs, LabelSets
-
-
-def normalize(vectors: Tensor) -> Tensor:
-    """L2-normalised rows; a zero row stays zero and gets a zero gradient instead of a huge one."""
-    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors * torch.where(norms > 0, 1 / norms.clamp(min=torch.finfo(vectors.dtype).tiny), 0)
-
-
-class ContrastiveLoss(nn.Module):
-    """Weighted contrast between examples; a subclass says which pairs are positives and how much.
-
-    Called as `loss(embeddings, labels, prototypes=None)`; computed in float32 (float64 for float64 embeddings), also
-    under autocast.
-
-    Unknown labels are masked. Two examples are compared on the labels known in both. A pair with no positive weight
-    that an unknown label could turn into a positive is left out of the denominator; so is an example and the prototype
-    of a label unknown in it. A label unknown in both examples says nothing about them. Every count of labels and of
-    anchors is one of known positives. So an example all of whose labels are unknown might as well not be there, and a
-    column unknown in all examples neither (but its prototype stays a negative of other prototypes).
-
-    Args:
-        embeddings: (B, d) floating-point vectors, not normalised.
-        labels: (B, L) multi-hot labels, bool, int or float; -100 or NaN where unknown. An example known to have no
-            label is no anchor but a negative.
-        prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
-
-    Returns:
-        A scalar; 0 with zero gradients for a batch without a positive pair.
-
-    Raises:
-        ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
-    """
-
-    uses_prototypes = False
-    prototypes_are_anchors = False
-    examples_are_references = True
-    drop_repulsion = False
-
-    def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__()
-        self.temperature = check_number("temperature", temperature, 0, open_low=True)
-
-    def example_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
-        """Positive weights (n, references) of the examples `rows`, and the pairs that are left out, if any."""
-        pairs = LabelPairs(labels.rows(rows), labels)
-        pair_affinity = self.affinity(pairs)
-        pair_affinity.diagonal(offset=rows.start).zero_()
-        weights = self.weights(pair_affinity, pairs)
-        if labels.unknown is None or pairs.possible is None:
-            return weights, None
-        left_out = (weights[:, : labels.positives.shape[0]] == 0) & self.could_be_positive(pairs, pairs.possible)
-        return weights, torch.cat([left_out, labels.unknown[rows] > 0], dim=1) if self.uses_prototypes else left_out
-
-    def affinity(self, pairs: LabelPairs) -> Tensor:
-        """How alike two label sets are: n anchors, B examples -> (n, B)."""
-        raise TypeError(f"{type(self).__name__} defines no affinity")
-
-    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
-        """Affinities (n, B) -> positive weights (n, references); by default the rows are normalised to sum 1."""
-        return pair_affinity / _positive_or_one(pair_affinity.sum(dim=1, keepdim=True))
-
-    def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
-        """Which pairs (n, B) without a weight unknown labels could turn into positives; by default, where one of the
-        two has a label that the other may have: `possible` (n, B) counts these."""
-        return possible > 0
-
-    def normalizer(self, labels: Tensor) -> Tensor | None:
-        """What the sum over anchors is divided by; None is the number of anchors with a positive."""
-        return None
-
-    def denominator_weights(self, labels: Tensor) -> Tensor | None:
-        """Weight (references,) of each reference in the denominator; None is 1 for all."""
-        return None
-
-    def forward(self, embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = None) -> Tensor:
-        check_vectors("embeddings", embeddings)
-        if self.uses_prototypes:
-            if prototypes is None:
-                raise ValueError(f"prototypes: {type(self).__name__} needs prototypes of shape (L, d), got None")
-            check_vectors("prototypes", prototypes, columns=embeddings.shape[1])
-            masked = check_labels(labels, embeddings.shape[0], prototypes.shape[0])
-        else:
-            masked = check_labels(labels, embeddings.shape[0])
-
-        with torch.autocast(embeddings.device.type, enabled=False):
-            dtype = torch.promote_types(embeddings.dtype, torch.float32)
-            targets = LabelSets.from_labels(labels.to(embeddings.device), dtype, masked)
-            examples = normalize(embeddings.to(dtype))
-            vectors = (
-                examples[:0] if not self.uses_prototypes or prototypes is None else normalize(prototypes.to(dtype))
-            )
-            everything = torch.cat([examples, vectors]) if self.uses_prototypes else examples
-            return weighted_contrast(
-                everything if self.prototypes_are_anchors else examples,
-                everything if self.examples_are_references else vectors,
-                self._pair_rows(targets),
-                temperature=self.temperature,
-                denominator_weights=self.denominator_weights(targets.positives),
-                normalizer=self.normalizer(targets.positives),
-                exclude_self=self.examples_are_references,
-                drop_repulsion=self.drop_repulsion,
-            )
-
-    def _pair_rows(self, labels: LabelSets) -> PairRows:
-        return lambda rows: self.example_rows(rows, labels)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value:g}" for name, value in vars(self).items() if isinstance(value, float))
-
-
-def _positive_or_one(sums: Tensor) -> Tensor:
-    return torch.where(sums > 0, sums, 1)
-
-
-def _labelled(labels: Tensor) -> Tensor:
-    return (labels.sum(dim=1) > 0).sum()
+from .base import ContrastiveLoss, positive_or_one
+from .checks import check_number
+from .kernel import AnchorGroup, PairBlock
+from .label_sets import Comparison, LabelPairs, LabelSets
 
 
 class ProtoLoss(ContrastiveLoss):
@@ -139,13 +26,13 @@ class ProtoLoss(ContrastiveLoss):
     uses_prototypes = True
     examples_are_references = False
 
-    def example_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
-        positives = labels.positives[rows]
-        left_out = None if labels.unknown is None else labels.unknown[rows] > 0
-        return positives / _positive_or_one(positives.sum(dim=1, keepdim=True)), left_out
+    def example_rows(self, rows: slice, compared: Comparison) -> list[PairBlock]:
+        labels = compared.anchors.rows(rows)
+        weights = labels.positives / positive_or_one(labels.sizes[:, None])
+        return [(weights, None if labels.unknown is None else labels.unknown > 0)]
 
-    def normalizer(self, labels: Tensor) -> Tensor:
-        return _labelled(labels)
+    def normalizer(self, labels: LabelSets) -> Tensor:
+        return (labels.sizes > 0).sum()
 
 
 class JaccardSupConLoss(ContrastiveLoss):
@@ -189,8 +76,8 @@ class MultiSupConLoss(ContrastiveLoss):
         jaccard = affinity.jaccard(pairs)
         return torch.where(jaccard >= self.threshold, jaccard, 0)
 
-    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
-        return pair_affinity / (pair_affinity > 0).sum(dim=1, keepdim=True).clamp(min=1)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> tuple[Tensor, ...]:
+        return (pair_affinity / (pair_affinity > 0).sum(dim=1, keepdim=True).clamp(min=1),)
 
     def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
         highest = (pairs.common + possible) / (pairs.union() + possible).clamp(min=1)
@@ -203,12 +90,12 @@ class MulSupConLoss(ContrastiveLoss):
     def affinity(self, pairs: LabelPairs) -> Tensor:
         return affinity.shares_any(pairs)
 
-    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> tuple[Tensor, ...]:
         balanced, _ = affinity.label_balanced_weights(pair_affinity, pairs, prototypes=False)
-        return balanced * pairs.anchors.positives.sum(dim=1, keepdim=True)
+        return (balanced * pairs.anchors.sizes[:, None],)
 
-    def normalizer(self, labels: Tensor) -> Tensor:
-        return labels.sum()
+    def normalizer(self, labels: LabelSets) -> Tensor:
+        return labels.sizes.sum()
 
 
 class MSCLoss(ContrastiveLoss):
@@ -224,14 +111,15 @@ class MSCLoss(ContrastiveLoss):
         # Two empty label sets have an empty union; they share no label, so their weight is 0 whatever stands here.
         return 1 / pairs.union().clamp(min=1)
 
-    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
-        return torch.cat(affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True), dim=1)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> tuple[Tensor, ...]:
+        return affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True)
 
-    def normalizer(self, labels: Tensor) -> Tensor:
-        return _labelled(labels)
+    def normalizer(self, labels: LabelSets) -> Tensor:
+        return (labels.sizes > 0).sum()
 
-    def denominator_weights(self, labels: Tensor) -> Tensor:
-        return torch.cat([labels.new_full((labels.shape[0],), self.beta), labels.new_ones(labels.shape[1])])
+    @property
+    def example_weight(self) -> float:
+        return self.beta
 
 
 class MSCWRGLoss(ContrastiveLoss):
@@ -247,46 +135,27 @@ class MSCWRGLoss(ContrastiveLoss):
     def affinity(self, pairs: LabelPairs) -> Tensor:
         return affinity.covered_share(pairs, self.alpha)
 
-    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> Tensor:
-        return torch.cat(affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True), dim=1)
+    def weights(self, pair_affinity: Tensor, pairs: LabelPairs) -> tuple[Tensor, ...]:
+        return affinity.label_balanced_weights(pair_affinity, pairs, prototypes=True)
 
     def could_be_positive(self, pairs: LabelPairs, possible: Tensor) -> Tensor:
         # With negative alpha, one label of the reference that the anchor is known to lack settles it.
         unsettled = pairs.reference_sizes == pairs.common if self.alpha < 0 else True
         return (possible > 0) & unsettled
 
-    def prototype_rows(self, rows: slice, labels: LabelSets) -> tuple[Tensor, Tensor | None]:
-        """Positive weights (n, B + L) of the prototypes `rows`, f = |Y_j|^-alpha on the examples with that label, and
-        the pairs that are left out, if any."""
-        sizes = labels.positives.sum(dim=1).clamp(min=1)
+    def prototype_rows(self, rows: slice, labels: LabelSets) -> list[PairBlock]:
+        """The pairs of the prototypes `rows` as anchors with the examples, f = |Y_j|^-alpha where these have the
+        label. Prototypes are no positives of each other."""
+        sizes = labels.sizes.clamp(min=1)
         share = (sizes == 1).to(sizes) if self.alpha < 0 else sizes**-self.alpha
         pair_affinity = labels.positives.T[rows] * share
-        on_examples = pair_affinity / _positive_or_one(pair_affinity.sum(dim=1, keepdim=True))
-        on_prototypes = on_examples.new_zeros(on_examples.shape[0], labels.positives.shape[1])
-        weights = torch.cat([on_examples, on_prototypes], dim=1)
-        if labels.unknown is None:
-            return weights, None
-        return weights, torch.cat([labels.unknown.T[rows], on_prototypes], dim=1) > 0
+        weights = pair_affinity / positive_or_one(pair_affinity.sum(dim=1, keepdim=True))
+        return [(weights, None if labels.unknown is None else labels.unknown.T[rows] > 0)]
 
-    def _pair_rows(self, labels: LabelSets) -> PairRows:
-        examples = labels.positives.shape[0]
-
-        def rows_of(rows: slice) -> tuple[Tensor, Tensor | None]:
-            parts = []
-            if rows.start < examples:
-                parts.append(self.example_rows(slice(rows.start, min(rows.stop, examples)), labels))
-            if rows.stop > examples:
-                first = max(rows.start, examples) - examples
-                parts.append(self.prototype_rows(slice(first, rows.stop - examples), labels))
-            if len(parts) == 1:
-                return parts[0]
-            (above, left_out_above), (below, left_out_below) = parts
-            weights = torch.cat([above, below])
-            if left_out_above is None or left_out_below is None:
-                return weights, None
-            return weights, torch.cat([left_out_above, left_out_below])
-
-        return rows_of
+    def anchor_groups(self, compared: Comparison) -> list[AnchorGroup]:
+        references, prototypes = compared.references.positives.shape
+        pair_rows = partial(self.prototype_rows, labels=compared.references)
+        return [*super().anchor_groups(compared), AnchorGroup(prototypes, pair_rows, own=references)]
 
 
 class RegLoss(MSCWRGLoss):

@@ -13,17 +13,23 @@ from torch import Tensor
 UNKNOWN = -100
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LabelSets:
     """The label sets of B examples, as 0 and 1 in floating point.
 
     Args:
         positives: (B, L) 1 where an example is known to have the label.
         unknown: (B, L) 1 where it is unknown whether it has it; None where nothing is.
+        sizes: (B,) number of labels that an example is known to have; by default counted.
     """
 
     positives: Tensor
     unknown: Tensor | None = None
+    sizes: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.sizes is None:
+            self.sizes = self.positives.sum(dim=1)
 
     @classmethod
     def from_labels(cls, labels: Tensor, dtype: torch.dtype, masked: bool) -> LabelSets:
@@ -34,7 +40,31 @@ class LabelSets:
 
     def rows(self, rows: slice) -> LabelSets:
         """The label sets of some of the examples."""
-        return LabelSets(self.positives[rows], None if self.unknown is None else self.unknown[rows])
+        return LabelSets(self.positives[rows], None if self.unknown is None else self.unknown[rows], self.sizes[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Whose label sets are compared: B examples as anchors, R examples as references.
+
+    Args:
+        anchors: Label sets of the anchors.
+        references: Label sets of the references; the anchors' own where examples are compared with each other.
+        ids: Two tensors, (B,) and (R,), equal where anchor and reference are the same example, which are not
+            compared. None where anchor i is reference i.
+    """
+
+    anchors: LabelSets
+    references: LabelSets
+    ids: tuple[Tensor, Tensor] | None = None
+
+    def pairs(self, rows: slice) -> LabelPairs:
+        """Some anchors with all references."""
+        return LabelPairs(self.anchors.rows(rows), self.references)
+
+    def same(self, rows: slice) -> Tensor | None:
+        """(n, R) bool, which references are the anchors `rows` themselves; None where that is the diagonal."""
+        return None if self.ids is None else self.ids[0][rows, None] == self.ids[1]
 
 
 class LabelPairs:
@@ -55,8 +85,8 @@ class LabelPairs:
     def __init__(self, anchors: LabelSets, references: LabelSets) -> None:
         self.anchors, self.references = anchors, references
         self.common = anchors.positives @ references.positives.T
-        self.anchor_sizes = anchors.positives.sum(dim=1, keepdim=True)
-        self.reference_sizes = references.positives.sum(dim=1)
+        self.anchor_sizes = anchors.sizes[:, None]
+        self.reference_sizes = references.sizes
         self.possible: Tensor | None = None
         if anchors.unknown is not None and references.unknown is not None:
             unknown_in_reference = anchors.positives @ references.unknown.T

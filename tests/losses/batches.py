@@ -40,8 +40,8 @@ def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, densi
     return embeddings.requires_grad_(), multi_hot, prototypes.requires_grad_()
 
 
-def value_and_gradients(loss, embeddings, labels, prototypes):
-    value = loss(embeddings, labels, prototypes)
+def value_and_gradients(loss, embeddings, labels, prototypes, **keywords):
+    value = loss(embeddings, labels, prototypes, **keywords)
     gradients = torch.autograd.grad(value, [embeddings, prototypes], allow_unused=True)
     gradients = [
         torch.zeros_like(x) if g is None else g for g, x in zip(gradients, (embeddings, prototypes), strict=True)
@@ -49,25 +49,37 @@ def value_and_gradients(loss, embeddings, labels, prototypes):
     return value, gradients
 
 
-def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature):
+def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature, references=None):
     """The naive loops; the chain rule from dL/ds to the vectors through autograd on the similarities alone."""
+    others = {}
+    if references is not None and name != "proto":
+        anchors, keys = references.anchor_ids.tolist(), references.ids.tolist()
+        others = {
+            "others": references.embeddings.tolist(),
+            "other_labels": references.labels.tolist(),
+            "same": {(i, j) for i, a in enumerate(anchors) for j, b in enumerate(keys) if a == b >= 0},
+        }
     value, by_pair = contrastive_loss(
-        name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature=temperature, **parameters
+        name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature, **others, **parameters
     )
     e, p = embeddings.detach().double().requires_grad_(), prototypes.detach().double().requires_grad_()
-    both = torch.cat([torch.nn.functional.normalize(e), torch.nn.functional.normalize(p)])
-    offset = len(labels) if name == "proto" else 0
-    anchors, references = torch.tensor(list(by_pair), dtype=torch.long).reshape(-1, 2).unbind(1)
+    examples = e[:0] if name == "proto" else (references.embeddings.double() if others else e)
+    anchor_vectors, reference_vectors = (
+        torch.cat([torch.nn.functional.normalize(x) for x in (examples, p)]) for examples in (e, examples)
+    )
+    i, j = torch.tensor(list(by_pair), dtype=torch.long).reshape(-1, 2).unbind(1)
     by_similarity = torch.tensor(list(by_pair.values()), dtype=torch.float64)
-    surrogate = (by_similarity * (both[anchors] * both[references + offset]).sum(1)).sum() / temperature
+    surrogate = (by_similarity * (anchor_vectors[i] * reference_vectors[j]).sum(1)).sum() / temperature
     return value, torch.autograd.grad(surrogate, [e, p])
 
 
-def assert_equals_loops(name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12):
+def assert_equals_loops(
+    name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12, references=None
+):
     """Checks a loss against the loops; the gradients relative to the largest entry."""
-    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes)
+    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes, references=references)
     expected, expected_gradients = loop_value_and_gradients(
-        name, parameters, embeddings, labels, prototypes, loss.temperature
+        name, parameters, embeddings, labels, prototypes, loss.temperature, references
     )
     assert value.item() == pytest.approx(expected, rel=rtol, abs=1e-12 if rtol < 1e-9 else 1e-6)
     for gradient, reference in zip(gradients, expected_gradients, strict=True):

@@ -58,32 +58,42 @@ def _pair(name, y_i, u_i, y_j, u_j, parameters):
     return f, could
 
 
-def contrastive_weights(name, labels, parameters):
-    """(number of references, W as {(i, j): w}, D_j, pairs left out, n, self excluded?); prototypes come last."""
+def contrastive_weights(name, labels, parameters, others=None, same=None):
+    """(number of references, W as {(i, j): w}, D_j, pairs left out, n); prototypes come last.
+
+    Examples are compared with each other, or with `others`, labels of other examples, where `same` are the pairs
+    (i, j) of an anchor and a reference that are one example. An anchor is left out of its own references.
+    """
     sets, unknown = [known_positives(row) for row in labels], [unknown_labels(row) for row in labels]
     batch, width = len(labels), len(labels[0])
     labelled = sum(bool(y) for y in sets)
     if name == "proto":
         weights = {(i, label): 1 / len(y) for i, y in enumerate(sets) for label in y}
         left_out = {(i, label) for i, u in enumerate(unknown) for label in u}
-        return width, weights, [1.0] * width, left_out, max(labelled, 1), False
+        return width, weights, [1.0] * width, left_out, max(labelled, 1)
 
-    with_prototypes = name in ("msc", "mscwrg", "reg")
+    rows = labels if others is None else others
+    examples = len(rows)  # as references
+    same = {(i, i) for i in range(batch)} if others is None else same
+    left_out = same | {(batch + label, examples + label) for label in range(width)}
+    reference_sets = [known_positives(row) for row in rows] + [{label} for label in range(width)]
+    reference_unknown = [unknown_labels(row) for row in rows] + [set()] * width
     sets += [{label} for label in range(width)]
     unknown += [set()] * width
-    references = batch + width if with_prototypes else batch
+    references = examples + width if name in ("msc", "mscwrg", "reg") else examples
     anchors = batch + width if name in ("mscwrg", "reg") else batch
-    weights, left_out = {}, set()
+    weights = {}
     for i in range(anchors):
         f = {}
-        for j in range(references if i < batch else batch):  # prototypes share no label with each other
-            if i == j:
+        for j in range(references if i < batch else examples):  # prototypes share no label with each other
+            if (i, j) in left_out:
                 continue
-            if j >= batch:
-                affinity, could = float(bool(sets[i] & sets[j])), bool(unknown[i] & sets[j])
+            y_i, u_i, y_j, u_j = sets[i], unknown[i], reference_sets[j], reference_unknown[j]
+            if j >= examples:
+                affinity, could = float(bool(y_i & y_j)), bool(u_i & y_j)
             else:
-                affinity, could = _pair(name, sets[i], unknown[i], sets[j], unknown[j], parameters)
-                could = bool(sets[i] & unknown[j]) if i >= batch else could
+                affinity, could = _pair(name, y_i, u_i, y_j, u_j, parameters)
+                could = bool(y_i & u_j) if i >= batch else could
             if affinity > 0:
                 f[j] = affinity
             elif could:
@@ -94,36 +104,41 @@ def contrastive_weights(name, labels, parameters):
             weights.update({(i, j): value / len(f) for j, value in f.items()})
         else:
             for label in sets[i]:
-                mass = sum(value for j, value in f.items() if label in sets[j])
+                mass = sum(value for j, value in f.items() if label in reference_sets[j])
                 for j, value in f.items():
-                    if label in sets[j]:
+                    if label in reference_sets[j]:
                         share = value / mass * (1.0 if name == "mulsupcon" else 1 / len(sets[i]))
                         weights[i, j] = weights.get((i, j), 0.0) + share
     denominator = [1.0] * references
     if name == "msc":
-        denominator[:batch] = [parameters.get("beta", 0.1)] * batch
+        denominator[:examples] = [parameters.get("beta", 0.1)] * examples
         count = labelled
     elif name == "mulsupcon":
         count = sum(map(len, sets[:batch]))
     else:
         count = len({i for i, _ in weights})
-    return references, weights, denominator, left_out, max(count, 1), True
+    return references, weights, denominator, left_out, max(count, 1)
 
 
-def contrastive_loss(name, embeddings, labels, prototypes, temperature=0.1, **parameters):
+def contrastive_loss(
+    name, embeddings, labels, prototypes, temperature=0.1, others=None, other_labels=None, same=None, **parameters
+):
     """Value, dL/ds as {(i, j): g} and the similarities, all by loops over Python floats."""
-    references, weights, denominator, left_out, count, exclude_self = contrastive_weights(name, labels, parameters)
+    references, weights, denominator, left_out, count = contrastive_weights(
+        name, labels, parameters, other_labels, same
+    )
     examples, label_vectors = _normalize(embeddings), _normalize(prototypes)
-    reference_vectors = label_vectors if name == "proto" else (examples + label_vectors)[:references]
+    compared = examples if others is None else _normalize(others)
+    reference_vectors = label_vectors if name == "proto" else (compared + label_vectors)[:references]
     anchor_vectors = examples + label_vectors
     value, gradient = 0.0, {}
     for i in sorted({i for i, _ in weights}):
-        others = [j for j in range(references) if not (exclude_self and i == j) and (i, j) not in left_out]
-        s = {j: _dot(anchor_vectors[i], reference_vectors[j]) / temperature for j in others}
-        row_sum = sum(weights.get((i, j), 0.0) for j in others)
+        kept = [j for j in range(references) if (i, j) not in left_out]
+        s = {j: _dot(anchor_vectors[i], reference_vectors[j]) / temperature for j in kept}
+        row_sum = sum(weights.get((i, j), 0.0) for j in kept)
         top = max(s.values())
-        total = sum(denominator[j] * math.exp(s[j] - top) for j in others)
-        for j in others:
+        total = sum(denominator[j] * math.exp(s[j] - top) for j in kept)
+        for j in kept:
             w = weights.get((i, j), 0.0)
             share = denominator[j] * math.exp(s[j] - top) / total
             g = row_sum * share - w

@@ -7,9 +7,9 @@ from batches import CONTRASTIVE, DIFFERENTIABLE, LABELS, assert_equals_loops, ba
 from naive import contrastive_loss, contrastive_weights
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES, build_loss, kernel
+from hf_mlcl.losses.base import normalize
 from hf_mlcl.losses.checks import check_labels
-from hf_mlcl.losses.contrastive import normalize
-from hf_mlcl.losses.label_sets import LabelSets
+from hf_mlcl.losses.label_sets import Comparison, LabelSets
 
 variants = each(CONTRASTIVE)
 
@@ -70,9 +70,7 @@ def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
     embeddings, labels, prototypes = batch(rows=13)
     loss = build_loss(name, **parameters)
     whole = value_and_gradients(loss, embeddings, labels, prototypes)
-    monkeypatch.setattr(
-        kernel, "BLOCK_ENTRIES", 80
-    )  # 4 to 13 anchors a block: blocks cross from examples to prototypes
+    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", 80)  # 4 to 13 anchors a block
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), whole)
 
 
@@ -98,12 +96,12 @@ def test_reg_never_pushes_a_positive_away(alpha):
     similarities = torch.randn(
         size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     ).requires_grad_()
+    label_sets = LabelSets(labels.double())
     value = kernel.weighted_contrast(
         similarities,
         torch.eye(size, dtype=torch.float64),
-        loss._pair_rows(LabelSets(labels.double())),
+        loss.anchor_groups(Comparison(label_sets, label_sets)),
         temperature=1.0,
-        exclude_self=True,
         drop_repulsion=True,
     )
     (gradient,) = torch.autograd.grad(value, similarities)
@@ -236,12 +234,12 @@ def test_nothing_reads_values_off_the_cpu():
         anchors = torch.cat([embeddings, prototypes]) if loss.prototypes_are_anchors else embeddings
         examples = torch.cat([embeddings, prototypes]) if loss.uses_prototypes else embeddings
         references = examples if loss.examples_are_references else prototypes
+        label_sets = LabelSets.from_labels(labels, torch.float64, masked=not known)
         value = kernel.weighted_contrast(
             normalize(anchors).requires_grad_(),
             normalize(references),
-            loss._pair_rows(LabelSets.from_labels(labels, torch.float64, masked=not known)),
+            loss.anchor_groups(Comparison(label_sets, label_sets)),
             temperature=0.1,
-            exclude_self=loss.examples_are_references,
             drop_repulsion=loss.drop_repulsion,
         )
         value.backward()
