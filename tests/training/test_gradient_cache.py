@@ -3,7 +3,7 @@
 import pytest
 import torch
 from chunked import cached_trainer, held_trainer, relative_difference
-from rank_trainer import SaveGradients, WithUnknownLabels, image_model, image_trainer
+from rank_trainer import CACHED_STEPS, WithUnknownLabels, image_trainer
 from ranks import folder_of_ranks
 from toy import toy_dataset, toy_model, toy_trainer
 from transformers import TrainerCallback
@@ -121,36 +121,57 @@ def test_images_with_frozen_batch_norm(tmp_path):
     assert relative_difference(found[3], found[None]) <= 1e-6
 
 
-def test_no_more_than_a_chunk_is_held_for_the_backward_pass(tmp_path):
-    saved, peak = [], []
+class Peak:
+    """The largest number of entries that graphs hold at once for backward passes."""
 
-    class Rows(torch.nn.Module):
-        pass
+    def __init__(self):
+        self.held = self.largest = 0
 
-    def run(chunk):
-        held = {}
+    def pack(self, tensor):
+        class Saved:
+            def __init__(saved):
+                saved.tensor = tensor
+                self.held += tensor.numel()
+                self.largest = max(self.largest, self.held)
 
-        def pack(tensor):
-            held[id(tensor)] = tensor.numel()
-            peak.append(sum(held.values()))
-            return tensor
+            def __del__(saved):
+                self.held -= saved.tensor.numel()
 
-        saved.append(held)
-        peak.clear()
-        trainer = toy_trainer(tmp_path, max_steps=1, gradient_cache_chunk_size=chunk, per_device_train_batch_size=32)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        return Saved()
+
+
+def test_what_is_held_for_backward_passes_follows_the_chunk(tmp_path):
+    def peak(rows, chunk):
+        counted, options = Peak(), {"max_steps": 1, "per_device_train_batch_size": rows}
+        model, data = toy_model(projection_dim=4), toy_dataset(rows)
+        trainer = cached_trainer(tmp_path, chunk, model=model, train=data, **options)
+        with torch.autograd.graph.saved_tensors_hooks(counted.pack, lambda saved: saved.tensor):
             trainer.train()
-        return max(peak)
+        return counted.largest
 
-    assert run(4) < run(None)
+    whole, small, large = peak(256, None), peak(64, 8), peak(256, 8)
+    assert large < whole / 4
+    assert large - small < (whole - large) / 8  # embeddings and labels are all that grows
 
 
-def test_two_processes(tmp_path_factory):
+@pytest.mark.parametrize("case", CACHED_STEPS, ids=str)
+def test_two_processes_equal_the_same_chunks_run_with_gradient_and_synchronise_as_often(tmp_path_factory, case):
     folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    results = torch.load(folder / "cached.pt")
-    for case, (held, cached, syncs) in results.items():
-        assert relative_difference(cached, held) <= 1e-6, case
-        assert syncs["cached"] == syncs["held"] > 0, case
+    (held, synchronised), (cached, as_often) = torch.load(folder / "cached.pt")[case]
+    assert relative_difference(cached, held) <= 1e-6
+    assert as_often == synchronised > 0
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint"])
+def test_two_processes_with_caches_equal_one_with_the_whole_batch(tmp_path_factory, objective, tmp_path):
+    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
+    (_, _), (cached, _) = torch.load(folder / "cached.pt")[objective, 1, "sequential", 0.0]
+    model = toy_model(dropout=0.0, objective=objective).double().train()
+    model.freeze_unused_parameters()
+    data, collate = toy_dataset(16), toy_trainer(tmp_path, model=toy_model()).data_collator
+    model(**collate([data[i] for i in range(16)])).loss.backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert relative_difference(cached, expected) <= 1e-6
 
 
 def test_random_states_are_drawn_from_once_more_and_then_go_on():
