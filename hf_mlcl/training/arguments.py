@@ -38,6 +38,7 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "per_device_eval_batch_size": (1, math.inf, False, True),
     "gradient_accumulation_steps": (1, math.inf, False, True),
     "views": (1, math.inf, False, True),
+    "gradient_cache_chunk_size": (1, math.inf, False, True),
     "dataloader_num_workers": (0, math.inf, False, True),
     "seed": (0, 2**32 - 1, False, True),
     "data_seed": (0, 2**32 - 1, False, True),
@@ -88,6 +89,12 @@ class MLCLTrainingArguments(TrainingArguments):
     views: int = field(
         default=1,
         metadata={"help": "Views of each training example in its batch, extra positives by augmentation or dropout."},
+    )
+    gradient_cache_chunk_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows the encoder runs at once in a step; the contrast is over the whole batch all the same."
+        },
     )
     head_learning_rate: float | None = field(
         default=None,

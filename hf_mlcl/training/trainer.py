@@ -8,7 +8,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import EvalPrediction
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -24,16 +23,13 @@ from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
 from .dataset_rows import count_labels, sample_rows, select_rows, without_unlabelled
+from .gradient_cache import CachingTrainer
 from .random_state import preserved_random_state
-from .references import gather_references, positive_statistics
-from .search import SearchingTrainer
 
 PROBE_EXAMPLES = 2000
-# What the loss of an objective takes from the examples of all processes.
-LOSS_INPUTS = {"contrastive": ("embeddings",), "joint": ("embeddings", "logits"), "classification": ("logits",)}
 
 
-class MLCLTrainer(SearchingTrainer):
+class MLCLTrainer(CachingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
     Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
@@ -50,14 +46,11 @@ class MLCLTrainer(SearchingTrainer):
     """
 
     _tag_names = ["multi-label", "contrastive-learning"]
-    _running_sums = (*SearchingTrainer._running_sums, "_sums", "_sum_count")
 
     def __init__(self, model: Any = None, args: MLCLTrainingArguments | None = None, **kwargs: Any) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
         if not isinstance(args, MLCLTrainingArguments):
             raise ValueError(f"args: expected MLCLTrainingArguments, got {type(args).__name__}")
-        self._sums: dict[str, Tensor] = {}
-        self._sum_count = 0
         self._scoring = False
         try:
             super().__init__(model=model, args=args, **kwargs)
@@ -137,46 +130,6 @@ class MLCLTrainer(SearchingTrainer):
         config = self.core_model.config
         config.classifier_fitted = config.objective != "contrastive"
         config.thresholds = config.uncalibrated_half = None
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The objective over the references of all processes: a mean over anchors, never over `num_items_in_batch`."""
-        if "labels" not in inputs:
-            raise ValueError(f"labels: expected a column of multi-hot labels, got the inputs {', '.join(inputs)}")
-        outputs: Any = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        core = self.core_model
-        whole, labels = outputs, inputs["labels"]
-        if model.training:
-            names = LOSS_INPUTS[core.config.objective]
-            # This sampler alone gives processes batches of different sizes.
-            equal_parts = getattr(self.args, "train_sampling_strategy", None) != "batch_rebalance"
-            own = (outputs[name] for name in names)
-            *vectors, labels = gather_references(*own, labels=labels, equal_parts=equal_parts)
-            gathered: dict[str, Any] = dict(zip(names, vectors, strict=True))
-            whole = MLCLOutput(prototypes=outputs.prototypes, **gathered)
-        losses = core.objective_losses(whole, labels)
-        if model.training:
-            parts = {name: part.detach() for name, part in losses.items() if name != "loss"}
-            self._record(parts | positive_statistics(labels))
-        return (losses["loss"], outputs) if return_outputs else losses["loss"]
-
-    def _record(self, values: dict[str, Tensor]) -> None:
-        # Sums stay on the device: reading them here would wait for it at every step.
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._sum_count += 1
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the parts of the loss and the positives of the batches, averaged since the last log."""
-        if "loss" in logs and self._sum_count:
-            logs.update({name: round(float(value) / self._sum_count, 4) for name, value in self._sums.items()})
-            self._sums, self._sum_count = {}, 0
-        super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""

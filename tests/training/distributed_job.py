@@ -5,7 +5,17 @@ import warnings
 from pathlib import Path
 
 import torch
-from rank_trainer import OBJECTIVES, STEPS, SaveGradients, WithUnknownLabels, image_trainer, numbered_examples
+from chunked import cached_trainer, held_trainer
+from rank_trainer import (
+    CACHED_STEPS,
+    OBJECTIVES,
+    STEPS,
+    CountSynchronised,
+    SaveGradients,
+    WithUnknownLabels,
+    image_trainer,
+    numbered_examples,
+)
 from toy import toy_dataset, toy_model, toy_trainer
 
 # What is deprecated would warn the user at every step.
@@ -40,6 +50,34 @@ def train(folder):
                     torch.save((trainer.model.state_dict(), metrics), folder / f"{objective}-fitted.pt")
 
 
+def cache_gradients(folder):
+    """One step in chunks, held and cached: gradients of the first process, how many buckets were averaged."""
+    results = {}
+    for case in CACHED_STEPS:
+        objective, accumulation, sampling, dropout = case
+        results[case] = []
+        for make in (held_trainer, cached_trainer):
+            gradients, counting = SaveGradients(folder / "gradients.pt"), CountSynchronised()
+            trainer = make(
+                folder / "cached",
+                chunk=3,
+                model=toy_model(dropout=dropout, objective=objective).double(),
+                train=toy_dataset(16 * accumulation),
+                callbacks=[gradients, counting],
+                per_device_train_batch_size=8,
+                gradient_accumulation_steps=accumulation,
+                max_steps=1,
+                max_grad_norm=0,
+                train_sampling_strategy=sampling,
+            )
+            counting.trainer = trainer
+            trainer.train()
+            if trainer.is_world_process_zero():
+                results[case].append((torch.load(folder / "gradients.pt"), counting.count))
+    if trainer.is_world_process_zero():
+        torch.save(results, folder / "cached.pt")
+
+
 def deal_out(folder):
     """The examples this process gets in two epochs, and what is refused; returns the number of processes."""
     examples = numbered_examples(23)
@@ -59,4 +97,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     if deal_out(folder) == 2:
         train(folder)
+        cache_gradients(folder)
         image_trainer(folder / "images", SaveGradients(folder / "images.pt")).train()

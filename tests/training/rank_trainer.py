@@ -2,6 +2,7 @@
 
 import datasets
 import torch
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from toy import NUM_LABELS
 from transformers import AutoConfig, AutoModel, TrainerCallback
 
@@ -10,6 +11,15 @@ from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArgumen
 OBJECTIVES = ("contrastive", "joint", "classification")
 # Accumulation steps, unknown labels, and how examples are dealt out: "batch_rebalance" gives unequal parts.
 STEPS = ((1, False, "sequential"), (1, False, "batch_rebalance"), (4, False, "sequential"), (4, True, "sequential"))
+
+# Steps with gradient caching: objective, accumulation steps, how examples are dealt out, dropout.
+CACHED_STEPS = (
+    ("contrastive", 1, "sequential", 0.0),
+    ("joint", 1, "sequential", 0.0),
+    ("contrastive", 1, "batch_rebalance", 0.1),
+    ("joint", 2, "sequential", 0.1),
+    ("classification", 4, "sequential", 0.1),
+)
 
 
 class SaveGradients(TrainerCallback):
@@ -24,6 +34,19 @@ class SaveGradients(TrainerCallback):
         }
         if args.process_index == 0:
             torch.save(gradients, self.path)
+
+
+class CountSynchronised(TrainerCallback):
+    """Counts the buckets of gradients that data parallelism averages; `trainer` is to be set."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.count = 0
+        self.trainer.model_wrapped.register_comm_hook(self, CountSynchronised._average)
+
+    @staticmethod
+    def _average(counting, bucket):
+        counting.count += 1
+        return default_hooks.allreduce_hook(None, bucket)
 
 
 class WithUnknownLabels:

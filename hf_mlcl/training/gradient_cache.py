@@ -1,0 +1,100 @@
+"""`CachingTrainer`: contrastive batches larger than memory, by gradient caching. Imports torch and the objective.
+
+Source: "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (Gao et al., arXiv 2101.06983).
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mlcl.models.modeling_mlcl import MLCLOutput
+
+from .objective import LOSS_INPUTS, ObjectiveTrainer, model_inputs
+from .random_state import RandomState
+
+
+class CachingTrainer(ObjectiveTrainer):
+    """Adds to the Trainer steps whose memory follows `gradient_cache_chunk_size`, not the batch.
+
+    The encoder runs over the chunks without gradient; the loss of the whole batch, of all processes, gives the
+    gradients of the outputs and prototypes; then each chunk runs again, with gradient and with the random numbers it
+    had, and passes its share of them on. That equals running the same chunks with gradient and holding all of it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        size = self._chunk_size
+        if size is not None and self.is_deepspeed_enabled:
+            raise ValueError(
+                f"gradient_cache_chunk_size: expected None with DeepSpeed, which allows one backward pass a step, "
+                f"got {size}"
+            )
+
+    @property
+    def _chunk_size(self) -> int | None:
+        return getattr(self.args, "gradient_cache_chunk_size", None)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One forward and backward pass over a batch; see `transformers.Trainer.training_step`."""
+        size = self._chunk_size
+        if size is None or "labels" not in inputs or len(inputs["labels"]) <= size:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        optimizer: Any = self.optimizer
+        if callable(getattr(optimizer, "train", None)):  # of optimizers without a schedule
+            optimizer.train()
+        inputs = self._prepare_inputs(inputs)
+        parts = list(chunks(model_inputs(inputs), len(inputs["labels"]), size))
+
+        cached, states = self._outputs_without_gradient(model, parts)
+        with self.compute_loss_context_manager():
+            loss = self.training_loss(cached, inputs) / self.current_gradient_accumulation_steps
+        names, leaves = zip(*((name, value) for name, value in cached.items() if value.requires_grad), strict=True)
+        gradients = dict(zip(names, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True))
+        loss = loss.detach()
+        # Every chunk has the same prototypes: they get their gradient once, from the last one.
+        of_prototypes = gradients.pop("prototypes", None)
+        of_chunks = {name: gradient.split(size) for name, gradient in gradients.items() if gradient is not None}
+
+        for number, (part, state) in enumerate(zip(parts, states, strict=True)):
+            last = number == len(parts) - 1
+            # Processes average what all chunks have added up, in the last one's backward pass; a step of gradient
+            # accumulation before the last one is inside of `no_sync` already.
+            apart = not last and self.accelerator.sync_gradients
+            with self.accelerator.no_sync(model) if apart else nullcontext():
+                with state.replayed(), self.compute_loss_context_manager():
+                    outputs = model(**part)
+                passed_on = [(outputs[name] * gradient[number]).sum() for name, gradient in of_chunks.items()]
+                if last and of_prototypes is not None:
+                    passed_on.append((outputs["prototypes"] * of_prototypes).sum())
+                self.accelerator.backward(torch.stack(passed_on).sum())
+        return loss
+
+    def _outputs_without_gradient(
+        self, model: nn.Module, parts: list[dict[str, Any]]
+    ) -> tuple[MLCLOutput, list[RandomState]]:
+        """What the objective needs of all chunks' outputs, as leaves of a new graph, and the random states before."""
+        states, rows = [], []
+        names = LOSS_INPUTS[self.core_model.config.objective]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for part in parts:
+                states.append(RandomState(self.args.device))
+                outputs = model(**part)
+                rows.append([outputs[name] for name in names])
+        values: dict[str, Any] = dict(zip(names, map(torch.cat, zip(*rows, strict=True)), strict=True))
+        values["prototypes"] = outputs["prototypes"]
+        return MLCLOutput(**{name: value.detach().requires_grad_() for name, value in values.items()}), states
+
+
+def chunks(inputs: dict[str, Any], rows: int, size: int) -> Iterator[dict[str, Any]]:
+    """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all."""
+    for start in range(0, rows, size):
+        yield {
+            name: value[start : start + size] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
+            for name, value in inputs.items()
+        }

@@ -1,0 +1,199 @@
+"""Gradient caching: a step equals the same chunks run with gradient, and what it holds follows the chunk."""
+
+import pytest
+import torch
+from chunked import cached_trainer, held_trainer, relative_difference
+from rank_trainer import CACHED_STEPS, WithUnknownLabels, image_trainer
+from ranks import folder_of_ranks
+from toy import toy_dataset, toy_model, toy_trainer
+from transformers import TrainerCallback
+
+from hf_mlcl import MLCLTrainingArguments
+from hf_mlcl.training.random_state import RandomState
+
+MAKERS = {"held": held_trainer, "cached": cached_trainer}
+
+
+class KeepGradients(TrainerCallback):
+    """The gradients of every step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+
+def double_model():
+    return toy_model().double()
+
+
+def lora_model():
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=2,
+        lora_dropout=0.1,
+        target_modules=["query", "value"],
+        modules_to_save=["projection", "prototypes", "classifier"],
+    )
+    return get_peft_model(double_model(), config)
+
+
+def both(tmp_path, model=double_model, chunk=3, unknown=False, trainer=toy_trainer, **arguments):
+    """Gradients and logs of three steps, held and cached, and the random state afterwards."""
+    results = {}
+    for name, make in MAKERS.items():
+        gradients = KeepGradients()
+        options = {"model": model(), "max_steps": 3, "max_grad_norm": 0, "callbacks": [gradients], **arguments}
+        built = make(tmp_path / name, chunk, trainer, **options)
+        if unknown:
+            built.data_collator = WithUnknownLabels(built.data_collator)
+        built.train()
+        logs = [
+            {key: log[key] for key in log if "loss" in key or "positives" in key}
+            for log in built.state.log_history
+            if "loss" in log
+        ]
+        results[name] = gradients.steps, logs, torch.rand(1).item()
+    return results["held"], results["cached"]
+
+
+CASES = {
+    "contrastive": {},
+    "joint": {"objective": "joint"},
+    "classification": {"loss": "zlpr"},
+    "without prototypes": {"loss": "base"},
+    "msc": {"loss": "msc"},
+    "accumulation 2": {"gradient_accumulation_steps": 2},
+    "accumulation 4, joint": {"gradient_accumulation_steps": 4, "objective": "joint"},
+    "unknown labels": {"unknown": True, "objective": "joint"},
+    "views": {"views": 2},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "LoRA": {"model": lora_model},
+    "LoRA, joint, checkpointing": {"model": lora_model, "objective": "joint", "gradient_checkpointing": True},
+    "one row a chunk": {"chunk": 1},
+    "chunks of half a batch": {"chunk": 4},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_equal_the_same_chunks_run_with_gradient(case, tmp_path):
+    if "LoRA" in case:
+        pytest.importorskip("peft")
+    (expected, expected_logs, expected_random), (found, logs, random) = both(tmp_path, **CASES[case])
+    assert len(found) == len(expected) == 3
+    for step, gradients in enumerate(expected):
+        assert relative_difference(found[step], gradients) <= 1e-6, step
+    assert random == expected_random
+    assert len(logs) == len(expected_logs) == 3
+    for log, expected_log in zip(logs, expected_logs, strict=True):
+        assert log == pytest.approx(expected_log, abs=1.1e-4)  # logs are rounded
+
+
+def test_under_autocast(tmp_path):
+    (expected, _, _), (found, _, _) = both(tmp_path, model=toy_model, bf16=True, objective="joint", max_steps=1)
+    assert relative_difference(found[0], expected[0]) <= 1e-2
+
+
+def test_gradients_are_scaled_as_a_loss_is(tmp_path):
+    """What fp16 needs: the loss scaler sees every backward pass."""
+    gradients = []
+    for scale in (1.0, 1024.0):
+        kept = KeepGradients()
+        trainer = cached_trainer(tmp_path, 3, model=double_model(), max_steps=1, max_grad_norm=0, callbacks=[kept])
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.train()
+        gradients.append(kept.steps[0])
+    unscaled = {name: gradient / 1024 for name, gradient in gradients[1].items()}
+    assert relative_difference(unscaled, gradients[0]) <= 1e-12
+
+
+def test_images_with_frozen_batch_norm(tmp_path):
+    """Without it each chunk would have statistics of its own."""
+    found = {}
+    for chunk in (None, 3):
+        kept = KeepGradients()
+        trainer = image_trainer(tmp_path, kept)
+        trainer.args.gradient_cache_chunk_size = chunk
+        trainer.train()
+        found[chunk] = kept.steps[0]
+    assert relative_difference(found[3], found[None]) <= 1e-6
+
+
+class Peak:
+    """The largest number of entries that graphs hold at once for backward passes."""
+
+    def __init__(self):
+        self.held = self.largest = 0
+
+    def pack(self, tensor):
+        class Saved:
+            def __init__(saved):
+                saved.tensor = tensor
+                self.held += tensor.numel()
+                self.largest = max(self.largest, self.held)
+
+            def __del__(saved):
+                self.held -= saved.tensor.numel()
+
+        return Saved()
+
+
+def test_what_is_held_for_backward_passes_follows_the_chunk(tmp_path):
+    def peak(rows, chunk):
+        counted, options = Peak(), {"max_steps": 1, "per_device_train_batch_size": rows}
+        model, data = toy_model(projection_dim=4), toy_dataset(rows)
+        trainer = cached_trainer(tmp_path, chunk, model=model, train=data, **options)
+        with torch.autograd.graph.saved_tensors_hooks(counted.pack, lambda saved: saved.tensor):
+            trainer.train()
+        return counted.largest
+
+    whole, small, large = peak(256, None), peak(64, 8), peak(256, 8)
+    assert large < whole / 4
+    assert large - small < (whole - large) / 8  # embeddings and labels are all that grows
+
+
+@pytest.mark.parametrize("case", CACHED_STEPS, ids=str)
+def test_two_processes_equal_the_same_chunks_run_with_gradient_and_synchronise_as_often(tmp_path_factory, case):
+    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
+    (held, synchronised), (cached, as_often) = torch.load(folder / "cached.pt")[case]
+    assert relative_difference(cached, held) <= 1e-6
+    assert as_often == synchronised > 0
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint"])
+def test_two_processes_with_caches_equal_one_with_the_whole_batch(tmp_path_factory, objective, tmp_path):
+    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
+    (_, _), (cached, _) = torch.load(folder / "cached.pt")[objective, 1, "sequential", 0.0]
+    model = toy_model(dropout=0.0, objective=objective).double().train()
+    model.freeze_unused_parameters()
+    data, collate = toy_dataset(16), toy_trainer(tmp_path, model=toy_model()).data_collator
+    model(**collate([data[i] for i in range(16)])).loss.backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert relative_difference(cached, expected) <= 1e-6
+
+
+def test_random_states_are_drawn_from_once_more_and_then_go_on():
+    import random
+
+    import numpy as np
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    state = RandomState(torch.device("cpu"))
+    first, second = draw(), draw()
+    random_before = RandomState(torch.device("cpu"))
+    third = draw()
+    with random_before.replayed():
+        assert draw() == third
+    fourth = draw()
+    with state.replayed():
+        assert (draw(), draw(), draw(), draw()) == (first, second, third, fourth)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True])
+def test_mistakes_are_named(value, tmp_path):
+    with pytest.raises(ValueError, match="gradient_cache_chunk_size: expected an integer of at least 1, got"):
+        MLCLTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk_size=value)
