@@ -89,6 +89,10 @@ class MLCLTrainingArguments(TrainingArguments):
         default=1,
         metadata={"help": "Views of each training example in its batch, extra positives by augmentation or dropout."},
     )
+    label_aware_batches: bool = field(
+        default=False,
+        metadata={"help": "Order examples so that each label of a step has two carriers, as far as the data allow."},
+    )
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
@@ -109,6 +113,11 @@ class MLCLTrainingArguments(TrainingArguments):
             if tracker not in INTEGRATION_TO_CALLBACK:
                 expected = ", ".join(INTEGRATION_TO_CALLBACK)
                 raise ValueError(f"report_to: expected all, none, or some of {expected}, got {tracker!r}")
+        strategy = getattr(self, "train_sampling_strategy", "random")
+        if self.label_aware_batches and strategy != "random":
+            raise ValueError(
+                f"train_sampling_strategy: expected 'random' beside label_aware_batches, got {strategy!r}"
+            )
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.
