@@ -26,7 +26,8 @@ def description(run: dict) -> str:
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
-    return name + (", prototypes from label names" if job.get("prototype_init") == "label_names" else "")
+    name += ", prototypes from label names" if job.get("prototype_init") == "label_names" else ""
+    return name + (", label-aware batches" if run["arguments"].get("label_aware_batches") else "")
 
 
 def cell(values: list[float]) -> str:

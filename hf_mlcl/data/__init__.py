@@ -4,6 +4,7 @@ May import the losses and models of this package, never evaluation, training, hu
 """
 
 from .augmentation import RandAugment
+from .batches import LabelAwareSampler
 from .collator import MultiLabelCollator
 from .examples import build_word_tokenizer, digit_canvases, generated_corpus
 from .images import PreparedImages, prepare_images, with_image_size
@@ -15,6 +16,7 @@ from .preprocessing import preprocess_function
 from .splits import iterative_split, random_subset
 
 __all__ = [
+    "LabelAwareSampler",
     "MultiLabelCollator",
     "MultiLabelData",
     "PreparedImages",

@@ -21,6 +21,9 @@ class Views(torch.utils.data.Dataset):
         dataset: examples by position, such as `prepare_text` or `prepare_images` gives them.
         views: number of views of each example.
 
+    Attributes:
+        dataset: the examples.
+
     Raises:
         ValueError: the data set cannot be read by position, or there are fewer than 1 views.
     """
@@ -30,6 +33,7 @@ class Views(torch.utils.data.Dataset):
             raise ValueError(f"views: expected an integer of at least 1, got {views!r}")
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise ValueError(f"views: expected a data set with positions, got {type(dataset).__name__}")
+        self.dataset = dataset
         is_image = isinstance(dataset, PreparedImages)
         self._views = [dataset.view(number) if is_image else dataset for number in range(views)]
 

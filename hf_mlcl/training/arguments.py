@@ -96,6 +96,10 @@ class MLCLTrainingArguments(TrainingArguments):
             "help": "Rows the encoder runs at once in a step; the contrast is over the whole batch all the same."
         },
     )
+    label_aware_batches: bool = field(
+        default=False,
+        metadata={"help": "Order examples so that each label of a step has two carriers, as far as the data allow."},
+    )
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
@@ -116,6 +120,11 @@ class MLCLTrainingArguments(TrainingArguments):
             if tracker not in INTEGRATION_TO_CALLBACK:
                 expected = ", ".join(INTEGRATION_TO_CALLBACK)
                 raise ValueError(f"report_to: expected all, none, or some of {expected}, got {tracker!r}")
+        strategy = getattr(self, "train_sampling_strategy", "random")
+        if self.label_aware_batches and strategy != "random":
+            raise ValueError(
+                f"train_sampling_strategy: expected 'random' beside label_aware_batches, got {strategy!r}"
+            )
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.

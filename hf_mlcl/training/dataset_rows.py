@@ -1,4 +1,4 @@
-"""The labels of a data set as a whole, and data sets of some of its rows. Imports the data room, torch and numpy."""
+"""The labels of a data set as a whole, an order by them, and sets of some of its rows. Imports data, torch, numpy."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import datasets
 import numpy as np
 import torch
 
-from hf_mlcl.data import label_matrix
+from hf_mlcl.data import LabelAwareSampler, label_matrix
 from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
+from hf_mlcl.data.views import Views
 
 
 def dataset_labels(dataset: Any) -> np.ndarray | None:
@@ -22,6 +23,21 @@ def count_labels(dataset: Any) -> list[int] | None:
     """How many examples are known to have each label; None where the labels cannot be had as a whole."""
     labels = dataset_labels(dataset)
     return None if labels is None else (labels == 1).sum(0).tolist()
+
+
+def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generator) -> LabelAwareSampler:
+    """The order of a training data set for batches that labels share; see `LabelAwareSampler`.
+
+    Raises:
+        ValueError: Where the labels cannot be had as a whole.
+    """
+    labels = dataset_labels(dataset.dataset if isinstance(dataset, Views) else dataset)
+    if labels is None:
+        raise ValueError(
+            "label_aware_batches: expected a train_dataset with a column or an attribute `labels`, got "
+            f"{type(dataset).__name__} without"
+        )
+    return LabelAwareSampler(labels, batch_size, generator)
 
 
 def without_unlabelled(dataset: Any) -> Any:

@@ -22,7 +22,7 @@ from .arguments import MLCLTrainingArguments
 from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
-from .dataset_rows import count_labels, sample_rows, select_rows, without_unlabelled
+from .dataset_rows import count_labels, label_aware_sampler, sample_rows, select_rows, without_unlabelled
 from .gradient_cache import CachingTrainer
 from .random_state import preserved_random_state
 
@@ -88,11 +88,14 @@ class MLCLTrainer(CachingTrainer):
 
     def _check_batches(self) -> None:
         args = self.args
-        if args.world_size > 1 and isinstance(self.train_dataset, torch.utils.data.IterableDataset):
+        stream = isinstance(self.train_dataset, torch.utils.data.IterableDataset)
+        if args.world_size > 1 and stream:
             raise ValueError(
                 "train_dataset: expected one with a length on several processes, got a stream: its last batch is "
                 "filled up with repeated examples, which would count as positives"
             )
+        if stream and args.label_aware_batches:  # type: ignore[attr-defined]
+            raise ValueError("label_aware_batches: expected a train_dataset with a length, got a stream")
         if args.world_size > 1 and self.train_dataset is not None and not args.dataloader_drop_last:
             raise ValueError(
                 "dataloader_drop_last: expected True on several processes, got False: a last batch filled up with "
@@ -157,6 +160,14 @@ class MLCLTrainer(CachingTrainer):
         views = self.args.views  # type: ignore[attr-defined]
         with replaced(self, train_dataset=self.train_dataset if views == 1 else Views(self.train_dataset, views)):
             return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if not self.args.label_aware_batches:  # type: ignore[attr-defined]
+            return super()._get_train_sampler(train_dataset)
+        # Consecutive batches of the order go to consecutive processes: those of a step are compared with each other.
+        parts = 1 if self.accelerator.split_batches else self.args.world_size
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return label_aware_sampler(dataset, self._train_batch_size * parts, self._order)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         return self._without_dropping(super().get_eval_dataloader, eval_dataset)

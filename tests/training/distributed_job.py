@@ -15,6 +15,7 @@ from rank_trainer import (
     WithUnknownLabels,
     image_trainer,
     numbered_examples,
+    paired_examples,
 )
 from toy import toy_dataset, toy_model, toy_trainer
 
@@ -89,6 +90,11 @@ def deal_out(folder):
             toy_trainer(folder / "epochs", **({"train": examples, "max_steps": 1} | change))
         except ValueError as error:
             refused.append(str(error))
+    trainer = toy_trainer(
+        folder / "epochs", train=paired_examples(40), per_device_train_batch_size=2, label_aware_batches=True
+    )
+    aware = [[batch["labels"] for batch in trainer.get_train_dataloader()] for _ in range(2)]
+    torch.save(aware, folder / f"label-aware-{trainer.args.process_index}.pt")
     torch.save((seen, refused), folder / f"epochs-{trainer.args.process_index}.pt")
     return trainer.args.world_size
 

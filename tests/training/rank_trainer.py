@@ -1,6 +1,7 @@
 """What a Trainer on several processes is observed with: its gradients, examples with numbers, unknown labels."""
 
 import datasets
+import numpy as np
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from toy import NUM_LABELS
@@ -70,6 +71,13 @@ def numbered_examples(rows):
         "labels": [[True] * NUM_LABELS] * rows,
     }
     return datasets.Dataset.from_dict(columns)
+
+
+def paired_examples(rows):
+    """Numbered texts of one label each; every label has an even number of carriers, far from each other."""
+    order = np.random.default_rng(0).permutation(rows)
+    labels = np.eye(NUM_LABELS, dtype=bool)[order // 2 % NUM_LABELS]
+    return numbered_examples(rows).remove_columns("labels").add_column("labels", labels.tolist())
 
 
 def image_model():

@@ -29,6 +29,7 @@ QUICK = {
     "contrastive": {"head_learning_rate": 1e-2, "seed": 3},
     "joint": {"objective": "joint", "eval_strategy": "no"},
     "grouped by length": {"train_sampling_strategy": "group_by_length", "eval_strategy": "no"},
+    "label-aware batches": {"label_aware_batches": True, "eval_strategy": "no"},
     "early stopping": EARLY,
 }
 SLOW = {
@@ -41,6 +42,7 @@ SLOW = {
     "only the best": {**EARLY, "save_strategy": "best", "load_best_model_at_end": True, "eval_on_start": True},
     "rebalanced batches": {"train_sampling_strategy": "batch_rebalance"},
     "views": {"views": 2},
+    "label-aware batches of views": {"label_aware_batches": True, "views": 2, "gradient_accumulation_steps": 2},
     "streamed": {"max_steps": 7, "stream": True},
     "reduced on plateaus": {
         **{"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "macro_f1"},
