@@ -24,6 +24,7 @@ from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
 from .dataset_rows import count_labels, sample_rows, select_rows, without_unlabelled
+from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .references import gather_references, positive_statistics
 from .search import SearchingTrainer
@@ -33,7 +34,7 @@ PROBE_EXAMPLES = 2000
 LOSS_INPUTS = {"contrastive": ("embeddings",), "joint": ("embeddings", "logits"), "classification": ("logits",)}
 
 
-class MLCLTrainer(SearchingTrainer):
+class MLCLTrainer(SearchingTrainer, PublishingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
     Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
@@ -137,6 +138,7 @@ class MLCLTrainer(SearchingTrainer):
         config = self.core_model.config
         config.classifier_fitted = config.objective != "contrastive"
         config.thresholds = config.uncalibrated_half = None
+        self._report, self._measured = None, {}
 
     def compute_loss(
         self,
@@ -334,6 +336,7 @@ class MLCLTrainer(SearchingTrainer):
                 core, *self._outputs(eval_dataset, "logits", "Logits of the validation examples")
             )
         core.eval()
+        self._report, self._measured = report, {}
         return report
 
 
