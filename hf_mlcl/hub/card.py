@@ -77,10 +77,7 @@ def build_model_card(
     encoder, dataset = job.get("encoder"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     task = "text-classification" if config.task == "text" else "image-classification"
-    metadata, wanted = {}, run.get("card", {})
-    if dataset:
-        metadata["eval_results"] = _eval_results(metrics, dataset, task)
-        metadata["datasets"] = [dataset] if "/" in dataset else None
+    wanted = run.get("card", {})
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag=task,
@@ -88,8 +85,9 @@ def build_model_card(
         license=wanted.get("license"),
         language=wanted.get("language"),
         base_model=encoder if encoder and "/" in encoder else None,
+        datasets=[dataset] if dataset and "/" in dataset else None,
         model_name=title,
-        **metadata,
+        eval_results=_eval_results(metrics, dataset, task) if dataset else None,
     )
     sections = [
         f"# {title}",
@@ -146,10 +144,11 @@ def _usage(config: Any, name: str) -> str:
     with_package = "import hf_mlcl  # registers the architecture\n" + code.format(name=name, trust="", texts=texts)
     without = code.format(name=name, trust=", trust_remote_code=True", texts=texts)
     return (
-        f"With the package (`pip install hf-mlcl`); no code of this repository runs:\n\n```python\n{with_package}\n```\n\n"
+        "With the package (`pip install hf-mlcl`); no code of this repository runs:\n\n"
+        f"```python\n{with_package}\n```\n\n"
         f"Without it, by the code in this repository:\n\n```python\n{without}\n```\n\n"
-        "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone (`top_k=None` "
-        "for those of all labels)."
+        "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone "
+        f"(`top_k={config.num_labels}` for those of all labels)."
     )
 
 

@@ -8,9 +8,9 @@ _LONG_TAIL = (
 _SUPCON = "after Khosla et al.: Supervised Contrastive Learning, arXiv:2004.11362"
 
 CONTRAST = (
-    "L = − Σᵢ cᵢ Σⱼ Wᵢⱼ log ( exp(sᵢⱼ) / Σₖ Dᵢₖ exp(sᵢₖ) ), where sᵢⱼ is the cosine of anchor i and reference j divided "
-    "by the temperature, Wᵢⱼ the positive weights, Dᵢₖ the weights in the denominator, and cᵢ makes it a mean over the "
-    "anchors."
+    "L = − Σᵢ cᵢ Σⱼ Wᵢⱼ log ( exp(sᵢⱼ) / Σₖ Dᵢₖ exp(sᵢₖ) ), where sᵢⱼ is the cosine of anchor i and reference j "
+    "divided by the temperature, Wᵢⱼ the positive weights, Dᵢₖ the weights in the denominator (1 unless said), and cᵢ "
+    "makes it a mean over the anchors."
 )
 _BALANCED = (
     "Wᵢⱼ = 1/|Yᵢ| · Σ over common labels l of fᵢⱼ / Σₖ fᵢₖ·[l ∈ Yₖ], so that each label of an anchor pulls equally"
@@ -28,8 +28,8 @@ CONTRASTIVE = {
     ),
     "mscwrg": (f"{_BALANCED}, with {_OVERLAP}.", STUDY),
     "msc": (
-        f"{_BALANCED}, with fᵢⱼ = 1/|Yᵢ ∪ Yⱼ| for examples and 1 for the prototypes of an anchor's labels; examples weigh "
-        "β in the denominator.",
+        f"{_BALANCED}, with fᵢⱼ = 1/|Yᵢ ∪ Yⱼ| for examples and 1 for the prototypes of an anchor's labels; examples "
+        "weigh β in the denominator.",
         _LONG_TAIL,
     ),
     "proto": (

@@ -74,10 +74,13 @@ def push_folder(
             api.create_branch(repo_id, branch=str(revision), exist_ok=True)
         there = api.list_repo_files(repo_id, revision=revision)
         files |= _card(files, folder, repo_id, there)
-        placed = {f"{place}/{name}" if place else name: files[name] for place in places for name in files}
+        placed = [_additions(files, place) for place in places]
+        if len(placed) > 1:  # the client would send what is to lie in two places twice
+            api.preupload_lfs_files(repo_id, placed[0], revision=revision, free_memory=False)
+        additions = [addition for one_place in placed for addition in one_place]
         commit = api.create_commit(
             repo_id,
-            operations=[*_additions(placed), *_deletions(there, placed)],
+            operations=[*additions, *_deletions(there, additions)],
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
@@ -101,15 +104,19 @@ def _card(
     return {"README.md": text.encode()}
 
 
-def _additions(files: dict[str, Path | bytes]) -> list[CommitOperationAdd]:
+def _additions(files: dict[str, Path | bytes], place: str) -> list[CommitOperationAdd]:
     return [
-        CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+        CommitOperationAdd(
+            f"{place}/{name}" if place else name, str(content) if isinstance(content, Path) else content
+        )
         for name, content in files.items()
     ]
 
 
-def _deletions(there: Sequence[str], files: dict[str, Path | bytes]) -> list[CommitOperationDelete]:
-    return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in files]
+def _deletions(there: Sequence[str], additions: list[CommitOperationAdd]) -> list[CommitOperationDelete]:
+    """Of weights in the root that the new model does not have."""
+    names = {addition.path_in_repo for addition in additions}
+    return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in names]
 
 
 @contextmanager

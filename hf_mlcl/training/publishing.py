@@ -52,7 +52,7 @@ class PublishingTrainer(ResumableTrainer):
                 self._measured[split] = _scores(metrics, prefix)
         return metrics
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override]  # what the stock one asks of its caller, this one knows
         self,
         language: str | None = None,
         license: str | None = None,
@@ -78,7 +78,7 @@ class PublishingTrainer(ResumableTrainer):
             if split not in SPLITS:
                 raise ValueError(f"metrics: expected the splits {' and '.join(SPLITS)}, got {split!r}")
         sources = (getattr(config.encoder_config, "name_or_path", None), config.name_or_path)
-        sizes = {"train": self.train_dataset, "validation": self.eval_dataset}
+        sizes: dict[str, Any] = {"train": self.train_dataset, "validation": self.eval_dataset}
         times = [entry["train_runtime"] for entry in self.state.log_history if "train_runtime" in entry]
         run = describe_run(
             self.args,
@@ -161,7 +161,7 @@ class PublishingTrainer(ResumableTrainer):
         self._finish_current_push()
         push = push_folder if blocking else _pushing_later
         return push(
-            self.args.output_dir,
+            str(self.args.output_dir),
             str(self.hub_model_id),
             private=self.args.hub_private_repo if private is None else private,
             revision=self.args.hub_revision if revision is None else revision,
@@ -178,7 +178,8 @@ class PublishingTrainer(ResumableTrainer):
         """
         if self._staging or not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
-        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        current: Any = self.push_in_progress
+        busy = current is not None and not current.is_done()
         if busy and not self.args.hub_always_push:
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
@@ -197,9 +198,9 @@ class PublishingTrainer(ResumableTrainer):
             places=["", *more.get(HubStrategy(self.args.hub_strategy), [])],
         )
         if busy:
-            self.push_in_progress.jobs.append(job)
+            current.jobs.append(job)
         else:
-            self.push_in_progress = PushInProgress([job])
+            self.push_in_progress = PushInProgress([job])  # type: ignore[assignment, arg-type]  # as the Trainer does
 
 
 def _scores(metrics: dict[str, float], prefix: str) -> dict[str, float]:
@@ -214,7 +215,7 @@ def _pushing_later(folder: Any, repo_id: str, **options: Any) -> Any:
 
 
 def _set_aside(checkpoint: Path, place: Path) -> Path:
-    """What is published of a checkpoint in a folder of its own, for the checkpoint may be removed before it is sent."""
+    """What is published of a checkpoint in a folder of its own: the checkpoint may be removed before it is sent."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     for name, content in published_files(checkpoint).items():

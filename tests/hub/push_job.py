@@ -143,7 +143,7 @@ def errors():
     seen["others"] = command("push", str(FOLDER / "images"), "others/images")
     del os.environ["HF_TOKEN"]
     seen["no token"] = command("push", str(FOLDER / "images"), "me/images")
-    seen["load without token"] = command("predict", "me/training", "--text", "w3")
+    seen["load without token"] = command("predict", "me/images", "--image", "photo.jpg")
     try:
         push_folder(FOLDER / "images", "me/images", token="hf_ofNobodyAtAll12345")
     except ValueError as error:
