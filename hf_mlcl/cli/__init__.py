@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on a split of a data set",
     "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",
+    "push": "publish a trained model on the Hub, in one commit",
     "demo": "train tiny models on embedded data, without network, and show what comes out",
     "losses": "list the losses and their parameters",
 }

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from huggingface_hub.errors import RepositoryNotFoundError
+
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
@@ -28,7 +30,12 @@ def load_model(source: str) -> Any:
     try:
         values, _ = MLCLConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{expected}, got {source!r}: {str(error).strip().splitlines()[0]}") from error
+        reason = str(error).strip().splitlines()[0]
+        if isinstance(error.__cause__, RepositoryNotFoundError):  # which is also what others see of a private one
+            reason = (
+                "there is none on the Hub, or it is private and needs an access token (`hf auth login` or HF_TOKEN)"
+            )
+        raise ValueError(f"{expected}, got {source!r}: {reason}") from error
     if values.get("model_type") != MLCLConfig.model_type:
         kind = (
             f"a model of type {values['model_type']!r}" if "model_type" in values else "without a model's config.json"

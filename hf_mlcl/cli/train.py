@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from transformers import set_seed
 
 from hf_mlcl.data import RandAugment
 from hf_mlcl.evaluation import per_label_metrics
-from hf_mlcl.hub import build_model_card, describe_run
+from hf_mlcl.hub import describe_run, write_model_card
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.checkpoints import (
     checkpoint_to_resume,
     last_checkpoint,
     remove_temporary_checkpoints,
-    write_whole,
+    write_json,
 )
 from hf_mlcl.training.dataset_rows import has_known_labels
 
@@ -135,7 +135,7 @@ def train(
     report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
     on_signal.check()
     # Saved before it is measured: nothing that follows may lose the training.
-    trainer.save_model(str(folder))
+    trainer.save_model(str(folder), _internal_call=True)  # published, where that is wanted, with card and scores
     on_signal.check()
     if trainer.is_world_process_zero():
         for name in RESULTS:
@@ -148,12 +148,20 @@ def train(
             metrics[name], per_label[name] = _measure(trainer, splits[name])
             on_signal.check()
     if trainer.is_world_process_zero():
-        run_description = describe_run(job, args, model, data, report, seconds=time.time() - started)
+        run_description = describe_run(
+            args,
+            model,
+            job={**asdict(job), "dataset": data.name},
+            examples={name: len(split) for name, split in data.splits.items()},
+            report=report,
+            seconds=time.time() - started,
+        )
         _write_results(folder, metrics, per_label, run_description)
-        card = build_model_card(model, metrics, run_description)
-        write_whole(folder / "README.md", str(card))
+        write_model_card(folder)
         remove_temporary_checkpoints(folder)
         _show(metrics, folder)
+    if args.push_to_hub:
+        trainer.publish()
     return metrics
 
 
@@ -185,7 +193,7 @@ def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list
 
 def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:
     for name, content in (("metrics", metrics), ("per_label", per_label), ("run", run_description)):
-        write_whole(folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(folder / f"{name}.json", content)
 
 
 def _show(metrics: dict[str, dict[str, float]], folder: Path) -> None:

@@ -1,6 +1,11 @@
-"""What a trained model tells of itself: the description of its run and its model card."""
+"""What a trained model tells of itself, and how it is published: description of its run, model card, push.
 
-from .card import build_model_card
+Knows the rooms above training, so that the Trainer can publish what it has trained.
+"""
+
+from .card import build_model_card, write_model_card
+from .files import published_files
+from .push import push_folder
 from .run import describe_run
 
-__all__ = ["build_model_card", "describe_run"]
+__all__ = ["build_model_card", "describe_run", "published_files", "push_folder", "write_model_card"]

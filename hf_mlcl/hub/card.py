@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_mlcl.models import MLCLConfig
+
+from .loss_texts import CLASSIFICATION, CONTRAST, CONTRASTIVE, STUDY
 
 REPORTED = {
     "macro_f1": "Macro-F1",
@@ -17,77 +25,105 @@ REPORTED = {
     "macro_f1_uncalibrated": "Macro-F1 of the uncalibrated classifier at 0.5",
     "micro_f1_uncalibrated": "Micro-F1 of the uncalibrated classifier at 0.5",
     "ece": "Expected calibration error",
-    "macro_f1_head": "Macro-F1, labels with more than 100 training examples",
-    "macro_f1_medium": "Macro-F1, labels with 20 to 100",
-    "macro_f1_tail": "Macro-F1, labels with fewer than 20",
+}
+GROUPS = {
+    "head": "head: more than 100 training examples",
+    "medium": "medium: 20 to 100",
+    "tail": "tail: fewer than 20",
 }
 USAGE = {
-    "text": """import hf_mlcl  # registers the architecture
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    "text": """from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-model = AutoModelForSequenceClassification.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-print(model.predict_labels(**tokenizer(["a text"], return_tensors="pt", padding=True, truncation=True)))""",
-    "vision": """import hf_mlcl  # registers the architecture
-from PIL import Image
+model = AutoModelForSequenceClassification.from_pretrained("{name}"{trust})
+tokenizer = AutoTokenizer.from_pretrained("{name}"{trust})
+inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True)
+print(model.predict_labels(**inputs))""",
+    "vision": """from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-model = AutoModelForImageClassification.from_pretrained("{name}")
-processor = AutoImageProcessor.from_pretrained("{name}")
+model = AutoModelForImageClassification.from_pretrained("{name}"{trust})
+processor = AutoImageProcessor.from_pretrained("{name}"{trust})
 print(model.predict_labels(**processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")))""",
 }
+FIGURES = {
+    "f1_by_frequency.png": "F1 of each label against its training examples",
+    "precision_recall.png": "Precision against recall, of all labels and by label frequency",
+    "reliability.png": "How often a label is right at a predicted probability",
+    "co_occurrence.png": "Labels that are predicted together and that occur together",
+    "embedding_map.png": "Embeddings of the examples in two dimensions",
+}
+# The last line of a card that this package wrote and may write again.
+MARK = "<!-- written by hf_mlcl; without this line the card is left as it is -->"
 
 
 def build_model_card(
-    model: Any, metrics: dict[str, dict[str, float]], run: dict[str, Any], name: str = "."
+    model: Any,
+    metrics: dict[str, dict[str, float]],
+    run: dict[str, Any],
+    name: str = ".",
+    *,
+    figures: Sequence[str] = (),
 ) -> ModelCard:
-    """A card from a model, its metrics by split, and its run's description (`describe_run`).
+    """A card from a model, its metrics by split, and its run's description; what is not known has no place in it.
 
     Args:
-        model: The trained model.
-        metrics: What `metrics.json` holds.
-        run: What `run.json` holds.
+        model: The trained model; only its `config` is read.
+        metrics: What `metrics.json` holds; empty where nothing was measured.
+        run: What `run.json` holds, see `describe_run`; its `card` may hold `license`, `language` and `tags`.
         name: Folder or Hub id that the usage example loads.
+        figures: Names of the pictures in the folder `figures`.
     """
-    config, job = model.config, run["job"]
-    split = "test" if "test" in metrics else "validation"
+    config, job = model.config, run.get("job", {})
+    encoder, dataset = job.get("encoder"), job.get("dataset")
+    title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     task = "text-classification" if config.task == "text" else "image-classification"
-    results = [
+    wanted = run.get("card", {})
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=list(dict.fromkeys(["hf-mlcl", "multi-label", "contrastive-learning", *wanted.get("tags", [])])),
+        license=wanted.get("license"),
+        language=wanted.get("language"),
+        base_model=encoder if encoder and "/" in encoder else None,
+        datasets=[dataset] if dataset and "/" in dataset else None,
+        model_name=title,
+        eval_results=_eval_results(metrics, dataset, task) if dataset else None,
+    )
+    sections = [
+        f"# {title}",
+        f"A multi-label {config.task} classifier with {config.num_labels} labels, trained with the package hf_mlcl: "
+        + _objective(config)
+        + ".",
+        "## Use\n\n" + _usage(config, name),
+        "## Results\n\n" + _results(metrics) if metrics else "",
+        _pictures(figures),
+        "## Loss\n\n" + _loss(config),
+        "## Training\n\n" + _training(run, config) if run.get("arguments") else "",
+        "## Thresholds and calibration\n\n" + _thresholds(config, run.get("classifier")),
+        "## Limits\n\n" + _limits(metrics, run, config),
+        f"## Citation\n\n{STUDY}.",
+        MARK,
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n")
+
+
+def _eval_results(metrics: dict[str, dict[str, float]], dataset: str, task: str) -> list[EvalResult] | None:
+    """Those of the test split; of the validation split, which chose the thresholds, where there is no other."""
+    split = "test" if "test" in metrics else "validation"
+    titles = REPORTED | {f"macro_f1_{group}": f"Macro-F1, {text}" for group, text in GROUPS.items()}
+    return [
         EvalResult(
             task_type=task,
-            dataset_type=job["dataset"],
-            dataset_name=job["dataset"],
+            dataset_type=dataset,
+            dataset_name=dataset,
             dataset_split=split,
             metric_type=key,
             metric_name=title,
             metric_value=metrics[split][key],
         )
-        for key, title in REPORTED.items()
+        for key, title in titles.items()
         if key in metrics.get(split, {})
-    ]
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=task,
-        tags=["hf-mlcl", "multi-label", "contrastive-learning"],
-        base_model=job["encoder"] if "/" in job["encoder"] else None,
-        datasets=[job["dataset"]] if "/" in job["dataset"] else None,
-        model_name=f"{job['encoder']} on {job['dataset']}",
-        eval_results=results,
-    )
-    sections = [
-        f"# {job['encoder']} on {job['dataset']}",
-        f"A multi-label {config.task} classifier with {config.num_labels} labels, trained with "
-        "[hf_mlcl](https://pypi.org/project/hf-mlcl/): " + _objective(config) + ".",
-        "## Use\n\n```python\n" + USAGE[config.task].format(name=name) + "\n```",
-        "## Results\n\n" + _table(metrics),
-        "## Training\n\n" + _training(run),
-        "## Thresholds and calibration\n\n" + _thresholds(run["classifier"]),
-        "## Limits\n\nThe scores are calibrated on the validation examples of this data set and hold for inputs like "
-        "them. Labels with few training examples are recognised worse than the averages say; see `per_label.json`.",
-        "## Citation\n\nMulti-Label Contrastive Learning: A Comprehensive Study (Audibert, Gauffre, Amini, "
-        "arXiv:2412.00101).",
-    ]
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+    ] or None
 
 
 def _objective(config: Any) -> str:
@@ -102,29 +138,118 @@ def _parameters(values: dict[str, Any]) -> str:
     return " (" + ", ".join(f"{name} {value}" for name, value in values.items()) + ")" if values else ""
 
 
-def _table(metrics: dict[str, dict[str, float]]) -> str:
-    rows = [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
-    for key, title in REPORTED.items():
-        if any(key in values for values in metrics.values()):
-            cells = (f"{values[key]:.4f}" if key in values else "–" for values in metrics.values())
-            rows.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n\nWith the model's thresholds unless said otherwise."
-
-
-def _training(run: dict[str, Any]) -> str:
-    examples = ", ".join(f"{count} {name}" for name, count in run["examples"].items())
-    arguments = ", ".join(f"{name} {value}" for name, value in run["arguments"].items())
+def _usage(config: Any, name: str) -> str:
+    texts = '["a text"], ["its second text"]' if config.text_pairs else '["a text"]'
+    code = USAGE[config.task]
+    with_package = "import hf_mlcl  # registers the architecture\n" + code.format(name=name, trust="", texts=texts)
+    without = code.format(name=name, trust=", trust_remote_code=True", texts=texts)
     return (
-        f"Examples: {examples}. Arguments: {arguments}. Pooling: {run['objective']['pooling']}. "
-        f"Hardware: {run['hardware']}, {run['processes']} process(es), {run['seconds']:.0f} seconds in all."
+        "With the package (`pip install hf-mlcl`); no code of this repository runs:\n\n"
+        f"```python\n{with_package}\n```\n\n"
+        f"Without it, by the code in this repository:\n\n```python\n{without}\n```\n\n"
+        "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone "
+        f"(`top_k={config.num_labels}` for those of all labels)."
     )
 
 
-def _thresholds(classifier: dict[str, Any]) -> str:
+def _results(metrics: dict[str, dict[str, float]]) -> str:
+    header = [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+    rows = [row for key, title in REPORTED.items() if (row := _row(title, key, metrics))]
+    groups = []
+    for group, title in GROUPS.items():
+        sizes = [values[f"num_labels_{group}"] for values in metrics.values() if f"num_labels_{group}" in values]
+        row = _row(f"{title} ({int(sizes[0])} labels)" if sizes else title, f"macro_f1_{group}", metrics)
+        groups += [row] if row else []
+    text = "\n".join([*header, *rows]) + "\n\nWith the model's thresholds unless said otherwise."
+    if groups:
+        text += "\n\nMacro-F1 by how often a label occurs in training:\n\n" + "\n".join([*header, *groups])
+    return text
+
+
+def _row(title: str, key: str, metrics: dict[str, dict[str, float]]) -> str | None:
+    if not any(key in values for values in metrics.values()):
+        return None
+    cells = (f"{values[key]:.4f}" if key in values else "–" for values in metrics.values())
+    return f"| {title} | {' | '.join(cells)} |"
+
+
+def _pictures(figures: Sequence[str]) -> str:
+    shown = [f"![{text}](figures/{name})\n\n*{text}.*" for name, text in FIGURES.items() if name in figures]
+    return "## Pictures\n\n" + "\n\n".join(shown) if shown else ""
+
+
+def _loss(config: Any) -> str:
+    parts = []
+    if config.objective != "classification":
+        text, source = CONTRASTIVE.get(config.loss, (None, None))
+        parts += [f"`{config.loss}`: {CONTRAST}"]
+        parts += [f"{text} Source: {source}." if source else text] if text else []
+    if config.objective != "contrastive":
+        text, source = CLASSIFICATION.get(config.classification_loss, ("A classification loss on the logits.", None))
+        parts += [f"`{config.classification_loss}`: {text}" + (f" Source: {source}." if source else "")]
+    return "\n\n".join(parts)
+
+
+def _training(run: dict[str, Any], config: Any) -> str:
+    rows = [f"| {name} | {value} |" for name, value in run["arguments"].items() if value is not None]
+    examples = ", ".join(f"{count:,} {name}" for name, count in run.get("examples", {}).items())
+    facts = [f"Examples: {examples}." if examples else "", f"Pooling: {config.pooling}."]
+    if "hardware" in run:
+        processes = run.get("processes", 1)
+        facts.append(f"Hardware: {run['hardware']}, {processes} process{'es' if processes > 1 else ''}.")
+    if "seconds" in run:
+        facts.append(f"Time: {run['seconds']:.0f} seconds in all.")
+    return "\n".join(["| argument | value |", "|---|---|", *rows]) + "\n\n" + " ".join(filter(None, facts))
+
+
+def _thresholds(config: Any, classifier: dict[str, Any] | None) -> str:
+    if not config.classifier_fitted:
+        return "The classifier was not fitted: this model gives embeddings (`encode`), not yet labels."
+    if classifier is None:
+        chosen = "each label has its own threshold" if config.thresholds else "all labels are decided at 0.5"
+        return f"`config.json` holds the decision rule: {chosen}."
     kind = "fitted on the frozen encoder" if classifier["linear_evaluation"] else "trained with the encoder"
     return (
         f"The classifier was {kind}. Its probabilities were calibrated on the validation examples (expected "
         f"calibration error there {classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). "
-        "Each label has its own threshold, drawn towards the common one where it has few validation examples; "
-        f"labels without any take the common one, {classifier['global_threshold']:.3f}."
+        "Each label has its own threshold, the F1-best one on the validation examples, drawn towards the common one "
+        f"where it has few of them; labels without any take the common one, {classifier['global_threshold']:.3f}."
     )
+
+
+def _limits(metrics: dict[str, dict[str, float]], run: dict[str, Any], config: Any) -> str:
+    limits = ["The labels and their frequencies are those of the training data; inputs unlike it were not measured."]
+    if config.classifier_fitted:
+        limits.append("Scores and thresholds hold where labels are as frequent as in the validation examples.")
+    test = metrics.get("test", metrics.get("validation", {}))
+    if "macro_f1_tail" in test and "macro_f1_head" in test:
+        limits.append(
+            f"Rare labels are recognised worse than the averages say (Macro-F1 {test['macro_f1_tail']:.2f} with fewer "
+            f"than 20 training examples, {test['macro_f1_head']:.2f} with more than 100); `per_label.json` has each."
+        )
+    if metrics and "test" not in metrics:
+        limits.append("There was no test split: the scores are those of the examples that chose the thresholds.")
+    if metrics and "seed" in run.get("arguments", {}):
+        limits.append("One run with one seed was measured.")
+    return " ".join(limits)
+
+
+def card_of_folder(folder: str | Path, name: str = ".") -> ModelCard:
+    """The card of a saved model from its files: `config.json`, `metrics.json`, `run.json` and `figures`."""
+    folder = Path(folder)
+    metrics, run = (
+        json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else {}
+        for file in ("metrics.json", "run.json")
+    )
+    model = SimpleNamespace(config=MLCLConfig.from_pretrained(folder))
+    return build_model_card(model, metrics, run, name, figures=[path.name for path in folder.glob("figures/*")])
+
+
+def write_model_card(folder: str | Path, name: str = ".") -> None:
+    """Writes `README.md` beside a saved model; a card of somebody else's hand stays as it is."""
+    path = Path(folder) / "README.md"
+    if path.is_file() and MARK not in path.read_text(encoding="utf-8"):
+        return
+    temporary = path.with_name(".README.md.tmp")  # so that it is never seen half written
+    temporary.write_text(str(card_of_folder(folder, name)), encoding="utf-8")
+    temporary.replace(path)

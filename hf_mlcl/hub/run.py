@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from .files import last_name
 
 PACKAGES = ("hf-mlcl", "torch", "transformers", "accelerate", "datasets", "numpy")
 # Where the run stood, not what it was: such values differ on every machine and may give away names and tokens.
@@ -26,10 +26,29 @@ PRIVATE = (
     "deepspeed",
     "ddp",
 )
+# What a job names that may be a file or folder of this machine.
+SOURCES = ("encoder", "dataset", "label_descriptions")
 
 
-def describe_run(job: Any, args: Any, model: Any, data: Any, report: Any, *, seconds: float) -> dict[str, Any]:
-    """A JSON-ready description of what was trained on what, how, with which packages and how long."""
+def describe_run(
+    args: Any,
+    model: Any,
+    *,
+    job: dict[str, Any],
+    examples: dict[str, int],
+    report: Any = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """A JSON-ready description of what was trained on what, how, with which packages and how long.
+
+    Args:
+        args: The `TrainingArguments`.
+        model: The trained model.
+        job: What else was chosen: `task`, and as far as they are known `encoder`, `dataset`, the options of the data.
+        examples: Name of a split to its number of examples.
+        report: What `fit_classifier` returned; None where it was not called.
+        seconds: Time of the whole run; None where it was not measured.
+    """
     # Not from a fresh object: making one resets accelerate's state, and with it the number of processes.
     defaults = {
         name: getattr(item.default, "value", item.default) for name, item in type(args).__dataclass_fields__.items()
@@ -50,10 +69,10 @@ def describe_run(job: Any, args: Any, model: Any, data: Any, report: Any, *, sec
         "seed",
     )
     config = model.config
-    job_fields = {**asdict(job), "encoder": Path(job.encoder).name if Path(job.encoder).exists() else job.encoder}
-    job_fields["dataset"] = data.name
-    return {
-        "job": {name: value for name, value in job_fields.items() if value is not None},
+    description = {
+        "job": {
+            name: last_name(value) if name in SOURCES else value for name, value in job.items() if value is not None
+        },
         "arguments": {name: args.to_dict()[name] for name in study} | changed,
         "processes": args.world_size,
         "objective": {
@@ -63,15 +82,16 @@ def describe_run(job: Any, args: Any, model: Any, data: Any, report: Any, *, sec
                 *("classification_loss_parameters", "classification_weight", "pooling", "projection_dim"),
             )
         },
-        "examples": {name: len(split) for name, split in data.splits.items()},
-        "labels": len(data.label_names),
-        "classifier": report.to_dict(),
-        "seconds": round(seconds, 1),
+        "examples": examples,
+        "labels": config.num_labels,
+        "classifier": None if report is None else report.to_dict(),
+        "seconds": None if seconds is None else round(seconds, 1),
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
+    return {name: value for name, value in description.items() if value is not None}
 
 
 def _version(package: str) -> str | None:

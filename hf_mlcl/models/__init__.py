@@ -1,4 +1,8 @@
-"""Models and their configuration, registered with the Auto classes of transformers."""
+"""Models and their configuration, registered with the Auto classes of transformers.
+
+Saved models carry the files of this room, so that they load with `trust_remote_code=True` where the package is absent.
+Where it is imported, its own classes are taken and no remote code runs.
+"""
 
 from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
@@ -8,5 +12,9 @@ from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassifica
 AutoConfig.register("mlcl", MLCLConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(MLCLConfig, MLCLForSequenceClassification, exist_ok=True)
 AutoModelForImageClassification.register(MLCLConfig, MLCLForImageClassification, exist_ok=True)
+
+MLCLConfig.register_for_auto_class()
+MLCLForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+MLCLForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 
 __all__ = ["MLCLConfig", "MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput"]

@@ -4,6 +4,7 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,6 +84,8 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
     except (OSError, ValueError, ImportError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"{expected}, got {source!r}: {reason}") from error
+    if Path(source).is_dir():  # where it lies on this machine has no place in the config.json of a model
+        encoder.config.name_or_path = Path(source).resolve().name
     parameters = dict(encoder.named_parameters())
     if parameters and len(set(report["missing_keys"]) & set(parameters)) > len(parameters) / 2:
         raise ValueError(

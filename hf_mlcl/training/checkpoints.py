@@ -10,6 +10,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
@@ -194,6 +195,11 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file that is never seen half written; numbers that JSON has no word for raise ValueError."""
+    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def _flush(folder: Path) -> None:

@@ -82,10 +82,6 @@ class ResumableTrainer(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(place))
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if not self._staging:  # uploading goes on in the background, from where the checkpoint stays
-            super()._push_from_checkpoint(checkpoint_folder)
-
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         sums = {name: getattr(self, name) for name in self._running_sums}

@@ -24,12 +24,13 @@ from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
 from .dataset_rows import count_labels, label_aware_sampler, sample_rows, select_rows, without_unlabelled
 from .gradient_cache import CachingTrainer
+from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 
 PROBE_EXAMPLES = 2000
 
 
-class MLCLTrainer(CachingTrainer):
+class MLCLTrainer(CachingTrainer, PublishingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
     Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
@@ -133,6 +134,7 @@ class MLCLTrainer(CachingTrainer):
         config = self.core_model.config
         config.classifier_fitted = config.objective != "contrastive"
         config.thresholds = config.uncalibrated_half = None
+        self._report, self._measured = None, {}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""
@@ -298,6 +300,7 @@ class MLCLTrainer(CachingTrainer):
                 core, *self._outputs(eval_dataset, "logits", "Logits of the validation examples")
             )
         core.eval()
+        self._report, self._measured = report, {}
         return report
 
 

@@ -1,10 +1,14 @@
 import json
 from types import SimpleNamespace
 
+import pytest
 import yaml
 
 from hf_mlcl import MLCLConfig
-from hf_mlcl.hub import build_model_card
+from hf_mlcl.hub import build_model_card, write_model_card
+from hf_mlcl.hub.card import MARK
+from hf_mlcl.hub.loss_texts import CLASSIFICATION, CONTRASTIVE
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
 CLASSIFIER = {
     "linear_evaluation": True,
@@ -28,7 +32,7 @@ METRICS = {"validation": {"macro_f1": 0.5, "map": 0.4}, "test": {"macro_f1": 0.4
 
 
 def build(**fields):
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, **fields))
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3, **({"classifier_fitted": True} | fields)))
     return build_model_card(model, METRICS, json.loads(json.dumps(RUN)), name="me/model")
 
 
@@ -52,3 +56,67 @@ def test_objectives_are_named():
     joint = build(objective="joint", loss_parameters={"temperature": 0.2}).text
     assert "the contrastive loss `reg` (temperature 0.2) plus 0.3 times the loss `zlpr`" in joint
     assert "trained with" in joint and "`bce`" in build(objective="classification", classification_loss="bce").text
+
+
+def test_every_loss_has_its_formula_and_its_source_in_the_card():
+    assert set(CONTRASTIVE) == set(CONTRASTIVE_LOSSES) - {"mscrg"} - _other_names(CONTRASTIVE_LOSSES)
+    assert set(CLASSIFICATION) == set(CLASSIFICATION_LOSSES)
+    text = build(loss="msc").text
+    assert "1/|Yᵢ ∪ Yⱼ|" in text and "arXiv:2404.08720" in text and "zlpr" not in text
+
+
+def _other_names(losses):
+    """Names of a loss beside the first that it has."""
+    first = {}
+    for name, loss in losses.items():
+        first.setdefault(loss, name)
+    return set(losses) - set(first.values())
+
+
+def test_head_medium_and_tail_have_a_table_with_their_sizes():
+    groups = {"head": 0.8, "medium": 0.6, "tail": 0.3}
+    metrics = {"test": METRICS["test"] | {f"macro_f1_{name}": value for name, value in groups.items()}}
+    metrics["test"] |= {f"num_labels_{name}": 4.0 for name in groups}
+    model = SimpleNamespace(config=MLCLConfig(num_labels=12, classifier_fitted=True))
+    card = build_model_card(model, metrics, RUN)
+    assert "| tail: fewer than 20 (4 labels) | 0.3000 |" in card.text
+    assert "0.30 with fewer than 20" in card.text.replace("\n", " ")
+    (entry,) = yaml.safe_load(card.content.split("---")[1])["model-index"]
+    assert "macro_f1_tail" in [metric["type"] for metric in entry["results"][0]["metrics"]]
+
+
+def test_what_is_not_known_has_no_place():
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3))
+    card = build_model_card(model, {}, {})
+    assert "## Results\n" not in card.text and "## Training\n" not in card.text and "None" not in card.text
+    assert "The classifier was not fitted" in card.text
+    metadata = yaml.safe_load(card.content.split("---")[1])
+    assert set(metadata) == {"library_name", "pipeline_tag", "tags", "model_name"}
+
+
+@pytest.mark.parametrize("task, auto", [("text", "AutoTokenizer"), ("vision", "AutoImageProcessor")])
+def test_examples_with_and_without_the_package_compile(task, auto):
+    text = build(task=task).text
+    examples = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    for example in examples:
+        compile(example, "card", "exec")
+        assert auto in example
+    assert len(examples) == 2 and "trust_remote_code=True" in examples[1] and "hf_mlcl" not in examples[1]
+
+
+def test_pictures_that_are_there_are_shown():
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3))
+    text = build_model_card(model, {}, {}, figures=["reliability.png", "other.png"]).text
+    assert "(figures/reliability.png)" in text and "other.png" not in text
+
+
+def test_a_card_of_ones_own_stays(tmp_path):
+    MLCLConfig(num_labels=3).save_pretrained(tmp_path)
+    write_model_card(tmp_path)
+    written = (tmp_path / "README.md").read_text()
+    assert MARK in written
+    write_model_card(tmp_path, "me/model")
+    assert '"me/model"' in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text(written.replace(MARK, "My own."))
+    write_model_card(tmp_path, "me/model")
+    assert "My own." in (tmp_path / "README.md").read_text()

@@ -1,0 +1,161 @@
+"""Publishing a folder on the Hub: one commit, after everything is uploaded. Imports huggingface_hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import (
+    BadRequestError,
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .card import card_of_folder
+from .files import is_weights, published_files
+
+_UNREACHABLE = "; run it again, what has arrived is not sent twice"
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    commit_message: str = "Upload model",
+    token: str | None = None,
+    places: Sequence[str] = ("",),
+) -> CommitInfo:
+    """Publishes a saved model: makes the repository where there is none, uploads, and commits once.
+
+    Nothing of the repository changes before all files have arrived. What is there already is not sent again, and
+    weights of an earlier model that the new one does not have are deleted in the same commit. See `published_files`
+    for what is sent; where neither the folder nor the repository has a card, one is written.
+
+    Args:
+        folder: Where the model, its processor and its card are saved.
+        repo_id: "user/name", or "name" for the user's own.
+        private: Whether a new repository is private; True also refuses to publish in one that is not.
+        revision: Branch to commit to, made where there is none; by default "main".
+        create_pr: Opens a pull request against "main" instead of committing to it.
+        tag: Name that the commit gets, such as "v1.0"; it must be new.
+        commit_message: First line of the commit's message.
+        token: Access token; by default `HF_TOKEN` or the stored login.
+        places: Folders of the repository, "" its root.
+
+    Returns:
+        The commit: `oid`, `commit_url`, `pr_url`.
+
+    Raises:
+        ValueError: For a folder that `published_files` refuses, arguments that do not go together, a tag that exists,
+            or a token that is missing or may not write there.
+        ConnectionError: Where the Hub could not be reached, or no longer.
+    """
+    if create_pr and (revision not in (None, constants.DEFAULT_REVISION) or tag is not None):
+        name, given = ("tag", tag) if tag is not None else ("revision", revision)
+        raise ValueError(f"{name}: expected none beside create_pr, whose commit is on no branch yet, got {given!r}")
+    files = published_files(folder, token or get_token())
+    with one_line_errors(repo_id, token):
+        api = HfApi(library_name="hf_mlcl", token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if private and not api.model_info(repo_id).private:
+            raise ValueError(f"private: expected a private repository, got the public {repo_id}")
+        if tag is not None and tag in [known.name for known in api.list_repo_refs(repo_id).tags]:
+            raise ValueError(f"tag: expected a new one, got {tag!r}, which {repo_id} has already")
+        if revision not in (None, constants.DEFAULT_REVISION):
+            api.create_branch(repo_id, branch=str(revision), exist_ok=True)
+        there = api.list_repo_files(repo_id, revision=revision)
+        files |= _card(files, folder, repo_id, there)
+        placed = [_additions(files, place) for place in places]
+        if len(placed) > 1:  # the client would send what is to lie in two places twice
+            api.preupload_lfs_files(repo_id, placed[0], revision=revision, free_memory=False)
+        additions = [addition for one_place in placed for addition in one_place]
+        commit = api.create_commit(
+            repo_id,
+            operations=[*additions, *_deletions(there, additions)],
+            commit_message=commit_message,
+            revision=revision,
+            create_pr=create_pr,
+        )
+        if tag is not None:
+            api.create_tag(repo_id, tag=tag, revision=commit.oid)
+    return commit
+
+
+def _card(
+    files: dict[str, Path | bytes], folder: str | Path, repo_id: str, there: Sequence[str]
+) -> dict[str, Path | bytes]:
+    """The folder's card with the repository in its examples; where there is none yet, one of what its files say."""
+    card = files.get("README.md")
+    if isinstance(card, Path):
+        text = card.read_text(encoding="utf-8").replace('from_pretrained("."', f'from_pretrained("{repo_id}"')
+    elif "config.json" in files and "README.md" not in there:
+        text = str(card_of_folder(folder, repo_id))
+    else:
+        return {}
+    return {"README.md": text.encode()}
+
+
+def _additions(files: dict[str, Path | bytes], place: str) -> list[CommitOperationAdd]:
+    return [
+        CommitOperationAdd(
+            f"{place}/{name}" if place else name, str(content) if isinstance(content, Path) else content
+        )
+        for name, content in files.items()
+    ]
+
+
+def _deletions(there: Sequence[str], additions: list[CommitOperationAdd]) -> list[CommitOperationDelete]:
+    """Of weights in the root that the new model does not have."""
+    names = {addition.path_in_repo for addition in additions}
+    return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in names]
+
+
+@contextmanager
+def one_line_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
+    """Turns what the Hub's client raises inside the block into one line that says what to do."""
+    try:
+        yield
+    except (OfflineModeIsEnabled, LocalTokenNotFoundError) as error:
+        offline = isinstance(error, OfflineModeIsEnabled)
+        expected, got = (
+            ("the Hub within reach", "HF_HUB_OFFLINE=1")
+            if offline
+            else ("an access token", "none; log in with `hf auth login` or set HF_TOKEN")
+        )
+        raise (ConnectionError if offline else ValueError)(f"{repo_id}: expected {expected}, got {got}") from error
+    except RevisionNotFoundError as error:
+        raise ValueError(f"revision: expected one that {repo_id} has, got another") from error
+    except BadRequestError as error:
+        raise ValueError(f"{repo_id}: expected content that the Hub accepts, got: {_line(error)}") from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status not in (401, 403) and not isinstance(error, RepositoryNotFoundError):
+            raise ConnectionError(
+                f"{repo_id}: expected the Hub to answer, got {_line(error)}{_UNREACHABLE}"
+            ) from error
+        got = "one that may not" if token or get_token() else "none"
+        raise ValueError(
+            f"{repo_id}: expected an access token that may write there, got {got}; log in with `hf auth login` or set "
+            "HF_TOKEN"
+        ) from error
+    except Exception as error:
+        # The client's transport has a family of errors of its own; uploads wrap them into a RuntimeError.
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
+        if not type(cause).__module__.startswith(("httpx", "httpcore", "huggingface_hub")):
+            raise
+        raise ConnectionError(
+            f"{repo_id}: expected the connection to last, got {type(cause).__name__} ({_line(cause)}){_UNREACHABLE}"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

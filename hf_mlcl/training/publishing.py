@@ -1,0 +1,244 @@
+"""`PublishingTrainer`: a Trainer that publishes models with their cards and scores, and nothing else of its folder.
+
+Imports transformers, huggingface_hub and the room `hub`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo
+from transformers.trainer_utils import HubStrategy, SaveStrategy
+from transformers.utils import logging
+from transformers.utils.hub import PushInProgress, hf_api
+
+from hf_mlcl.hub import describe_run, published_files, push_folder, write_model_card
+from hf_mlcl.hub.push import one_line_errors
+
+from .checkpoints import write_json
+from .resumable import ResumableTrainer
+
+logger = logging.get_logger(__name__)
+
+PUSHING = "tmp-pushing"  # where the files of a checkpoint wait until they are uploaded
+SPLITS = ("validation", "test")
+
+
+class PublishingTrainer(ResumableTrainer):
+    """Adds to the Trainer that what it publishes is a model others can load and trust: see `push_to_hub`.
+
+    The stock Trainer uploads all of `output_dir` but checkpoints, with its arguments as a pickle in which the access
+    token stands, and with checkpoints the pickles of optimizer and random state. Here nothing but `published_files`
+    leaves the machine.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._measured: dict[str, dict[str, float]] = {}
+        self._report: Any = None  # of the classifier that was fitted last
+        super().__init__(*args, **kwargs)
+
+    # --- what the card tells ---
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the Trainer's; the card reports what was measured last on the validation and on the test split."""
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        # In training the model still changes, and a probe may stand in for its classifier.
+        if not self.is_in_train and self.core_model.config.classifier_fitted:
+            data = self.eval_dataset if eval_dataset is None else eval_dataset
+            split = "validation" if data is self.eval_dataset else str(getattr(data, "split", None))
+            if split in SPLITS and not isinstance(data, (dict, str)):
+                prefix = kwargs.get("metric_key_prefix", args[1] if len(args) > 1 else "eval")
+                self._measured[split] = _scores(metrics, prefix)
+        return metrics
+
+    def create_model_card(  # type: ignore[override]  # what the stock one asks of its caller, this one knows
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        dataset: str | None = None,
+        metrics: dict[str, dict[str, float]] | None = None,
+    ) -> None:
+        """Writes `README.md`, `run.json` and `metrics.json` into `output_dir`; a card of your own stays as it is.
+
+        Args:
+            language: Of the texts, such as "en".
+            license: Of the model, such as "apache-2.0".
+            tags: Further tags of the model.
+            dataset: Hub id or name of the data set, without which the Hub shows no scores beside the model.
+            metrics: Name of a split, "validation" or "test", to what `evaluate` returned. By default what was last
+                measured on `eval_dataset` and on a data set whose `split` is "test", since the classifier was fitted.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder, config = Path(str(self.args.output_dir)), self.core_model.config
+        given = {split: _scores(values, "eval") for split, values in (metrics or {}).items()}
+        for split in given:
+            if split not in SPLITS:
+                raise ValueError(f"metrics: expected the splits {' and '.join(SPLITS)}, got {split!r}")
+        sources = (getattr(config.encoder_config, "name_or_path", None), config.name_or_path)
+        sizes: dict[str, Any] = {"train": self.train_dataset, "validation": self.eval_dataset}
+        times = [entry["train_runtime"] for entry in self.state.log_history if "train_runtime" in entry]
+        run = describe_run(
+            self.args,
+            self.core_model,
+            job={"task": config.task, "encoder": next(filter(None, sources), None), "dataset": dataset},
+            examples={name: len(data) for name, data in sizes.items() if hasattr(data, "__len__")},
+            report=self._report,
+            seconds=sum(times) if times else None,
+        )
+        wanted = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags}
+        run["card"] = {name: value for name, value in wanted.items() if value}
+        write_json(folder / "run.json", run)
+        measured = self._measured | given
+        write_json(folder / "metrics.json", {split: measured[split] for split in SPLITS if split in measured})
+        write_model_card(folder)
+
+    # --- publishing ---
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # `training_args.bin` holds the arguments as they are; the access token is none of its business.
+        token, self.args.hub_token = self.args.hub_token, None
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.args.hub_token = token
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        with one_line_errors(str(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name), token):
+            super().init_hf_repo(token, private)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        *,
+        create_pr: bool = False,
+        tag: str | None = None,
+        **card: Any,
+    ) -> Any:
+        """Saves the model, writes its card, and publishes both in one commit; see `hf_mlcl.hub.push_folder`.
+
+        The access token is that of `hf auth login`, `HF_TOKEN` or `hub_token`. Call it in all processes.
+
+        Args:
+            commit_message: First line of the commit's message.
+            blocking: False uploads in the background and returns a `Future`.
+            token: In place of `hub_token`.
+            revision: Branch; by default `hub_revision`, or else "main".
+            private: In place of `hub_private_repo`.
+            create_pr: Opens a pull request instead of committing.
+            tag: Name that the commit gets, such as "v1.0".
+            **card: See `create_model_card`.
+
+        Returns:
+            The commit on the first process, None on the others.
+        """
+        self.save_model(_internal_call=True)
+        self.create_model_card(**card)
+        return self.publish(commit_message, blocking, token, revision, private, create_pr=create_pr, tag=tag)
+
+    def publish(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **options: Any,
+    ) -> Any:
+        """Publishes what `output_dir` holds of a model, as `push_to_hub` does, which saves it and writes its card."""
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if not self.is_world_process_zero():
+            return None
+        token = self.args.hub_token if token is None else token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self._finish_current_push()
+        push = push_folder if blocking else _pushing_later
+        return push(
+            str(self.args.output_dir),
+            str(self.hub_model_id),
+            private=self.args.hub_private_repo if private is None else private,
+            revision=self.args.hub_revision if revision is None else revision,
+            commit_message=commit_message or "End of training",
+            token=token,
+            **options,
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Publishes the model of a checkpoint in the background, in one commit, as `hub_strategy` says.
+
+        Every strategy but "end" puts it into the root of the repository; "checkpoint" also into `last-checkpoint`,
+        "all_checkpoints" into a folder of its own. Optimizer and random state are pickles and stay where they are.
+        """
+        if self._staging or not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        current: Any = self.push_in_progress
+        busy = current is not None and not current.is_done()
+        if busy and not self.args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        name = Path(checkpoint_folder).name
+        more = {HubStrategy.CHECKPOINT: ["last-checkpoint"], HubStrategy.ALL_CHECKPOINTS: [name]}
+        steps = self.args.save_strategy == SaveStrategy.STEPS
+        progress = f"step {self.state.global_step}" if steps else f"epoch {int(self.state.epoch or 0)}"
+        job = hf_api().run_as_future(
+            _push_and_remove,
+            _set_aside(Path(checkpoint_folder), Path(str(self.args.output_dir)) / PUSHING / name),
+            str(self.hub_model_id),
+            private=self.args.hub_private_repo,
+            revision=self.args.hub_revision,
+            commit_message=f"Training in progress, {progress}",
+            token=self.args.hub_token,
+            places=["", *more.get(HubStrategy(self.args.hub_strategy), [])],
+        )
+        if busy:
+            current.jobs.append(job)
+        else:
+            self.push_in_progress = PushInProgress([job])  # type: ignore[assignment, arg-type]  # as the Trainer does
+
+
+def _scores(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """The scores without prefix, and without how long they took."""
+    named = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
+    timings = ("runtime", "_per_second", "compilation_time", "epoch")
+    return {name: value for name, value in named.items() if not name.endswith(timings)}
+
+
+def _pushing_later(folder: Any, repo_id: str, **options: Any) -> Any:
+    return hf_api().run_as_future(push_folder, folder, repo_id, **options)
+
+
+def _set_aside(checkpoint: Path, place: Path) -> Path:
+    """What is published of a checkpoint in a folder of its own: the checkpoint may be removed before it is sent."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for name, content in published_files(checkpoint).items():
+        target = place / name
+        target.parent.mkdir(exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+            continue
+        try:
+            os.link(content, target)
+        except OSError:  # a file system without links
+            shutil.copy2(content, target)
+    return place
+
+
+def _push_and_remove(folder: Path, repo_id: str, **options: Any) -> CommitInfo | None:
+    """In the background; a training must not end because the Hub is out of reach."""
+    try:
+        return push_folder(folder, repo_id, **options)
+    except (ValueError, OSError) as error:
+        logger.warning("the checkpoint was not published: %s", error)
+        return None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()

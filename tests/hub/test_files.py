@@ -1,0 +1,92 @@
+"""What of a folder is published: by name, without pickles, paths and tokens."""
+
+import json
+
+import pytest
+
+from hf_mlcl.hub import published_files
+from hf_mlcl.hub.files import last_name, without_paths
+
+SETTINGS = {"model_type": "mlcl", "encoder_config": {"_name_or_path": "/data/models/minilm"}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An output folder as trainings leave it, with things that are nobody's business."""
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    for name in ("training_args.bin", "optimizer.pt", "rng_state.pth", "pytorch_model.bin", "notes.txt", "keys.json"):
+        (tmp_path / name).write_bytes(b"private")
+    for name in ("trainer_state.json", "data.py", ".env", "README.md.bak", "model.safetensors.tmp"):
+        (tmp_path / name).write_text("private")
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_nothing_but_the_model_is_published(folder):
+    assert set(published_files(folder)) == {"config.json", "model.safetensors"}
+    for name in ("tokenizer.json", "vocab.txt", "spiece.model", "preprocessor_config.json", "README.md", "run.json"):
+        (folder / name).write_text("{}")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "reliability.png").write_bytes(b"picture")
+    (folder / "modeling_mlcl.py").write_text("code")
+    assert len(published_files(folder)) == 10 and "figures/reliability.png" in published_files(folder)
+
+
+def test_settings_lose_paths_and_keep_everything_else(folder):
+    cleaned = json.loads(published_files(folder)["config.json"])
+    assert cleaned["encoder_config"]["_name_or_path"] == "minilm" and cleaned["model_type"] == "mlcl"
+    (folder / "config.json").write_text('{"model_type":  "mlcl"}')
+    assert published_files(folder)["config.json"] == b'{"model_type":  "mlcl"}'
+
+
+def test_labels_that_look_like_paths_stay():
+    labels = {"id2label": {"0": "/m/01g317", "1": "C:\\x"}, "label2id": {"/m/01g317": 0}}
+    assert without_paths(labels) == labels
+
+
+def test_marks_of_a_local_copy_go():
+    settings = {"is_local": True, "local_files_only": True, "cls_token": "[CLS]", "tokenizer_file": "/a/b.json"}
+    assert without_paths(settings) == {"cls_token": "[CLS]", "tokenizer_file": "b.json"}
+
+
+@pytest.mark.parametrize(
+    "source, name",
+    [
+        ("/data/minilm", "minilm"),
+        ("C:\\models\\minilm", "minilm"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("", ""),
+    ],
+)
+def test_last_name_of_a_path_but_hub_ids_whole(source, name):
+    assert last_name(source) == name
+
+
+def test_last_name_of_an_existing_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "minilm").mkdir(parents=True)
+    assert last_name("models/minilm") == "minilm"
+
+
+@pytest.mark.parametrize("name", ["README.md", "run.json", "modeling_mlcl.py"])
+def test_a_token_stops_everything(folder, name):
+    (folder / name).write_text('{"note": "hf_abcdefABCDEF0123456789"}')
+    with pytest.raises(ValueError, match=f"{name}: expected no access token"):
+        published_files(folder)
+    (folder / name).write_text('{"note": "an-own-token"}')
+    with pytest.raises(ValueError, match=f"{name}: expected no access token"):
+        published_files(folder, token="an-own-token")
+
+
+def test_what_is_no_model_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="folder: expected a saved model, got '.*nowhere' without config.json"):
+        published_files(tmp_path / "nowhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="folder: expected weights in safetensors"):
+        published_files(folder)
+    (folder / "model.safetensors").touch()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json: expected JSON"):
+        published_files(folder)
