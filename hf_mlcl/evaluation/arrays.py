@@ -10,6 +10,9 @@ import torch
 # The value of an unknown label; NaN is read as the same.
 UNKNOWN = -100
 
+# Rows that are checked at once: the array may lie in a file that is larger than memory.
+_CHECKED_ROWS = 2**16
+
 
 def as_array(name: str, values: Any) -> np.ndarray:
     """Numeric array of `values` (array, nested list or tensor on any device and of any dtype)."""
@@ -34,8 +37,10 @@ def as_matrix(
     array = as_array(name, values)
     _check_shape(name, array, rows, columns)
     array = array.astype(dtype, copy=False)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
+    for start in range(0, len(array), _CHECKED_ROWS):
+        part = array[start : start + _CHECKED_ROWS]
+        if not np.isfinite(part).all():
+            raise ValueError(f"{name}: expected finite numbers, got {part[~np.isfinite(part)][0]}")
     return array
 
 

@@ -18,6 +18,8 @@ from .arrays import as_matrix, check_positive, split_labels
 # Training keeps five arrays of this many numbers (parameters, gradients, two moments, one scratch): 1.3 GB in float32.
 # Its logits, a sixth array, and the half a dozen of the validation examples at one grid point are no larger.
 _MAX_NUMBERS = 2**26
+# Rows of features that are multiplied at once where all are scored: 100 MB at 384 numbers a row.
+_ROWS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,9 @@ def fit_linear_evaluation(
     All problems share the order of the mini-batches and are trained as one, in float32 on `device`. Only local
     generators are used: the same `seed` gives the same result, and the global random state is not touched.
 
+    Features are not copied where they are float32 and every example has a known label. A `numpy.memmap` stays in its
+    file: rows are read as mini-batches need them, and go to `device` batch by batch.
+
     Args:
         train_features: N x feature_dim, finite; also what `validation_features` is with its own number of rows.
         train_labels: N x L multi-hot, -100 or NaN where unknown; also `validation_labels`.
@@ -86,6 +91,7 @@ def fit_linear_evaluation(
     train = _Labelled.of("train_labels", features, train_labels)
     held_out = as_matrix("validation_features", validation_features, columns=features.shape[1], dtype=np.float32)
     validation = _Labelled.of("validation_labels", held_out, validation_labels, columns=train.positive.shape[1])
+    in_files = [isinstance(values, np.memmap) for values in (train_features, validation_features)]
     counts = {"num_initializations": num_initializations, "num_epochs": num_epochs, "batch_size": batch_size}
     for name, count in counts.items():
         check_positive(name, count, whole=True)
@@ -96,9 +102,9 @@ def fit_linear_evaluation(
         check_positive("learning_rates", learning_rate)
         check_positive("weight_decays", weight_decay, zero=True)
 
-    train, validation = train.to(device), validation.to(device)
-    num_labels, width = train.positive.shape[1], train.inputs.shape[1]
-    initial = initial_parameters(num_initializations, num_labels, width, seed).to(train.inputs)
+    train, validation = train.to(device, not in_files[0]), validation.to(device, not in_files[1])
+    num_labels, width = train.positive.shape[1], train.features.shape[1] + 1
+    initial = initial_parameters(num_initializations, num_labels, width, seed).to(device)
     solutions = train_grid(train, initial, grid, num_epochs, batch_size, seed, progress)
     if train.known is not None:
         solutions[:, :, ~train.known.any(dim=0)] = _prevalence_only(train, width)
@@ -110,13 +116,12 @@ class _Labelled:
     """Examples with at least one known label.
 
     Attributes:
-        inputs: float32 N x (feature_dim + 1); the last column of ones makes the bias one more weight; AdamW decays
-            both alike.
+        features: float32 N x feature_dim; on the CPU where they lie in a file, else where the rest is.
         positive: bool N x L.
         known: bool N x L; None where all are.
     """
 
-    inputs: Tensor
+    features: Tensor
     positive: Tensor
     known: Tensor | None
 
@@ -125,20 +130,30 @@ class _Labelled:
         positive, known = split_labels(name, labels, rows=len(features), columns=columns)
         if known is not None and not (rows := known.any(axis=1)).all():
             features, positive, known = features[rows], positive[rows], known[rows]
-        ones = np.ones((len(features), 1), dtype=np.float32)
         mask = None if known is None or known.all() else torch.from_numpy(known)
-        return cls(torch.from_numpy(np.concatenate([features, ones], axis=1)), torch.from_numpy(positive), mask)
+        return cls(torch.from_numpy(features), torch.from_numpy(positive), mask)
 
-    def to(self, device: str | torch.device) -> _Labelled:
+    def to(self, device: str | torch.device, with_features: bool = True) -> _Labelled:
         known = None if self.known is None else self.known.to(device)
-        return _Labelled(self.inputs.to(device), self.positive.to(device), known)
+        features = self.features.to(device) if with_features else self.features
+        return _Labelled(features, self.positive.to(device), known)
+
+    def inputs(self, batch: Tensor, like: Tensor) -> Tensor:
+        """Rows of features, as `like`, with a last column of ones: the bias is one more weight, decayed alike."""
+        rows = self.features[batch.to(self.features.device)].to(like)
+        return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+    def logits(self, parameters: Tensor) -> Tensor:
+        """Logits N x L of parameters L x (feature_dim + 1)."""
+        weight, bias = parameters[:, :-1].T, parameters[:, -1]
+        return torch.cat([torch.addmm(bias, rows.to(parameters), weight) for rows in self.features.split(_ROWS)])
 
 
 def _prevalence_only(train: _Labelled, width: int) -> Tensor:
     """Parameters (width) of a label of which nothing is known: zeros, and as bias the log-odds of a positive."""
     assert train.known is not None
     positives, known = train.positive.sum(), train.known.sum()
-    parameters = train.inputs.new_zeros(width)
+    parameters = torch.zeros(width, device=train.positive.device)
     parameters[-1] = torch.log((positives + 0.5) / (known - positives + 0.5))  # finite also without a positive
     return parameters
 
@@ -161,24 +176,25 @@ def train_grid(
     seed: int,
     progress: bool,
 ) -> Tensor:
-    """Trains all grid points from all initial parameters; returns G x I x L x width in the dtype of the inputs.
+    """Trains all grid points from all initial parameters; returns G x I x L x width in their dtype.
 
     `initial` I x L x width. Labels do not interact, so they are trained in blocks that bound the memory.
     """
-    inputs, (num_labels, width) = train.inputs, initial.shape[1:]
-    blocks = _label_blocks(num_labels, len(grid) * len(initial) * max(width, min(batch_size, len(inputs))))
-    num_steps = num_epochs * math.ceil(len(inputs) / batch_size)
+    num_examples, (num_labels, width) = len(train.features), initial.shape[1:]
+    blocks = _label_blocks(num_labels, len(grid) * len(initial) * max(width, min(batch_size, num_examples)))
+    num_steps = num_epochs * math.ceil(num_examples / batch_size)
     solutions = initial.new_empty(len(grid), *initial.shape)
     with tqdm(total=len(blocks) * num_steps, desc="linear evaluation", delay=1, disable=not progress) as bar:
         for block in blocks:
             parameters = initial[:, block].expand(len(grid), -1, -1, -1).contiguous()
             optimizer = _BatchedAdamW(parameters, grid, num_steps)
-            for batch in _batches(len(inputs), num_epochs, batch_size, seed):
-                batch = batch.to(inputs.device)
+            for batch in _batches(num_examples, num_epochs, batch_size, seed):
+                inputs = train.inputs(batch, like=initial)
+                batch = batch.to(initial.device)
                 # Numbers for one batch at a time: those of all N x L labels would be four times as large as bools.
-                targets = train.positive[batch, block].to(inputs)
-                mask = None if train.known is None else train.known[batch, block].to(inputs)
-                _gradient(parameters, inputs[batch], targets, mask, num_labels, optimizer.gradient)
+                targets = train.positive[batch, block].to(initial)
+                mask = None if train.known is None else train.known[batch, block].to(initial)
+                _gradient(parameters, inputs, targets, mask, num_labels, optimizer.gradient)
                 optimizer.step()
                 bar.update()
             solutions[:, :, block] = parameters
@@ -237,7 +253,7 @@ def _choose(solutions: Tensor, validation: _Labelled, grid: list[tuple[float, fl
     """Folds the initialisations and takes, for each label, the best grid point on the validation examples."""
     folded = solutions.mean(dim=1)
     scores = np.empty((4, *folded.shape[:2]))
-    for block in _label_blocks(folded.shape[1], len(validation.inputs)):
+    for block in _label_blocks(folded.shape[1], len(validation.features)):
         for index in range(len(grid)):
             scores[:, index, block] = _scores(folded[index, block], solutions[index, :, block], validation, block)
     f1, cross_entropy, gap_max, gap_mean = scores
@@ -252,10 +268,9 @@ def _choose(solutions: Tensor, validation: _Labelled, grid: list[tuple[float, fl
 
 def _scores(folded: Tensor, singles: Tensor, validation: _Labelled, block: slice) -> np.ndarray:
     """F1, cross-entropy (0 where nothing is known), largest and mean averaging gap of a block of labels, one a row."""
-    inputs, labels = validation.inputs, validation.positive[:, block]
-    logits = inputs @ folded.T
+    labels, logits = validation.positive[:, block], validation.logits(folded)
     predicted = logits >= 0
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(inputs), reduction="none")
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
     if validation.known is None:
         cross_entropy = losses.mean(dim=0)
     else:
@@ -264,7 +279,7 @@ def _scores(folded: Tensor, singles: Tensor, validation: _Labelled, block: slice
         cross_entropy = (losses * known).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     hits = (predicted & labels).sum(dim=0)
     f1 = 2 * hits / (predicted.sum(dim=0) + labels.sum(dim=0)).clamp(min=1)
-    average = torch.stack([torch.sigmoid(inputs @ single.T) for single in singles]).mean(dim=0)
+    average = torch.stack([torch.sigmoid(validation.logits(single)) for single in singles]).mean(dim=0)
     gap = (torch.sigmoid(logits) - average).abs_()
     return torch.stack([f1, cross_entropy, gap.amax(dim=0), gap.mean(dim=0)]).cpu().numpy()
 

@@ -39,6 +39,7 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "gradient_accumulation_steps": (1, math.inf, False, True),
     "views": (1, math.inf, False, True),
     "gradient_cache_chunk_size": (1, math.inf, False, True),
+    "max_feature_memory": (0, math.inf, False, False),
     "dataloader_num_workers": (0, math.inf, False, True),
     "seed": (0, 2**32 - 1, False, True),
     "data_seed": (0, 2**32 - 1, False, True),
@@ -103,6 +104,10 @@ class MLCLTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
+    )
+    max_feature_memory: float = field(
+        default=4.0,
+        metadata={"help": "GiB of features in memory while the classifier is fitted; more lie in a temporary file."},
     )
     pooling: str | None = _choice("How encoder outputs become features; fixed once the model is built.", POOLINGS)
     projection_dim: int | None = _choice("Size of the embeddings; fixed once the model is built.")

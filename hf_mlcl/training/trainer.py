@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from transformers import EvalPrediction
@@ -23,6 +22,7 @@ from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
 from .dataset_rows import count_labels, label_aware_sampler, sample_rows, select_rows, without_unlabelled
+from .feature_arrays import by_length, features_in_file
 from .gradient_cache import CachingTrainer
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
@@ -229,14 +229,25 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
     def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray]:
         """Encoder features (N, feature_dim) float32 and labels (N, L) of a data set, from all processes.
 
-        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown.
+        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown. Features of a data set with a
+        length that take more than `max_feature_memory` lie in a `numpy.memmap`: its file in `output_dir`, one for each
+        process, is gone with it.
         """
-        return self._outputs(dataset, "features", description)
+
+        def compute(part: Any) -> tuple[np.ndarray, np.ndarray]:
+            return self._outputs(part, "features", description)
+
+        columns, rows = self.core_model.config.feature_dim, len(dataset) if hasattr(dataset, "__len__") else 0
+        max_bytes = self.args.max_feature_memory * 2**30  # type: ignore[attr-defined]
+        if 4 * rows * columns <= max_bytes:
+            return compute(dataset)
+        batch_size, folder = self.args.eval_batch_size * self.args.world_size, str(self.args.output_dir)
+        return features_in_file(compute, dataset, columns, max_bytes=max_bytes, batch_size=batch_size, folder=folder)
 
     def _outputs(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
-        order = _by_length(dataset)
+        order = by_length(dataset)
         ordered = dataset if order is None else select_rows(dataset, order)
         ignored = [key for key in MLCLOutput.__dataclass_fields__ if key != name]
         # What the user has set for metrics must not reach the arrays that the classifier is fitted on.
@@ -315,13 +326,3 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(owner, name, value)
-
-
-def _by_length(dataset: Any) -> np.ndarray | None:
-    """Order of a tokenised data set by length, which saves padding; None where there is nothing to sort by."""
-    if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names:
-        return None
-    import pyarrow.compute
-
-    column = dataset.with_format("arrow").select_columns("input_ids")[:].column(0)
-    return np.argsort(pyarrow.compute.list_value_length(column).to_numpy(), kind="stable")[::-1]

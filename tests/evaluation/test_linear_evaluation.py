@@ -49,8 +49,7 @@ def test_every_batched_solution_equals_training_it_alone(dtype, labels_per_block
     monkeypatch.setattr(linear_evaluation, "_MAX_NUMBERS", labels_per_block * len(GRID) * 3 * 32)
     features, labels = (torch.from_numpy(array).to(dtype) for array in make_data())
     initial = initial_parameters(3, 5, 7, seed=3).to(dtype)
-    inputs = torch.cat([features, torch.ones(75, 1, dtype=dtype)], dim=1)
-    data = _Labelled(inputs, labels.bool(), None)
+    data = _Labelled(features, labels.bool(), None)
     solutions = train_grid(data, initial, GRID, num_epochs=4, batch_size=32, seed=3, progress=False)
     for point, (learning_rate, weight_decay) in enumerate(GRID):
         for index in range(3):
@@ -112,6 +111,22 @@ def test_same_seed_same_result_and_the_global_random_state_stays():
     other = fit_linear_evaluation(*data, seed=1, **options)
     assert (first.weight == second.weight).all() and (first.bias == second.bias).all()
     assert not np.allclose(first.weight, other.weight)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_features_in_a_file_give_the_same_bits(tmp_path, monkeypatch, unknown):
+    monkeypatch.setattr(linear_evaluation, "_ROWS", 32)
+    arrays = [*make_data(), *make_data(seed=1)]
+    if unknown:
+        arrays[1][::3, 1] = -100
+    files = [np.memmap(tmp_path / f"{k}", np.float32, "w+", shape=arrays[k].shape) for k in (0, 2)]
+    for file, array in zip(files, arrays[::2], strict=True):
+        file[:] = array
+    options = {"num_epochs": 2, "progress": False}
+    expected = fit_linear_evaluation(*arrays, **options)
+    found = fit_linear_evaluation(files[0], arrays[1], files[1], arrays[3], **options)
+    assert (found.weight == expected.weight).all() and (found.bias == expected.bias).all()
+    assert (found.validation_f1 == expected.validation_f1).all() and found.averaging_gap == expected.averaging_gap
 
 
 def test_learns_separable_labels_and_takes_tensors():

@@ -206,7 +206,7 @@ def test_masked_grid_equals_single_trainings_with_a_masked_loss():
     grid = [(1.0, 0.1), (0.1, 1e-3)]
     inputs = torch.from_numpy(features).double()
     positive, known = torch.from_numpy(labels == 1), torch.from_numpy(labels != -100)
-    data = _Labelled(torch.cat([inputs, torch.ones(70, 1)], dim=1), positive, known)
+    data = _Labelled(inputs, positive, known)
     initial = initial_parameters(2, 6, 6, seed=1).double()
     solutions = train_grid(data, initial, grid, num_epochs=3, batch_size=32, seed=1, progress=False)
     for point, (rate, decay) in enumerate(grid):

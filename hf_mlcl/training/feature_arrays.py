@@ -1,0 +1,79 @@
+"""Encoder features of a whole data set, in memory or in a file where they are too large. Imports numpy, datasets."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from .dataset_rows import select_rows
+
+# Of the memory that features may take, the share that is computed before it goes to the file. The Trainer holds what
+# it has computed twice while it puts batches together.
+_SHARE = 4
+
+
+def features_in_file(
+    compute: Callable[[Any], tuple[np.ndarray, np.ndarray]],
+    dataset: Any,
+    columns: int,
+    *,
+    max_bytes: float,
+    batch_size: int,
+    folder: str | Path,
+) -> tuple[np.memmap, np.ndarray]:
+    """Features (N, columns) float32 in a file, and labels, of a data set that is taken in parts, longest texts first.
+
+    Parts are whole batches of the data set in order of length, so that every batch is what it would be without them.
+
+    Args:
+        compute: Features and labels of a data set, in its order.
+        dataset: One with a length.
+        max_bytes: What the features may take of memory.
+        batch_size: Examples a batch, on all processes.
+        folder: Where the file lies. It has no name, or loses it at once, and is gone with the last use of the array.
+
+    Raises:
+        OSError: Where the disk has no room.
+    """
+    values = file_array(folder, len(dataset), columns)
+    order = by_length(dataset)
+    order = np.arange(len(dataset)) if order is None else order
+    batches = max(1, int(max_bytes / _SHARE / (4 * columns * batch_size)))
+    all_labels = []
+    for start in range(0, len(order), batches * batch_size):
+        part = order[start : start + batches * batch_size]
+        values[part], labels = compute(select_rows(dataset, part))
+        all_labels.append(labels)
+    sorted_labels = np.concatenate(all_labels)  # of bool and int8 parts: int8
+    labels = np.empty_like(sorted_labels)
+    labels[order] = sorted_labels
+    return values, labels
+
+
+def file_array(folder: str | Path, rows: int, columns: int) -> np.memmap:
+    """A float32 array (rows, columns) in a file of `folder` that needs no removing: it ends with the array."""
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, prefix="features-") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapped file kills the process
+            try:
+                os.posix_fallocate(file.fileno(), 0, 4 * rows * columns)
+            except OSError as error:
+                gib = 4 * rows * columns / 2**30
+                message = f"max_feature_memory: expected {gib:.1f} GiB on the disk of {str(folder)!r} for features"
+                raise OSError(f"{message}, got: {error.strerror}") from error
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=(rows, columns))
+
+
+def by_length(dataset: Any) -> np.ndarray | None:
+    """Order of a tokenised data set, longest first, which saves padding; None where there is nothing to sort by."""
+    if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names:
+        return None
+    import pyarrow.compute
+
+    column = dataset.with_format("arrow").select_columns("input_ids")[:].column(0)
+    # Equal lengths stay in their order: sorting what is sorted changes nothing.
+    return np.argsort(-pyarrow.compute.list_value_length(column).to_numpy(), kind="stable")
