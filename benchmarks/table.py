@@ -18,6 +18,7 @@ COLUMNS = {
     "medium": "macro_f1_medium",
     "tail": "macro_f1_tail",
 }
+MEMORY = {"queue_size": "queue", "momentum": "momentum"}
 
 
 def description(run: dict) -> str:
@@ -26,7 +27,11 @@ def description(run: dict) -> str:
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
-    return name + (", prototypes from label names" if job.get("prototype_init") == "label_names" else "")
+    arguments = run["arguments"]
+    memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
+    return ", ".join(
+        [name, *(["prototypes from label names"] if job.get("prototype_init") == "label_names" else []), *memory]
+    )
 
 
 def cell(values: list[float]) -> str:
