@@ -18,6 +18,7 @@ COLUMNS = {
     "medium": "macro_f1_medium",
     "tail": "macro_f1_tail",
 }
+MEMORY = {"queue_size": "queue", "momentum": "momentum"}
 
 
 def description(run: dict) -> str:
@@ -26,8 +27,11 @@ def description(run: dict) -> str:
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
-    name += ", prototypes from label names" if job.get("prototype_init") == "label_names" else ""
-    return name + (", label-aware batches" if run["arguments"].get("label_aware_batches") else "")
+    arguments = run["arguments"]
+    memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
+    prototypes = ["prototypes from label names"] if job.get("prototype_init") == "label_names" else []
+    batches = ["label-aware batches"] if arguments.get("label_aware_batches") else []
+    return ", ".join([name, *prototypes, *batches, *memory])
 
 
 def cell(values: list[float]) -> str:

@@ -40,6 +40,7 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "views": (1, math.inf, False, True),
     "gradient_cache_chunk_size": (1, math.inf, False, True),
     "max_feature_memory": (0, math.inf, False, False),
+    "queue_size": (0, math.inf, False, True),
     "dataloader_num_workers": (0, math.inf, False, True),
     "seed": (0, 2**32 - 1, False, True),
     "data_seed": (0, 2**32 - 1, False, True),
@@ -100,6 +101,15 @@ class MLCLTrainingArguments(TrainingArguments):
     label_aware_batches: bool = field(
         default=False,
         metadata={"help": "Order examples so that each label of a step has two carriers, as far as the data allow."},
+    )
+    queue_size: int = field(
+        default=0, metadata={"help": "Keys of so many past examples are references, beside those of the batch."}
+    )
+    momentum: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight m of the old in a moving average of the model that makes keys. Default: no average."
+        },
     )
     head_learning_rate: float | None = field(
         default=None,
@@ -163,6 +173,8 @@ class MLCLTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}: expected an integer of at least {low}{upper}, got {value!r}")
             if not whole:
                 check_number(name, value, low, high, open_low=open_low)
+        if self.momentum is not None and not (isinstance(self.momentum, int | float) and 0 <= self.momentum < 1):
+            raise ValueError(f"momentum: expected a number of at least 0 and below 1, got {self.momentum!r}")
         if type(self.max_steps) is not int or (self.max_steps < 1 and self.max_steps != -1):
             raise ValueError(f"max_steps: expected at least 1, or -1 to go by epochs, got {self.max_steps!r}")
         schedules = [kind.value for kind in SchedulerType]

@@ -3,7 +3,6 @@
 Source: "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (Gao et al., arXiv 2101.06983).
 """
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,11 +11,12 @@ from torch import Tensor, nn
 
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
-from .objective import LOSS_INPUTS, ObjectiveTrainer, model_inputs
+from .objective import LOSS_INPUTS, chunks, model_inputs
 from .random_state import RandomState
+from .remembering import RememberingTrainer
 
 
-class CachingTrainer(ObjectiveTrainer):
+class CachingTrainer(RememberingTrainer):
     """Adds to the Trainer steps whose memory follows `gradient_cache_chunk_size`, not the batch.
 
     The encoder runs over the chunks without gradient; the loss of the whole batch, of all processes, gives the
@@ -89,12 +89,3 @@ class CachingTrainer(ObjectiveTrainer):
         values: dict[str, Any] = dict(zip(names, map(torch.cat, zip(*rows, strict=True)), strict=True))
         values["prototypes"] = outputs["prototypes"]
         return MLCLOutput(**{name: value.detach().requires_grad_() for name, value in values.items()}), states
-
-
-def chunks(inputs: dict[str, Any], rows: int, size: int) -> Iterator[dict[str, Any]]:
-    """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all."""
-    for start in range(0, rows, size):
-        yield {
-            name: value[start : start + size] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
-            for name, value in inputs.items()
-        }

@@ -1,10 +1,13 @@
 """`ObjectiveTrainer`: the loss of a step over the references of all processes, and what is logged of it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hf_mlcl.data.numbered import DATASET_INDEX
+from hf_mlcl.losses import References
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
 from .references import gather_references, positive_statistics
@@ -52,13 +55,22 @@ class ObjectiveTrainer(SearchingTrainer):
         names = LOSS_INPUTS[core.config.objective]
         # This sampler alone gives processes batches of different sizes.
         equal_parts = getattr(self.args, "train_sampling_strategy", None) != "batch_rebalance"
-        own = (outputs[name] for name in names)
+        own = (*(outputs[name] for name in names), *self.keys_and_indices(outputs, inputs))
         *vectors, labels = gather_references(*own, labels=inputs["labels"], equal_parts=equal_parts)
-        gathered: dict[str, Any] = dict(zip(names, vectors, strict=True))
-        losses = core.objective_losses(MLCLOutput(prototypes=outputs.prototypes, **gathered), labels)
+        references = self.references(labels, *vectors[len(names) :])
+        gathered: dict[str, Any] = dict(zip(names, vectors, strict=False))
+        losses = core.objective_losses(MLCLOutput(prototypes=outputs.prototypes, **gathered), labels, references)
         parts = {name: part.detach() for name, part in losses.items() if name != "loss"}
-        self._record(parts | positive_statistics(labels))
+        self._record(parts | positive_statistics(labels, references))
         return losses["loss"]
+
+    def keys_and_indices(self, outputs: MLCLOutput, inputs: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Keys (B, d) of this process's examples and their data set indices (B,), or nothing."""
+        return ()
+
+    def references(self, labels: Tensor, *keys_and_indices: Tensor) -> References | None:
+        """What anchors are contrasted with, given labels, keys and indices of all processes; None is each other."""
+        return None
 
     def _record(self, values: dict[str, Tensor]) -> None:
         # Sums stay on the device: reading them here would wait for it at every step.
@@ -76,4 +88,13 @@ class ObjectiveTrainer(SearchingTrainer):
 
 def model_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     """What the model gets of a batch: not the labels, since the loss is computed over all processes."""
-    return {name: value for name, value in inputs.items() if name != "labels"}
+    return {name: value for name, value in inputs.items() if name not in ("labels", DATASET_INDEX)}
+
+
+def chunks(inputs: dict[str, Any], rows: int, size: int) -> Iterator[dict[str, Any]]:
+    """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all."""
+    for start in range(0, rows, size):
+        yield {
+            name: value[start : start + size] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
+            for name, value in inputs.items()
+        }

@@ -1,10 +1,12 @@
-"""What anchors are compared with: the examples of all processes, gathered with gradient. Imports torch only."""
+"""What anchors are compared with: the examples of all processes, gathered with gradient. Imports the losses."""
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from hf_mlcl.losses import References
 
 
 class _Gather(torch.autograd.Function):
@@ -69,14 +71,20 @@ def gather_references(*vectors: Tensor, labels: Tensor, equal_parts: bool = True
     return (*(_Gather.apply(rows, sizes) for rows in vectors), gather_rows(labels, sizes))
 
 
-def positive_statistics(labels: Tensor) -> dict[str, Tensor]:
+def positive_statistics(labels: Tensor, references: References | None = None) -> dict[str, Tensor]:
     """How many positives a batch offers: labels (B, L), -100 or NaN where unknown -> scalars for the log.
 
     `positives_per_anchor` counts the other examples that share a label with a labelled example, on average;
-    `anchors_without_positives` is the share of labelled examples for which there is none.
+    `anchors_without_positives` is the share of labelled examples for which there is none. The other examples are those
+    of the batch, or the `references` given.
     """
     targets = (labels > 0).float()
-    positives = (targets @ targets.T > 0).float().fill_diagonal_(0).sum(1)
+    if references is None:
+        positives = (targets @ targets.T > 0).float().fill_diagonal_(0).sum(1)
+    else:
+        anchor_ids, ids = references.comparable_ids(labels.device)
+        shared = targets @ (references.labels > 0).float().T > 0
+        positives = (shared & (anchor_ids[:, None] != ids)).float().sum(1)
     anchors = targets.sum(1) > 0
     count = anchors.sum().clamp(min=1)
     return {

@@ -82,6 +82,7 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
             raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config)  # type: ignore[attr-defined]
+        self.check_memory()
         core.freeze_unused_parameters()
         if self.train_dataset is not None:
             config.train_label_counts = count_labels(self.train_dataset)

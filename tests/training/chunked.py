@@ -6,8 +6,7 @@ import torch
 from toy import toy_trainer
 
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
-from hf_mlcl.training.gradient_cache import chunks
-from hf_mlcl.training.objective import LOSS_INPUTS, model_inputs
+from hf_mlcl.training.objective import LOSS_INPUTS, chunks, model_inputs
 
 
 def held_trainer(folder, chunk, trainer=toy_trainer, **arguments):

@@ -9,8 +9,10 @@ from chunked import cached_trainer, held_trainer
 from rank_trainer import (
     CACHED_STEPS,
     OBJECTIVES,
+    REMEMBERING,
     STEPS,
     CountSynchronised,
+    KeepQueue,
     SaveGradients,
     WithUnknownLabels,
     image_trainer,
@@ -79,6 +81,22 @@ def cache_gradients(folder):
         torch.save(results, folder / "cached.pt")
 
 
+def remember(folder):
+    """The queue of each process after three steps, and the parameters of the first."""
+    for momentum in (None, 0.5):
+        keep = KeepQueue()
+        trainer = toy_trainer(
+            folder / "memory",
+            model=toy_model(dropout=0.0, projection_dim=8).double(),
+            callbacks=[keep],
+            **{**REMEMBERING, "momentum": momentum, "per_device_train_batch_size": 4},
+        )
+        keep.trainer = trainer
+        trainer.train()
+        rank = trainer.args.process_index
+        torch.save((keep.rows, trainer.model.state_dict()), folder / f"memory-{momentum}-{rank}.pt")
+
+
 def deal_out(folder):
     """The examples this process gets in two epochs, and what is refused; returns the number of processes."""
     examples = numbered_examples(23)
@@ -104,4 +122,5 @@ if __name__ == "__main__":
     if deal_out(folder) == 2:
         train(folder)
         cache_gradients(folder)
+        remember(folder)
         image_trainer(folder / "images", SaveGradients(folder / "images.pt")).train()

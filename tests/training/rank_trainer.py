@@ -21,6 +21,21 @@ CACHED_STEPS = (
     ("joint", 2, "sequential", 0.1),
     ("classification", 4, "sequential", 0.1),
 )
+# Steps with a queue that is filled in the third.
+REMEMBERING = {
+    "queue_size": 20,
+    "max_steps": 3,
+    "train_sampling_strategy": "sequential",
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+}
+
+
+class KeepQueue(TrainerCallback):
+    """Keeps what the queue holds after each step; `trainer` is to be set."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.rows = self.trainer._queue.rows
 
 
 class SaveGradients(TrainerCallback):

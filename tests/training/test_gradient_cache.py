@@ -72,6 +72,8 @@ CASES = {
     "gradient checkpointing": {"gradient_checkpointing": True},
     "LoRA": {"model": lora_model},
     "LoRA, joint, checkpointing": {"model": lora_model, "objective": "joint", "gradient_checkpointing": True},
+    "queue and momentum": {"queue_size": 20, "momentum": 0.9, "gradient_accumulation_steps": 2},
+    "queue, joint, msc": {"queue_size": 20, "objective": "joint", "loss": "msc"},
     "one row a chunk": {"chunk": 1},
     "chunks of half a batch": {"chunk": 4},
 }

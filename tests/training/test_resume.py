@@ -31,6 +31,7 @@ QUICK = {
     "grouped by length": {"train_sampling_strategy": "group_by_length", "eval_strategy": "no"},
     "label-aware batches": {"label_aware_batches": True, "eval_strategy": "no"},
     "early stopping": EARLY,
+    "queue and momentum": {"queue_size": 40, "momentum": 0.9, "loss": "msc", "eval_strategy": "no"},
 }
 SLOW = {
     "every checkpoint": {"head_learning_rate": 1e-2, "seed": 3},
@@ -43,6 +44,8 @@ SLOW = {
     "rebalanced batches": {"train_sampling_strategy": "batch_rebalance"},
     "views": {"views": 2},
     "label-aware batches of views": {"label_aware_batches": True, "views": 2, "gradient_accumulation_steps": 2},
+    "queue": {"queue_size": 20, "objective": "joint", "gradient_accumulation_steps": 2, "train_rows": 64},
+    "gradient caching": {"gradient_cache_chunk_size": 5, "queue_size": 20, "momentum": 0.5},
     "streamed": {"max_steps": 7, "stream": True},
     "reduced on plateaus": {
         **{"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "macro_f1"},
