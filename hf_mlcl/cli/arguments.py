@@ -57,6 +57,16 @@ class TrainArguments(DataArguments):
     label_descriptions: str | None = field(
         default=None, metadata={"help": "JSON file of label name: text, for --prototype_init label_names."}
     )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Train LoRA adapters of this rank and the heads, not the whole encoder."}
+    )
+    lora_alpha: float | None = field(default=None, metadata={"help": "Scale of LoRA. Default: twice the rank."})
+    lora_target_modules: str | None = field(
+        default=None, metadata={"help": "Layers that LoRA adapts: 'query,value'. Default: all linear ones."}
+    )
+    peft_config: str | None = field(
+        default=None, metadata={"help": "JSON file of any adapter's configuration, as peft saves it."}
+    )
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the training examples to validate on where there is no such split."}
     )

@@ -24,6 +24,7 @@ from hf_mlcl.training.checkpoints import (
 )
 from hf_mlcl.training.dataset_rows import has_known_labels
 
+from .adapters import adapter_config
 from .arguments import DataclassParser, TrainArguments
 from .prepare import (
     check_length,
@@ -91,6 +92,7 @@ def train(
         raise ValueError(
             "validation_fraction: expected a validation split or a share above 0 to make one, got neither"
         )
+    peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)
     model_class = MLCLForSequenceClassification if job.task == "text" else MLCLForImageClassification
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
@@ -122,6 +124,7 @@ def train(
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=processor,
+        peft_config=peft_config,
         callbacks=[on_signal],
     )
     if job.classifier == "trained" and trainer.core_model.config.objective == "contrastive":

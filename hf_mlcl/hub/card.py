@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_mlcl.models import MLCLConfig
 
+from .files import last_name
 from .loss_texts import CLASSIFICATION, CONTRAST, CONTRASTIVE, STUDY
 
 REPORTED = {
@@ -45,6 +46,13 @@ model = AutoModelForImageClassification.from_pretrained("{name}"{trust})
 processor = AutoImageProcessor.from_pretrained("{name}"{trust})
 print(model.predict_labels(**processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")))""",
 }
+ADAPTER = (
+    "This is an adapter ({kind}): `adapter_model.safetensors` holds what was trained, projection, prototypes and "
+    "classifier among it, and stands on {base}. With the packages (`pip install 'hf-mlcl[adapters]'`):\n\n"
+    "```python\nfrom hf_mlcl import {cls}\n{code}\n```\n\n"
+    "`from_pretrained` takes `encoder=` where the base is in another place, and `model.merge_adapter()` makes an "
+    "ordinary model. `AutoPeftModel` works only for an adapter on a whole model of this package."
+)
 FIGURES = {
     "f1_by_frequency.png": "F1 of each label against its training examples",
     "precision_recall.png": "Precision against recall, of all labels and by label frequency",
@@ -63,6 +71,7 @@ def build_model_card(
     name: str = ".",
     *,
     figures: Sequence[str] = (),
+    adapter: dict[str, Any] | None = None,
 ) -> ModelCard:
     """A card from a model, its metrics by split, and its run's description; what is not known has no place in it.
 
@@ -72,14 +81,17 @@ def build_model_card(
         run: What `run.json` holds, see `describe_run`; its `card` may hold `license`, `language` and `tags`.
         name: Folder or Hub id that the usage example loads.
         figures: Names of the pictures in the folder `figures`.
+        adapter: What `adapter_config.json` holds, of an adapter.
     """
     config, job = model.config, run.get("job", {})
     encoder, dataset = job.get("encoder"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     task = "text-classification" if config.task == "text" else "image-classification"
     wanted = run.get("card", {})
+    if adapter:
+        wanted = {**wanted, "tags": ["peft", adapter["peft_type"].lower(), *wanted.get("tags", [])]}
     data = ModelCardData(
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
         pipeline_tag=task,
         tags=list(dict.fromkeys(["hf-mlcl", "multi-label", "contrastive-learning", *wanted.get("tags", [])])),
         license=wanted.get("license"),
@@ -89,12 +101,14 @@ def build_model_card(
         model_name=title,
         eval_results=_eval_results(metrics, dataset, task) if dataset else None,
     )
+    if adapter and data.base_model:
+        data["base_model_relation"] = "adapter"
     sections = [
         f"# {title}",
         f"A multi-label {config.task} classifier with {config.num_labels} labels, trained with the package hf_mlcl: "
         + _objective(config)
         + ".",
-        "## Use\n\n" + _usage(config, name),
+        "## Use\n\n" + (_usage_of_adapter(config, name, adapter) if adapter else _usage(config, name)),
         "## Results\n\n" + _results(metrics) if metrics else "",
         _pictures(figures),
         "## Loss\n\n" + _loss(config),
@@ -150,6 +164,16 @@ def _usage(config: Any, name: str) -> str:
         "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone "
         f"(`top_k={config.num_labels}` for those of all labels)."
     )
+
+
+def _usage_of_adapter(config: Any, name: str, adapter: dict[str, Any]) -> str:
+    cls = {"text": "MLCLForSequenceClassification", "vision": "MLCLForImageClassification"}[config.task]
+    auto = cls.replace("MLCL", "AutoModel")
+    texts = '["a text"], ["its second text"]' if config.text_pairs else '["a text"]'
+    code = USAGE[config.task].format(name=name, trust="", texts=texts).replace(f"{auto}.", f"{cls}.")
+    code = code.replace(f"{auto}, ", "").replace(f", {auto}", "")
+    base = last_name(adapter.get("base_model_name_or_path") or "an encoder")
+    return ADAPTER.format(kind=adapter["peft_type"], base=f"`{base}`", cls=cls, code=code)
 
 
 def _results(metrics: dict[str, dict[str, float]]) -> str:
@@ -237,12 +261,13 @@ def _limits(metrics: dict[str, dict[str, float]], run: dict[str, Any], config: A
 def card_of_folder(folder: str | Path, name: str = ".") -> ModelCard:
     """The card of a saved model from its files: `config.json`, `metrics.json`, `run.json` and `figures`."""
     folder = Path(folder)
-    metrics, run = (
+    metrics, run, adapter = (
         json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else {}
-        for file in ("metrics.json", "run.json")
+        for file in ("metrics.json", "run.json", "adapter_config.json")
     )
     model = SimpleNamespace(config=MLCLConfig.from_pretrained(folder))
-    return build_model_card(model, metrics, run, name, figures=[path.name for path in folder.glob("figures/*")])
+    figures = [path.name for path in folder.glob("figures/*")]
+    return build_model_card(model, metrics, run, name, figures=figures, adapter=adapter)
 
 
 def write_model_card(folder: str | Path, name: str = ".") -> None:

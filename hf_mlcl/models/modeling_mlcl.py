@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from .adapters_mlcl import HEADS, MLCLAdapters
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
-    aligned,
     default_pooling,
     drop_unused_pooler,
     encoder_from_config,
@@ -36,7 +36,7 @@ except ImportError:
     build_loss = None  # type: ignore[assignment]
 
 
-class MLCLPreTrainedModel(PreTrainedModel):
+class MLCLPreTrainedModel(MLCLAdapters):
     """What both task models share; not used by itself."""
 
     config_class = MLCLConfig
@@ -128,14 +128,7 @@ class MLCLPreTrainedModel(PreTrainedModel):
         )
         config.name_or_path = source
         config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
-        # The encoder is built without memory and replaced, so a large one exists once; only the heads are initialised.
-        with torch.device("meta"):
-            model = cls(config)
-        model.encoder = aligned(encoder)
-        for head in (model.projection, model.prototypes, model.classifier):
-            head.to_empty(device=encoder.device).to(encoder.dtype)
-            for module in head.modules():
-                model._init_weights(module)
+        model = cls.around_encoder(encoder, config)
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
@@ -156,24 +149,19 @@ class MLCLPreTrainedModel(PreTrainedModel):
             names: Names of the new labels.
 
         Raises:
-            ValueError: Where a name is there already, twice among them, or none is given.
+            ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
         config, names = self.config, [names] if isinstance(names, str) else list(names)
         if not names:
             raise ValueError("names: expected at least one new label, got none")
+        if self.has_adapter:
+            raise ValueError("add_labels: expected a model without an adapter, got one with; see merge_adapter")
         config.label_names = [*config.label_names, *names]
         for head in (self.prototypes, self.classifier):
             add_rows(head, len(names))
         for field, value in (("thresholds", 0.5), ("uncalibrated_half", 0.5), ("train_label_counts", 0)):
             if getattr(config, field) is not None:
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Loads a saved model, as `PreTrainedModel.from_pretrained` does, with bit-identical outputs on a CPU."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
         parameters = inspect.signature(self.encoder.forward).parameters
@@ -242,9 +230,11 @@ class MLCLPreTrainedModel(PreTrainedModel):
         """
         contrastive = self.config.objective != "classification"
         uses_prototypes = contrastive and bool(build_loss(self.config.loss).uses_prototypes)
-        self.projection.requires_grad_(contrastive)
-        self.prototypes.requires_grad_(uses_prototypes)
-        self.classifier.requires_grad_(self.config.objective != "contrastive")
+        used = (contrastive, uses_prototypes, self.config.objective != "contrastive")
+        for head, trained in zip(HEADS, used, strict=True):
+            for name, parameter in getattr(self, head).named_parameters():
+                # An adapter trains a copy of each head, beside the one it was made from.
+                parameter.requires_grad_(trained and "original_module." not in name)
         for parameter in unused_parameters(self.encoder, self.config.pooling):
             parameter.requires_grad_(False)
 

@@ -179,13 +179,13 @@ class ResumableTrainer(Trainer):
             super()._load_best_model()
 
     def _load_weights(self, folder: str) -> bool:
-        """Loads a checkpoint into the model as `from_pretrained` reads it; False where it is sharded or an adapter.
+        """Loads a checkpoint into the model, or into its adapter, as `from_pretrained` reads it; False where sharded.
 
         Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in
         the file, skips what it does not find, and would go on training from weights that were never loaded.
         """
         core, model_class = self.core_model, type(self.core_model)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or unwrap_model(self.model) is not core:  # type: ignore
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return False
         names, saved = (
             list((c.id2label or {}).values()) for c in (core.config, model_class.config_class.from_pretrained(folder))
@@ -195,6 +195,14 @@ class ResumableTrainer(Trainer):
                 f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} with "
                 f"{_shown(saved)}"
             )
+        if core.has_adapter:
+            try:
+                core.load_adapter_weights(folder)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"resume_from_checkpoint: {error}") from error
+            return True
+        if (Path(folder) / "adapter_config.json").is_file():
+            raise ValueError(f"resume_from_checkpoint: expected a whole model, got the adapter in {folder}")
         loaded, found = model_class.from_pretrained(
             folder, config=core.config, dtype=core.dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -15,6 +15,7 @@ from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.views import Views
 from hf_mlcl.evaluation import compute_metrics, fit_probe
 from hf_mlcl.models import MLCLConfig
+from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 
 from .arguments import MLCLTrainingArguments
@@ -42,17 +43,23 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
     most 2,000 training examples) scores the labels, so that `metric_for_best_model="macro_f1"` means something in the
     contrastive stage.
 
+    With `peft_config`, such as peft's `LoraConfig(r=16)`, an adapter is added to the model (`model.add_adapter`) and
+    trained with the heads; so is the model in what `peft.get_peft_model` returns.
+
     Raises:
         ValueError: For arguments that do not fit the model, too few examples for a batch, or several GPUs a process.
     """
 
     _tag_names = ["multi-label", "contrastive-learning"]
 
-    def __init__(self, model: Any = None, args: MLCLTrainingArguments | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, model: Any = None, args: MLCLTrainingArguments | None = None, *, peft_config: Any = None, **kwargs: Any
+    ) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
         if not isinstance(args, MLCLTrainingArguments):
             raise ValueError(f"args: expected MLCLTrainingArguments, got {type(args).__name__}")
         self._scoring = False
+        self._peft_config = peft_config
         try:
             super().__init__(model=model, args=args, **kwargs)
         except RuntimeError as error:
@@ -80,6 +87,10 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         core, args = self.core_model, self.args
         if not isinstance(core, MLCLPreTrainedModel):
             raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
+        if self.model is not core and hasattr(self.model, "get_base_model"):
+            self.model = self.model_wrapped = unwrapped_adapter(self.model)
+        if self._peft_config is not None:
+            core.add_adapter(self._peft_config)
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config)  # type: ignore[attr-defined]
         self.check_memory()

@@ -120,3 +120,14 @@ def test_a_card_of_ones_own_stays(tmp_path):
     (tmp_path / "README.md").write_text(written.replace(MARK, "My own."))
     write_model_card(tmp_path, "me/model")
     assert "My own." in (tmp_path / "README.md").read_text()
+
+
+def test_the_card_of_an_adapter_says_how_to_load_it():
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/minilm"}
+    model = SimpleNamespace(config=MLCLConfig(classifier_fitted=True))
+    card = build_model_card(model, {}, {"job": {"encoder": "user/minilm"}}, "user/name", adapter=adapter)
+    data = card.data.to_dict()
+    assert data["library_name"] == "peft" and data["base_model_relation"] == "adapter"
+    assert {"peft", "lora", "hf-mlcl"} <= set(data["tags"])
+    assert 'MLCLForSequenceClassification.from_pretrained("user/name")' in card.text
+    assert "AutoModelFor" not in card.text and "/somewhere" not in card.text and "`minilm`" in card.text

@@ -18,7 +18,7 @@ import hf_mlcl
 HERE = Path(__file__).resolve().parent
 TOKEN = "hf_aTokenThatNobodyMaySee0123"
 PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt)$")
-CODE = {"configuration_mlcl.py", "encoders_mlcl.py", "heads_mlcl.py", "modeling_mlcl.py"}
+CODE = {"adapters_mlcl.py", "configuration_mlcl.py", "encoders_mlcl.py", "heads_mlcl.py", "modeling_mlcl.py"}
 Story = namedtuple("Story", "hub seen loaded offline folder log offline_requests")
 
 
