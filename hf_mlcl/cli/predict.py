@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_mlcl.data import preprocess_function
+from hf_mlcl.data import predict_texts
 from hf_mlcl.data.images import read_image
 from hf_mlcl.data.sources import read_source
 
@@ -41,17 +41,13 @@ def run(arguments: Sequence[str]) -> None:
     processor = (AutoTokenizer if model.config.task == "text" else AutoImageProcessor).from_pretrained(options.model)
     pairs = _pairs(options, model.config)
     limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
-    for start in range(0, len(inputs), BATCH):
-        batch = inputs[start : start + BATCH]
-        second = None if pairs is None else pairs[start : start + BATCH]
-        for number, labels in enumerate(_predict(model, processor, batch, second, limits)):
-            source_text = batch[number]
-            if options.json:
-                pair = {} if second is None else {"input_pair": second[number]}
-                print(json.dumps({"input": source_text, **pair, "labels": labels}, ensure_ascii=False))
-            else:
-                shown = ", ".join(f"{label['label']} {label['score']:.3f}" for label in labels) or "(no label)"
-                print(shown if len(inputs) == 1 else f"{' '.join(source_text.split())[:80]}\t{shown}")
+    for number, labels in enumerate(_predict(model, processor, inputs, pairs, limits)):
+        if options.json:
+            pair = {} if pairs is None else {"input_pair": pairs[number]}
+            print(json.dumps({"input": inputs[number], **pair, "labels": labels}, ensure_ascii=False))
+        else:
+            shown = ", ".join(f"{label['label']} {label['score']:.3f}" for label in labels) or "(no label)"
+            print(shown if len(inputs) == 1 else f"{' '.join(inputs[number].split())[:80]}\t{shown}")
 
 
 def _inputs(options: Any, task: str) -> list[str]:
@@ -98,15 +94,14 @@ def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterat
 
 
 def _predict(
-    model: Any, processor: Any, batch: list[str], pairs: list[str] | None, limits: dict[str, Any]
-) -> list[list[dict[str, Any]]]:
+    model: Any, processor: Any, inputs: list[str], pairs: list[str] | None, limits: dict[str, Any]
+) -> Iterator[list[dict[str, Any]]]:
     if model.config.task == "text":
-        function = preprocess_function(processor, text_pair_column=None if pairs is None else "pair")
-        inputs = processor.pad(function({"text": batch, "pair": pairs}), return_tensors="pt")
-        inputs = {name: value for name, value in inputs.items() if name in processor.model_input_names}
-    else:
-        inputs = {"pixel_values": processor([_open(path) for path in batch], return_tensors="pt")["pixel_values"]}
-    return model.predict_labels(**inputs, **limits)
+        yield from predict_texts(model, processor, inputs, pairs, batch_size=BATCH, **limits)
+        return
+    for start in range(0, len(inputs), BATCH):
+        images = [_open(path) for path in inputs[start : start + BATCH]]
+        yield from model.predict_labels(pixel_values=processor(images, return_tensors="pt")["pixel_values"], **limits)
 
 
 def _open(path: str) -> Any:

@@ -11,6 +11,7 @@ from .images import PreparedImages, prepare_images, with_image_size
 from .label_encoding import encode_labels
 from .labels import label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
+from .prediction import predict_texts
 from .preparation import prepare_text
 from .preprocessing import preprocess_function
 from .splits import iterative_split, random_subset
@@ -30,6 +31,7 @@ __all__ = [
     "label_matrix",
     "load_multilabel_dataset",
     "multi_hot",
+    "predict_texts",
     "prepare_images",
     "prepare_text",
     "preprocess_function",

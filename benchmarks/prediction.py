@@ -1,0 +1,89 @@
+"""Texts a second: `predict_texts` (sorted by length) against `pipeline(batch_size=64)`, interleaved, one thread.
+
+    python benchmarks/prediction.py --encoder ENCODER --texts FILE [--output FILE]
+
+ENCODER is the folder or Hub id of all-MiniLM-L6-v2, FILE a parquet file with a column `text` (the test split of
+reuters21578). The classifier is random: its weights do not change what a forward pass costs. Both sides tokenize, cut
+to the same length, and give labels above the same thresholds; the greatest difference of their scores is recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import torch
+import transformers
+from transformers import AutoTokenizer, pipeline
+
+from hf_mlcl import MLCLForSequenceClassification
+from hf_mlcl.data import predict_texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--num_labels", type=int, default=90)
+    parser.add_argument("--max_length", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(options.encoder, model_max_length=options.max_length)
+    model = MLCLForSequenceClassification.from_encoder(options.encoder, labels=options.num_labels).eval()
+    model.config.classifier_fitted = True
+    column = pyarrow.parquet.read_table(options.texts, columns=["text"]).column("text").to_pylist()
+    chosen = np.random.default_rng(0).permutation(len(column))[: options.count]
+    texts = [column[row] for row in chosen]
+    stock = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None, device="cpu")
+
+    def with_pipeline() -> list[dict[str, float]]:
+        rows = stock(texts, batch_size=64, truncation=True)
+        return [{label["label"]: label["score"] for label in row} for row in rows]
+
+    def with_sorting() -> list[dict[str, float]]:
+        rows = predict_texts(model, tokenizer, texts, threshold=0.0)
+        return [{label["label"]: label["score"] for label in row} for row in rows]
+
+    sides = {"pipeline": with_pipeline, "predict_texts": with_sorting}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    scores = {name: run() for name, run in sides.items()}  # warm up
+    for _ in range(options.repeats):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    pairs = zip(scores["pipeline"], scores["predict_texts"], strict=True)
+    gap = max(abs(one[label] - other[label]) for one, other in pairs for label in one)
+    lengths = [len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
+    rates = {name: len(texts) / statistics.median(times) for name, times in seconds.items()}
+    result = {
+        "texts": len(texts),
+        "tokens": {"median": statistics.median(lengths), "mean": statistics.mean(lengths), "largest": max(lengths)},
+        "max_length": options.max_length,
+        "texts_per_second": rates,
+        "ratio": rates["predict_texts"] / rates["pipeline"],
+        "largest_score_difference": gap,
+        "seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg(),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    print(json.dumps({name: value for name, value in result.items() if name != "seconds"}, indent=2))
+    if options.output:
+        Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

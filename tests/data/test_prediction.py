@@ -1,0 +1,71 @@
+"""Labels of many texts: sorted for speed, given in their order, equal to one call of the model."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from hf_mlcl import MLCLForSequenceClassification
+from hf_mlcl.data import build_word_tokenizer, predict_texts, prediction
+
+TEXTS = ["wheat " * (1 + 7 * k % 11) + word for k, word in enumerate("crude corn ship crude corn wheat".split())]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_word_tokenizer(TEXTS, max_length=8)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    encoder = AutoModel.from_config(AutoConfig.for_model("bert", **sizes, vocab_size=len(tokenizer)))
+    model = MLCLForSequenceClassification.from_encoder(encoder, labels=["a", "b", "c"])
+    model.config.classifier_fitted = True
+    return model
+
+
+def scores(rows):
+    return [{label["label"]: pytest.approx(label["score"], abs=1e-5) for label in row} for row in rows]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_labels_come_in_the_order_of_the_texts(model, tokenizer, batch_size, monkeypatch):
+    monkeypatch.setattr(prediction, "_WINDOW", 2)  # windows that end before the texts do
+    seen = []
+    monkeypatch.setattr(model, "forward", lambda **kwargs: seen.append(kwargs) or type(model).forward(model, **kwargs))
+    expected = model.predict_labels(
+        **tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt"), min_labels=3
+    )
+    seen.clear()
+    found = list(predict_texts(model, tokenizer, iter(TEXTS), batch_size=batch_size, min_labels=3))
+    assert scores(found) == [{label["label"]: label["score"] for label in row} for row in expected]
+    lengths = [len(batch["input_ids"][0]) for batch in seen[:2]]
+    assert lengths == sorted(lengths, reverse=True) and max(lengths) <= 8
+
+
+def test_pairs_and_empty_texts(model, tokenizer):
+    pairs = ["corn", "crude wheat", ""]
+    found = list(predict_texts(model, tokenizer, ["wheat", "", None], pairs, threshold=0.0))
+    alone = [
+        next(predict_texts(model, tokenizer, [text], [pair], threshold=0.0))
+        for text, pair in zip(["wheat", "", ""], pairs, strict=True)
+    ]
+    assert scores(found) == [{label["label"]: label["score"] for label in row} for row in alone]
+    assert list(predict_texts(model, tokenizer, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("one text",), "texts: expected several texts, got one string 'one text'"),
+        ((["a"], ["b", "c"]), "text_pairs: expected as many as texts, got more"),
+        ((["a", "b"], ["c"]), "text_pairs: expected as many as texts, got fewer"),
+        (([1],), "column 'text': expected texts, got 1"),
+    ],
+)
+def test_mistakes_are_one_line(model, tokenizer, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        list(predict_texts(model, tokenizer, *arguments))
+    with pytest.raises(ValueError, match="batch_size: expected an integer of at least 1, got 0"):
+        list(predict_texts(model, tokenizer, ["a"], batch_size=0))
