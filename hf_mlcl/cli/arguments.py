@@ -115,6 +115,7 @@ class OneLineParser(argparse.ArgumentParser):
             raise ValueError(f"{choice[1].split()[0]}: expected one of {choice[1]}, got none")
         message = re.sub(r"^argument ([^:/]+)[^:]*: ", r"\1: ", message)
         message = re.sub(r"not allowed with argument (\S+)", r"expected none beside \1, got both", message)
+        message = re.sub(r"Truthy value expected: got (.*) but expected (.*)", r"expected \2, got '\1'", message)
         message = re.sub(r"expected one argument$", "expected a value, got none", message)
         invalid = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
         if invalid:
@@ -151,7 +152,7 @@ class DataclassParser(HfArgumentParser, OneLineParser):
 
     def _set_from_file(self, path: Path) -> None:
         if path.suffix not in (".yaml", ".yml", ".json"):
-            raise ValueError(f"{path}: expected a flag or a .yaml or .json file of arguments first")
+            raise ValueError(f"arguments: expected a flag or a .yaml or .json file of arguments first, got '{path}'")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected a file of arguments, found none")
         try:

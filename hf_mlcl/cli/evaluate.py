@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
@@ -29,20 +30,36 @@ def load_model(source: str) -> Any:
     expected = "model: expected the folder or Hub id of a model trained with hf-mlcl"
     try:
         values, _ = MLCLConfig.get_config_dict(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged files show as errors of any type
+        reason = str(error).strip().partition("\n")[0]
         if isinstance(error.__cause__, RepositoryNotFoundError):  # which is also what others see of a private one
             reason = (
                 "there is none on the Hub, or it is private and needs an access token (`hf auth login` or HF_TOKEN)"
             )
         raise ValueError(f"{expected}, got {source!r}: {reason}") from error
-    if values.get("model_type") != MLCLConfig.model_type:
+    if not isinstance(values, dict) or values.get("model_type") != MLCLConfig.model_type:
         kind = (
             f"a model of type {values['model_type']!r}" if "model_type" in values else "without a model's config.json"
         )
         raise ValueError(f"{expected}, got {source!r}, {kind}")
-    model_class = MLCLForSequenceClassification if values["task"] == "text" else MLCLForImageClassification
-    return model_class.from_pretrained(source)
+    text = values.get("task", "text") == "text"
+    model_class: Any = MLCLForSequenceClassification if text else MLCLForImageClassification
+    try:
+        model, report = model_class.from_pretrained(source, output_loading_info=True)
+    except Exception as error:  # damaged files show as errors of any type
+        raise ValueError(f"{expected}, got {source!r}: {_reason(error)}") from error
+    if report["missing_keys"]:  # transformers would draw them at random
+        missing = sorted(report["missing_keys"])
+        raise ValueError(f"{expected}, got {source!r}, without {len(missing)} of its weights, such as {missing[0]}")
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """What an error of loading says, in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "ignore_mismatched_sizes" in reason:  # transformers tells the shapes in a table that it has printed before
+        return "its weights are of other shapes than its config.json says"
+    return f"model.safetensors: {reason}" if isinstance(error, SafetensorError) else reason
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -75,7 +92,7 @@ def evaluate(model: Any, source: str, job: DataArguments, split: str, batch_size
     check_pairs(model.config, "--text_pair_column", job.text_pair_column)
     check_length(model, job.max_length)
     data = load_data(job, splits=[split], label_names=model.config.label_names)
-    processor = load_processor(source, job)
+    processor = load_processor(source, job, "model")
     dataset = prepare_splits(data, processor, [split], **preparation_options(job))[split]
     with tempfile.TemporaryDirectory() as folder:
         args = MLCLTrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none")

@@ -77,7 +77,7 @@ def inspect(
     data, gradient_split = _load(job, split, config.label_names)
     if len(data.splits[split]) < 2:
         raise ValueError(f"split: expected at least 2 examples in {split!r}, got {len(data.splits[split])}")
-    processor = load_processor(source, job)
+    processor = load_processor(source, job, "model")
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
         model.to(accelerator)

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoTokenizer
-
 from hf_mlcl.data import predict_texts
 from hf_mlcl.data.images import read_image
 from hf_mlcl.data.sources import read_source
 
 from .arguments import OneLineParser
 from .evaluate import load_model
-from .prepare import check_pairs
+from .prepare import check_pairs, read_processor
 
 BATCH = 64
 
@@ -38,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     model = load_model(options.model)
     inputs = _inputs(options, model.config.task)
-    processor = (AutoTokenizer if model.config.task == "text" else AutoImageProcessor).from_pretrained(options.model)
+    processor = read_processor(options.model, model.config.task, "model")
     pairs = _pairs(options, model.config)
     limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
     for number, labels in enumerate(_predict(model, processor, inputs, pairs, limits)):
@@ -53,7 +51,8 @@ def run(arguments: Sequence[str]) -> None:
 def _inputs(options: Any, task: str) -> list[str]:
     wrong = "image" if task == "text" else "text"
     if getattr(options, wrong) is not None:
-        raise ValueError(f"--{wrong}: expected --{'text' if task == 'text' else 'image'} or --file for a {task} model")
+        right = "text" if task == "text" else "image"
+        raise ValueError(f"--{wrong}: expected --{right} or --file for a {task} model, got --{wrong}")
     single = options.text if task == "text" else options.image
     if single is not None:
         return [single]

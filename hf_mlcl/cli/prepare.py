@@ -65,15 +65,20 @@ def check_pairs(config: MLCLConfig, argument: str, given: str | None) -> None:
         raise ValueError(f"{argument}: expected none, the model was not trained on pairs of texts; got {given!r}")
 
 
-def load_processor(source: str, arguments: DataArguments) -> Any:
-    """Tokenizer or image processor of an encoder or a trained model, set to the size that the flags ask for."""
-    loader = AutoTokenizer if arguments.task == "text" else AutoImageProcessor
+def read_processor(source: str, task: str, argument: str) -> Any:
+    """Tokenizer or image processor of the folder or Hub id that `argument` gave; ValueError in one line for none."""
+    loader = AutoTokenizer if task == "text" else AutoImageProcessor
     try:
-        processor = loader.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        kind = "tokenizer" if arguments.task == "text" else "image processor"
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"encoder: expected a {kind} in {source!r}, got none: {reason}") from error
+        return loader.from_pretrained(source)
+    except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
+        kind = "tokenizer" if task == "text" else "image processor"
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{argument}: expected a {kind} in {source!r}, got none: {reason}") from error
+
+
+def load_processor(source: str, arguments: DataArguments, argument: str = "encoder") -> Any:
+    """Tokenizer or image processor of an encoder or a trained model, set to the size that the flags ask for."""
+    processor = read_processor(source, arguments.task, argument)
     if arguments.task == "vision" and arguments.image_size is not None:
         return with_image_size(processor, arguments.image_size)
     if arguments.task == "text" and processor.pad_token is None:

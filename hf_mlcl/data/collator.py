@@ -30,12 +30,14 @@ class MultiLabelCollator:
     """
 
     def __init__(self, processor: Any, num_labels: int) -> None:
-        if num_labels < 1:
-            raise ValueError(f"num_labels: expected at least 1, got {num_labels}")
+        if not isinstance(num_labels, int) or num_labels < 1:
+            raise ValueError(f"num_labels: expected at least 1, got {num_labels!r}")
         self.processor = processor
         self.num_labels = num_labels
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if not examples:
+            raise DataError("examples: expected at least one, got none")
         if "pixel_values" in examples[0]:
             pixels = [torch.as_tensor(example["pixel_values"], dtype=torch.float32) for example in examples]
             if len({pixel.shape for pixel in pixels}) > 1:
@@ -56,7 +58,7 @@ class MultiLabelCollator:
             return None
         if missing:
             raise DataError(
-                f"labels: expected labels in all {len(examples)} examples of a batch or in none, {missing} lack them"
+                f"labels: expected labels in all {len(examples)} examples of a batch or in none, got {missing} without"
             )
         unknown = np.full(self.num_labels, UNKNOWN_LABEL)
         rows = [unknown if example["labels"] is None else np.asarray(example["labels"]) for example in examples]

@@ -75,8 +75,9 @@ def find_columns(
     if input_column is None:
         input_column = _detect_text(first) if task == "text" else _detect_image(first)
         if input_column is None:
-            what = argument.replace("_", " ")
-            raise ValueError(f"{argument}: no {what} recognised, name one of: {shown(first.column_names)}")
+            raise ValueError(
+                f"{argument}: expected one of {shown(first.column_names)}, got none, and none is recognised"
+            )
     inputs = [input_column] if pair_column is None else [input_column, pair_column]
     labels, indicators = _label_columns(splits, label_column, inputs, label_names)
     for split_name, split in splits.items():
@@ -95,7 +96,7 @@ def _require(split: Dataset, split_name: str, argument: str, columns: Sequence[s
     for column in columns:
         if column not in split.column_names:
             raise ValueError(
-                f"{argument}: no column '{column}' in split '{split_name}', which has: {shown(split.column_names)}"
+                f"{argument}: expected columns of split '{split_name}' ({shown(split.column_names)}), got '{column}'"
                 f"{nearest(column, split.column_names)}"
             )
 
@@ -132,7 +133,7 @@ def _label_columns(
         if any(mark in label_column for mark in "*?["):
             matching = [name for name in fnmatch.filter(available, label_column) if name not in inputs]
             if not matching:
-                raise ValueError(f"label_column: no column matches '{label_column}', available: {shown(available)}")
+                raise ValueError(f"label_column: expected a match among {shown(available)}, got '{label_column}'")
             return matching, len(matching) > 1
         parts = [part.strip() for part in cut_string(label_column, ",") if part.strip()]
         return (parts, True) if "," in label_column and parts else ([label_column], False)
@@ -148,9 +149,9 @@ def _label_columns(
         candidates = [name for name in candidates if normal_name(name) in wanted]
     columns = _indicators(splits, candidates)
     if len(columns) < 2 and label_names is None:
-        raise ValueError(f"label_column: no label column recognised, name one of: {shown(available)}")
+        raise ValueError(f"label_column: expected one of {shown(available)}, got none, and none is recognised")
     if not columns:
-        raise ValueError(f"label_column: no label column and no 0/1 column named as a label, got: {shown(available)}")
+        raise ValueError(f"label_column: expected one, or 0/1 columns named as labels, got {shown(available)}")
     logger.info("no label column: the 0/1 columns are taken as labels: %s", shown(columns))
     return columns, True
 

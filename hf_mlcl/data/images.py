@@ -56,8 +56,8 @@ def prepare_images(
 
 def with_image_size(image_processor: Any, image_size: int) -> Any:
     """A copy of an image processor that makes square images with sides of `image_size` pixels."""
-    if image_size < 1:
-        raise ValueError(f"image_size: expected at least 1 pixel, got {image_size}")
+    if not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f"image_size: expected at least 1 pixel, got {image_size!r}")
     processor = copy.deepcopy(image_processor)
     square = {"height": image_size, "width": image_size}
     crops = getattr(processor, "do_center_crop", None)
@@ -129,7 +129,9 @@ class PreparedImages(torch.utils.data.Dataset):
             pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
         except ValueError as error:
             reason = first_line(error)
-            raise DataError(f"image processor: {reason}; image_size makes all images one size") from error
+            raise DataError(
+                f"image processor: expected images of one size, got: {reason}; image_size makes all images one size"
+            ) from error
         return [{"pixel_values": pixel_values[k], "labels": self.labels[number]} for k, number in enumerate(numbers)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
@@ -210,7 +212,7 @@ def _problem(number: int, value: dict[str, Any] | None) -> str | None:
 def _cannot_be_decoded(number: int, value: dict[str, Any] | None, error: Exception) -> str:
     path = (value or {}).get("path")
     where = f" ('{path}')" if path else ""
-    return f"image of row {number}{where}: cannot be decoded: {first_line(error)}"
+    return f"image of row {number}{where}: expected an image, got one that cannot be decoded: {first_line(error)}"
 
 
 def _to_rgb(image: PILImage.Image) -> PILImage.Image:

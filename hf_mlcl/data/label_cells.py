@@ -173,7 +173,9 @@ def detect_delimiter(cells: list[str], column: str) -> str:
     bare = [_QUOTED.sub(r"\1", cell) if '"' in cell else cell for cell in cells]
     found = [mark for mark in (";", "|") if any(mark in cell for cell in bare)]
     if len(found) == 2:
-        raise ValueError(f"label column '{column}': both ';' and '|' occur; give label_delimiter")
+        raise ValueError(
+            f"label column '{column}': expected one delimiter, got both ';' and '|'; give label_delimiter"
+        )
     if found:
         return found[0]
     with_comma = [cell for cell, unquoted in zip(cells, bare, strict=True) if "," in unquoted]
@@ -188,8 +190,8 @@ def detect_delimiter(cells: list[str], column: str) -> str:
     if quoted or 2 * shared >= len(parts):
         return ","
     raise ValueError(
-        f"label column '{column}': {with_comma[0]!r} may be one label or several; give label_delimiter (',' to cut at "
-        f"commas, '' to keep each cell as one label)"
+        f"label column '{column}': expected a clear delimiter, got {with_comma[0]!r}, which may be one label or "
+        "several; give label_delimiter (',' to cut at commas, '' to keep each cell as one label)"
     )
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from .errors import nearest
+from .errors import nearest, shown
 from .label_cells import LabelCells, read_label_cells, split_strings
 from .labels import (
     UNKNOWN_LABEL,
@@ -72,6 +72,11 @@ def encode_labels(
             blanks and Unicode form; one line that says which.
     """
     label_names = None if label_names is None else checked_label_names(label_names)
+    for name, split in splits.items():
+        missing = [column for column in columns if column not in split.column_names]
+        if missing:
+            available = shown(split.column_names)
+            raise ValueError(f"label column '{missing[0]}': expected one of {available} in split '{name}', got none")
     if len(columns) > 1 if indicators is None else indicators:
         labels, names = _from_indicators(splits, columns, label_names)
     else:
@@ -107,7 +112,7 @@ def _from_column(
         kinds = {split.kind for split in cells.values()} - {"nothing"}
     elif delimiter:
         got = ", ".join(sorted(kinds)) or "nothing"
-        raise ValueError(f"label_delimiter: expected a label column of strings, '{column}' holds {got} values")
+        raise ValueError(f"label_delimiter: expected a label column of strings, got {got} values in '{column}'")
     if not kinds:
         raise ValueError(f"label column '{column}': expected at least one label, got only empty cells")
     if not (len(kinds) == 1 or kinds == {"class", "string"}):
@@ -304,6 +309,6 @@ def _sorted_names(names: set[str]) -> list[str]:
 
 def _unknown(label: str, split_name: str, where: str, names: Sequence[str]) -> ValueError:
     return ValueError(
-        f"{where}: label {label!r} of split '{split_name}' is not one of the {len(names)} label_names"
+        f"{where}: expected one of the {len(names)} label_names, got {label!r} in split '{split_name}'"
         f"{nearest(label, names)}"
     )

@@ -95,7 +95,7 @@ def load_multilabel_dataset(
     label_names = None if label_names is None else checked_label_names(label_names)
     source = read_source(dataset, splits, config_name=config_name, revision=revision)
     if splits is None and "train" not in source.splits:
-        raise ValueError(f"dataset: no training split in '{dataset}', which has: {shown(source.splits)}")
+        raise ValueError(f"dataset: expected a training split in '{dataset}', got {shown(source.splits)}")
     columns = find_columns(
         source.splits,
         task,
@@ -135,10 +135,10 @@ def _check_arguments(
     if task not in ("text", "vision"):
         raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
     if task == "text" and image_column is not None:
-        raise ValueError(f"image_column: only for task 'vision', got '{image_column}' for task 'text'")
+        raise ValueError(f"image_column: expected none for task 'text', got '{image_column}'")
     for argument, column in (("text_column", text_column), ("text_pair_column", text_pair_column)):
         if task == "vision" and column is not None:
-            raise ValueError(f"{argument}: only for task 'text', got '{column}' for task 'vision'")
+            raise ValueError(f"{argument}: expected none for task 'vision', got '{column}'")
     if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
     if not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -203,7 +203,8 @@ def _carve_validation(
     kept, held = iterative_split(labels, fraction, seed)
     if not (len(kept) and len(held)):
         raise ValueError(
-            f"validation_fraction: {fraction} of {len(labels)} training rows leaves {len(kept)} for training and "
+            f"validation_fraction: expected a share that leaves rows on both sides, got {fraction} of {len(labels)} "
+            f"training rows, which leaves {len(kept)} for training and "
             f"{len(held)} for validation; give a validation split or another fraction"
         )
     train = splits["train"]

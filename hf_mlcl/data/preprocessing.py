@@ -67,15 +67,15 @@ def preprocess_function(
     """
     if tokenizer.pad_token is None:
         raise ValueError(
-            f"tokenizer: {type(tokenizer).__name__} has no pad token, which batches need; "
-            "set tokenizer.pad_token = tokenizer.eos_token and the model's pad_token_id"
+            f"tokenizer: expected a pad token, which batches need, got a {type(tokenizer).__name__} that "
+            "has no pad token; set tokenizer.pad_token = tokenizer.eos_token and the model's pad_token_id"
         )
     if max_length is None:
         limit = tokenizer.model_max_length
         max_length = int(limit) if limit < _NO_LIMIT else _DEFAULT_MAX_LENGTH
     special = tokenizer.num_special_tokens_to_add(pair=text_pair_column is not None)
-    if max_length <= special:
-        raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length}")
+    if not isinstance(max_length, int) or max_length <= special:
+        raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length!r}")
     return TextPreprocessing(
         tokenizer,
         None if label_names is None else tuple(checked_label_names(label_names)),

@@ -64,19 +64,23 @@ def read_source(
     if path.exists():
         for argument, value in (("config_name", config_name), ("revision", revision)):
             if value is not None:
-                raise ValueError(f"{argument}: only for a data set on the Hub, '{dataset}' is local")
+                raise ValueError(
+                    f"{argument}: expected none for '{dataset}', which is no data set on the Hub, got {value!r}"
+                )
         source = _read_file(path, wanted) if path.is_file() else _read_folder(path, wanted)
     elif _looks_like_path(dataset):
-        raise FileNotFoundError(f"dataset: no file or folder '{dataset}'")
+        raise FileNotFoundError(f"dataset: expected a file or folder, found none at '{dataset}'")
     else:
         source = _read_hub(dataset, config_name, revision)
     available = source.splits
     chosen = [split for split in SPLITS if split in available] if wanted is None else wanted
     for split in chosen or ["train"]:
         if split not in available:
-            raise ValueError(f"splits: no split '{split}' in '{dataset}', which has: {shown(available) or 'none'}")
+            raise ValueError(
+                f"splits: expected splits of '{dataset}' ({shown(available) or 'it has none'}), got '{split}'"
+            )
         if len(available[split]) == 0:
-            raise ValueError(f"dataset: split '{split}' of '{dataset}' has no rows")
+            raise ValueError(f"dataset: expected rows in split '{split}' of '{dataset}', got none")
     return Source({split: available[split] for split in chosen}, source.folders, source.name)
 
 
@@ -100,18 +104,17 @@ def _looks_like_path(dataset: str) -> bool:
 
 
 def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> Source:
+    expected = f"dataset: expected a file, a folder or a Hub id, got '{dataset}', which is no file or folder here"
     try:
         loaded = load_dataset(dataset, name=config_name, revision=revision)
     except (DatasetNotFoundError, FileNotFoundError) as error:
-        raise ValueError(
-            f"dataset: '{dataset}' is no file or folder here and was not found on the Hub ({first_line(error)})"
-        ) from error
+        raise ValueError(f"{expected} and was not found on the Hub ({first_line(error)})") from error
     except (ConnectionError, OSError) as error:
-        raise ValueError(
-            f"dataset: '{dataset}' is no file or folder here and the Hub cannot be reached ({first_line(error)})"
-        ) from error
+        raise ValueError(f"{expected} and the Hub cannot be reached ({first_line(error)})") from error
     except (ValueError, RuntimeError, DatasetGenerationError) as error:
-        raise ValueError(f"dataset: cannot load '{dataset}' from the Hub ({_whole_message(error)})") from error
+        raise ValueError(
+            f"dataset: expected one that the Hub gives, got '{dataset}' ({_whole_message(error)})"
+        ) from error
     splits = _canonical(dataset, loaded)
     return Source(splits, dict.fromkeys(splits), dataset.split("/")[-1])
 
@@ -121,7 +124,9 @@ def _canonical(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
     for name, split in loaded.items():
         canonical = canonical_split(str(name))
         if canonical in splits:
-            raise ValueError(f"dataset: '{dataset}' has two splits for '{canonical}': {shown(map(str, loaded))}")
+            raise ValueError(
+                f"dataset: expected one split '{canonical}' in '{dataset}', got {shown(map(str, loaded))}"
+            )
         splits[canonical] = split
     return splits
 
@@ -138,7 +143,7 @@ def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
     split = wanted[0] if wanted is not None and len(wanted) == 1 else "train"
     says = split_of_path(Path(path.name))
     if wanted is not None and says not in (None, split):
-        raise ValueError(f"splits: asked for '{split}', but the name of the file '{path.name}' says '{says}'")
+        raise ValueError(f"splits: expected '{says}', as the name of the file '{path.name}' says, got '{split}'")
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"dataset: expected a file ending in {shown(_FORMATS)}, got '{path.name}'")
     return Source({split: _read_files([path])}, {split: path.parent}, path.stem)
@@ -151,7 +156,7 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
             loaded = load_from_disk(str(folder))
         except Exception as error:  # a KeyError or an arrow error, where files of it are missing or damaged
             raise ValueError(
-                f"dataset: cannot read '{folder}', expected what save_to_disk writes: "
+                f"dataset: expected what save_to_disk writes, got '{folder}', which cannot be read: "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
         saved = _canonical(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
@@ -159,7 +164,7 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
     by_split = _group_files(folder)
     read = {split: files for split, files in by_split.items() if wanted is None or split in wanted}
     if wanted is not None and not read:
-        raise ValueError(f"splits: no split {shown(wanted)} in '{folder}', which has: {shown(by_split)}")
+        raise ValueError(f"splits: expected splits of '{folder}' ({shown(by_split)}), got {shown(wanted)}")
     splits = {split: _read_files(files) for split, files in read.items()}
     if list(by_split) == ["train"] and "file_name" in splits["train"].column_names:
         splits = _divide_by_image_folder(splits["train"])
@@ -217,9 +222,9 @@ def _read_files(files: list[Path]) -> Dataset:
     }
     for path in files:
         if path.stat().st_size == 0:
-            raise ValueError(f"dataset: the file '{path}' is empty")
+            raise ValueError(f"dataset: expected rows in '{path}', got an empty file")
         if not os.access(path, os.R_OK):
-            raise ValueError(f"dataset: the file '{path}' cannot be read (permission denied)")
+            raise ValueError(f"dataset: expected a file that may be read, got '{path}' (permission denied)")
     try:
         return readers[_FORMATS[files[0].suffix.lower()]](files)
     except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
@@ -227,11 +232,12 @@ def _read_files(files: list[Path]) -> Dataset:
             raise
         reason = first_line(error)
         if "corresponds to no data" in reason or isinstance(error, StopIteration):  # what datasets says without rows
-            raise ValueError(f"dataset: the file '{files[0]}' has no rows") from error
+            raise ValueError(f"dataset: expected rows in '{files[0]}', got none") from error
         if "Length of header" in reason:
             reason = "a row has more fields than the header; texts that hold the separator need quotes"
         where = f"'{files[0]}'" if len(files) == 1 else f"one of {len(files)} files such as '{files[0]}'"
-        raise ValueError(f"dataset: cannot read {where}: {reason}") from error
+        kind = files[0].suffix.lower()
+        raise ValueError(f"dataset: expected a readable {kind} file, got {where}: {reason}") from error
 
 
 def _read_parquet(files: list[Path]) -> Dataset:

@@ -97,7 +97,7 @@ def fit_linear_evaluation(
         check_positive(name, count, whole=True)
     grid = list(itertools.product(map(float, learning_rates), map(float, weight_decays)))
     if not grid:
-        raise ValueError("learning_rates and weight_decays: expected at least one number each, got none")
+        raise ValueError("learning_rates, weight_decays: expected at least one number each, got none")
     for learning_rate, weight_decay in grid:
         check_positive("learning_rates", learning_rate)
         check_positive("weight_decays", weight_decay, zero=True)

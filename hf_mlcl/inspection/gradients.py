@@ -115,7 +115,7 @@ def pair_gradients(
     vectors = examples[:0]
     if loss.uses_prototypes:
         if prototypes is None:
-            raise ValueError(f"prototypes: {type(loss).__name__} needs prototypes of shape (L, d), got None")
+            raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(loss).__name__}, got None")
         check_vectors("prototypes", prototypes, rows=labels.shape[1], columns=embeddings.shape[1])
         vectors = normalize(prototypes.double())
     everything = torch.cat([examples, vectors])

@@ -113,7 +113,7 @@ class ContrastiveLoss(nn.Module):
         columns = None
         if self.uses_prototypes:
             if prototypes is None:
-                raise ValueError(f"prototypes: {type(self).__name__} needs prototypes of shape (L, d), got None")
+                raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(self).__name__}, got None")
             check_vectors("prototypes", prototypes, columns=embeddings.shape[1])
             columns = prototypes.shape[0]
         masked = check_labels(labels, embeddings.shape[0], columns)

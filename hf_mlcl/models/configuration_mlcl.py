@@ -4,9 +4,11 @@ Flat on purpose: this file travels with a checkpoint and must not import the res
 """
 
 import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -95,12 +97,22 @@ class MLCLConfig(PreTrainedConfig):
                 near = difflib.get_close_matches(name, [*known, *_STOCK_KEYWORDS], n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise ValueError(f"MLCLConfig: expected keywords among {', '.join(known)}, got {name!r}{hint}")
-        if isinstance(self.encoder_config, dict):
-            self.encoder_config = AutoConfig.for_model(**self.encoder_config)
-        super().__post_init__(**kwargs)
+        self.encoder_config = _encoder_config(self.encoder_config)
+        try:
+            super().__post_init__(**kwargs)
+        except (TypeError, ValueError, AttributeError) as error:
+            if self.id2label is None and "num_labels" in kwargs:
+                raise ValueError(f"num_labels: expected an integer, got {kwargs['num_labels']!r}") from error
+            expected = "id2label: expected a mapping of numbers to label names"
+            raise ValueError(f"{expected}, got {self.id2label!r}") from error
         self.problem_type = "multi_label_classification"
-        self.loss_parameters = dict(self.loss_parameters or {})
-        self.classification_loss_parameters = dict(self.classification_loss_parameters or {})
+        for name in ("loss_parameters", "classification_loss_parameters"):
+            parameters = getattr(self, name)
+            if not isinstance(parameters, Mapping | None):
+                raise ValueError(f"{name}: expected a mapping of names to numbers, got {parameters!r}")
+            setattr(self, name, dict(parameters or {}))
+        for name, most in (("thresholds", 1.0), ("uncalibrated_half", 1.0), ("train_label_counts", math.inf)):
+            self._check_label_numbers(name, most)
         if self.thresholds is not None:
             self.thresholds = [float(threshold) for threshold in self.thresholds]
         self.check()
@@ -117,9 +129,32 @@ class MLCLConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not (name == "feature_dim" and value is None) and (type(value) is not int or value < 1):
                 raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        for name, kind in (
+            ("loss", str),
+            ("classification_loss", str),
+            ("text_pairs", bool),
+            ("freeze_batch_norm", bool),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name}: expected a {kind.__name__}, got {getattr(self, name)!r}")
         weight = self.classification_weight
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
             raise ValueError(f"classification_weight: expected a finite number of at least 0, got {weight!r}")
+
+    def _check_label_numbers(self, name: str, most: float) -> None:
+        values = getattr(self, name)
+        if values is None:
+            return
+        expected = f"expected a list of one number a label, from 0{'' if most == math.inf else f' to {most:g}'}"
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+            raise ValueError(f"{name}: {expected}, got {values!r}")
+        for value in values:
+            try:
+                valid = 0 <= float(value) <= most  # NaN is not
+            except (TypeError, ValueError):
+                valid = False
+            if not valid:
+                raise ValueError(f"{name}: {expected}, got {value!r}")
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -131,7 +166,13 @@ class MLCLConfig(PreTrainedConfig):
         return list((self.id2label or {}).values())
 
     @label_names.setter
-    def label_names(self, names: list[str]) -> None:
+    def label_names(self, names: Sequence[str]) -> None:
+        if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+            raise ValueError(f"labels: expected a list of label names, got {names!r}")
+        names = list(names)
+        wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
+        if wrong:
+            raise ValueError(f"labels: expected names that are not blank, got {wrong[0]!r}")
         duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if duplicates or not names:
             problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
@@ -153,6 +194,22 @@ class MLCLConfig(PreTrainedConfig):
             )
             self.thresholds = self.uncalibrated_half = self.train_label_counts = None
             self.classifier_fitted = False
+
+
+def _encoder_config(given: Any) -> PreTrainedConfig | None:
+    if given is None or isinstance(given, PreTrainedConfig):
+        return given
+    expected = "encoder_config: expected a configuration, or a mapping with a model_type that transformers knows"
+    if not isinstance(given, dict) or "model_type" not in given:
+        raise ValueError(f"{expected}, got {given!r}")
+    kind = given["model_type"]
+    if kind not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(kind), CONFIG_MAPPING.keys(), n=1)
+        raise ValueError(f"{expected}, got {kind!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    try:
+        return AutoConfig.for_model(**given)
+    except Exception as error:  # each configuration checks its fields in its own way
+        raise ValueError(f"{expected} and the values it allows, got: {' '.join(str(error).split())}") from error
 
 
 def _hidden_size(config: PreTrainedConfig) -> int:

@@ -4,6 +4,7 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,12 @@ from .configuration_mlcl import MLCLConfig
 def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """Features (B, h) from what an encoder returned; `attention_mask` is (B, T), 1 for tokens that count."""
     if pooling == "pooled":
+        if outputs.get("pooler_output") is None:
+            raise ValueError("pooling: expected cls, mean, max or last for an encoder without a pooler, got 'pooled'")
         return outputs.pooler_output.flatten(1)
-    hidden = outputs.last_hidden_state
+    hidden = outputs.get("last_hidden_state")
+    if hidden is None:  # a model with a head on top
+        raise ValueError(f"encoder: expected a model that returns last_hidden_state, got one of {', '.join(outputs)}")
     if hidden.ndim == 4:  # a map of channels instead of tokens
         hidden, attention_mask = hidden.flatten(2).transpose(1, 2), None
     if pooling == "cls":
@@ -61,6 +66,22 @@ def encoder_from_config(config: Any, pooling: str) -> PreTrainedModel:
         return encoder
 
 
+def encoder_source(encoder: Any) -> str:
+    """Folder or Hub id of an encoder, given as that or as a model; ValueError for anything else."""
+    if isinstance(encoder, (str, os.PathLike)):
+        return os.fspath(encoder)
+    if not isinstance(encoder, nn.Module) or not hasattr(encoder, "config"):
+        raise ValueError(f"encoder: expected a folder, a Hub id or a model, got {type(encoder).__name__}")
+    return str(getattr(encoder.config, "name_or_path", ""))
+
+
+def check_task(encoder: PreTrainedModel, task: str) -> None:
+    """Raises ValueError unless the encoder takes what the task ("text" or "vision") gives it."""
+    takes = encoder.main_input_name
+    if (takes == "pixel_values") != (task == "vision"):
+        raise ValueError(f"encoder: expected a {task} encoder, got {encoder.config.model_type!r}, which takes {takes}")
+
+
 def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
     """A pretrained encoder from a folder or the Hub; of a dual model the half for `task` ("text" or "vision").
 
@@ -81,7 +102,7 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
         encoder, report = auto_class.from_pretrained(
             source, config=config, dtype=dtype, output_loading_info=True, **kwargs
         )
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # damaged files show as errors of any type
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"{expected}, got {source!r}: {reason}") from error
     if Path(source).is_dir():  # where it lies on this machine has no place in the config.json of a model
@@ -98,8 +119,8 @@ def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
     """The tokenizer of an encoder's folder or Hub id; ValueError in one line where there is none."""
     try:
         return AutoTokenizer.from_pretrained(source, **kwargs)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
+        reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason}") from error
 
 

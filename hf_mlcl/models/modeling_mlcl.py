@@ -5,6 +5,7 @@ losses only where the package is installed: predicting needs no package, trainin
 """
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from transformers import initialization as init
 from .adapters_mlcl import HEADS, MLCLAdapters
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
+    check_task,
     default_pooling,
     drop_unused_pooler,
     encoder_from_config,
+    encoder_source,
     load_encoder,
     load_tokenizer,
     pool,
@@ -59,6 +62,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             raise ValueError("encoder_config: expected one, got None; there is no config.json, or see from_encoder")
         config.drop_stale_thresholds()
         self.encoder = encoder_from_config(config.encoder_config, config.pooling)
+        check_task(self.encoder, self.task)
         self.supports_gradient_checkpointing = getattr(self.encoder, "supports_gradient_checkpointing", False)
         feature_dim, num_labels = config.feature_dim, len(config.label_names)
         assert feature_dim is not None  # the configuration has it from the encoder's
@@ -78,7 +82,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     @classmethod
     def from_encoder(
         cls,
-        encoder: str | PreTrainedModel,
+        encoder: str | os.PathLike[str] | PreTrainedModel,
         labels: Sequence[str] | int,
         *,
         pooling: str | None = None,
@@ -104,30 +108,25 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: For an encoder that cannot be loaded or is of the other task, or for duplicate labels.
         """
-        source = encoder if isinstance(encoder, str) else str(encoder.config.name_or_path)
-        if isinstance(encoder, str):
+        source = encoder_source(encoder)
+        if not isinstance(encoder, nn.Module):
             encoder = load_encoder(source, cls.task, dtype, encoder_kwargs or {})
             pooling = pooling or sentence_transformers_pooling(source, encoder_kwargs or {})
-        task = "vision" if encoder.main_input_name == "pixel_values" else "text"
-        if task != cls.task:
-            raise ValueError(
-                f"encoder: {cls.__name__} expected a {cls.task} encoder, got {encoder.config.model_type!r}, which "
-                f"takes {encoder.main_input_name}"
-            )
+        check_task(encoder, cls.task)
         with torch.no_grad():
             outputs = run_once(encoder)
         pooling = pooling or default_pooling(encoder, outputs)
         drop_unused_pooler(encoder, pooling)
         config = MLCLConfig(
             encoder_config=encoder.config,
-            task=task,
+            task=cls.task,
             pooling=pooling,
             feature_dim=pool(outputs, None, pooling).shape[1],
             dtype=encoder.dtype,
             **config_fields,
         )
         config.name_or_path = source
-        config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
+        config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else labels
         model = cls.around_encoder(encoder, config)
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
@@ -164,6 +163,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
+        if all(encoder_inputs.get(name) is None for name in (self.main_input_name, "inputs_embeds")):
+            raise ValueError(f"{self.main_input_name}: expected a tensor, got None")
         parameters = inspect.signature(self.encoder.forward).parameters
         accepted = set(parameters)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

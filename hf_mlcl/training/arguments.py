@@ -5,6 +5,7 @@ import math
 import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -12,7 +13,8 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import string_to_bool
 from transformers.integrations import is_deepspeed_available
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.trainer_utils import SchedulerType
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
 
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, build_loss, loss_class
 from hf_mlcl.losses.checks import check_number
@@ -45,6 +47,15 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "seed": (0, 2**32 - 1, False, True),
     "data_seed": (0, 2**32 - 1, False, True),
 }
+# And what the stock words may be: transformers names the kind of the word instead of the argument.
+_CHOICES: dict[str, type[Enum]] = {
+    "lr_scheduler_type": SchedulerType,
+    "optim": OptimizerNames,
+    "eval_strategy": IntervalStrategy,
+    "logging_strategy": IntervalStrategy,
+    "save_strategy": SaveStrategy,
+    "hub_strategy": HubStrategy,
+}
 
 
 def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -59,7 +70,7 @@ def _renamed(error: ValueError) -> str:
     fields = MLCLTrainingArguments.__dataclass_fields__
     name = next((word for word in re.findall(r"\w+", message) if word in fields), "MLCLTrainingArguments")
     message = message.replace("IntervalStrategy.", "").replace("SaveStrategy.", "")
-    return f"{name}: expected other values: {message}"
+    return f"{name}: expected other values than it got: {message}"
 
 
 @dataclass
@@ -125,6 +136,7 @@ class MLCLTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         self._read_texts()
         self._check_numbers()
+        self._check_choices()
         if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
             raise ImportError("deepspeed: expected the package deepspeed to be installed, got none")
         try:
@@ -177,12 +189,15 @@ class MLCLTrainingArguments(TrainingArguments):
             raise ValueError(f"momentum: expected a number of at least 0 and below 1, got {self.momentum!r}")
         if type(self.max_steps) is not int or (self.max_steps < 1 and self.max_steps != -1):
             raise ValueError(f"max_steps: expected at least 1, or -1 to go by epochs, got {self.max_steps!r}")
-        schedules = [kind.value for kind in SchedulerType]
-        if getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type) not in schedules:
-            near = difflib.get_close_matches(str(self.lr_scheduler_type), schedules, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            expected = ", ".join(schedules)
-            raise ValueError(f"lr_scheduler_type: expected one of {expected}, got {self.lr_scheduler_type!r}{hint}")
+
+    def _check_choices(self) -> None:
+        for name, kinds in _CHOICES.items():
+            value = getattr(self, name)
+            value, choices = getattr(value, "value", value), [kind.value for kind in kinds]
+            if value not in choices:
+                near = difflib.get_close_matches(str(value), choices, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}{hint}")
 
     def objective_fields(self, config: MLCLConfig) -> dict[str, Any]:
         """The fields of `config` that these arguments change, checked together with those that stay.

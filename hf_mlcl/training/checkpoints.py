@@ -40,7 +40,7 @@ def what_is_wrong(folder: str | Path) -> str | None:
         return f"{TRAINER_STATE_NAME} is missing"
     except ValueError:
         return f"{TRAINER_STATE_NAME} is cut short"
-    if not isinstance(state, dict) or "global_step" not in state:
+    if not isinstance(state, dict) or type(state.get("global_step")) is not int:
         return f"{TRAINER_STATE_NAME} holds no state of a Trainer"
     names = {path.name for path in folder.iterdir()}
     if "checkpoint-is-incomplete.txt" in names:  # transformers' own mark
@@ -120,7 +120,7 @@ def checkpoint_to_resume(wanted: str | bool | None, output_dir: str | Path) -> s
                 "the training starts from the beginning"
             )
         return last
-    if not Path(wanted).is_dir():
+    if not isinstance(wanted, (str, os.PathLike)) or not Path(wanted).is_dir():
         raise ValueError(f"resume_from_checkpoint: expected true or the folder of a checkpoint, got {wanted!r}")
     reason = what_is_wrong(wanted)
     if reason is not None:

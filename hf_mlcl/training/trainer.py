@@ -58,6 +58,9 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
         if not isinstance(args, MLCLTrainingArguments):
             raise ValueError(f"args: expected MLCLTrainingArguments, got {type(args).__name__}")
+        if not isinstance(model, torch.nn.Module) and (model is not None or kwargs.get("model_init") is None):
+            got = "None, and no model_init" if model is None else type(model).__name__
+            raise ValueError(f"model: expected an MLCL model, got {got}; see from_encoder")
         self._scoring = False
         self._peft_config = peft_config
         try:
@@ -133,6 +136,8 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         Raises:
             ValueError: Where `resume_from_checkpoint` is no complete checkpoint, or one of another model.
         """
+        if self.train_dataset is None:
+            raise ValueError("train_dataset: expected one to train on, got None")
         resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -317,7 +322,8 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         else:
             if core.config.objective == "contrastive":
                 raise ValueError(
-                    "linear_evaluation: expected True after contrastive training, which trains no classifier"
+                    "linear_evaluation: expected True after contrastive training, which trains no classifier, "
+                    "got False"
                 )
             report = write_calibrated(
                 core, *self._outputs(eval_dataset, "logits", "Logits of the validation examples")

@@ -173,7 +173,7 @@ def test_mistakes_end_in_one_line(trained, text_data, text_encoder, image_encode
         ([*train, "--text_column", "txt"], "text_column: .*'txt'"),
         ([*train, "--label_column", "lables"], "label_column: .*'lables'"),
         ([*train, "--dataset", str(empty)], "empty"),
-        ([*train, "--dataset", str(tmp_path / "none")], "dataset: no file or folder"),
+        ([*train, "--dataset", str(tmp_path / "none")], "dataset: expected a file or folder"),
         ([*train, "--encoder", str(tmp_path / "none")], "encoder: expected "),
         ([*train, "--encoder", str(image_encoder)], "encoder: expected "),
         ([*train, "--per_device_train_batch_size", "4096"], "per_device_train_batch_size: expected at most the"),

@@ -62,7 +62,7 @@ def test_unknown_labels_are_minus_100_and_a_missing_row_is_a_row_of_them():
         ([[1, 0], [0.5, 1.0]], "row 1 of the batch: .* got 0.5"),
         ([[1, 0], [float("inf"), 1.0]], "row 1 of the batch: .* got inf"),
         ([[1, 0], ["a", "b"]], "row 1 of the batch: expected 0, 1 or unknown"),
-        ([[1, 0], None], "in all 2 examples of a batch or in none, 1 lack them"),
+        ([[1, 0], None], "in all 2 examples of a batch or in none, got 1 without"),
     ],
 )
 def test_labels_that_are_not_multi_hot_are_refused(labels, message):

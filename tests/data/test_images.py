@@ -160,7 +160,9 @@ def test_damaged_images_are_named_in_one_line_by_worker_processes_too():
     loader = torch.utils.data.DataLoader(
         prepare_images(split, vit()), batch_size=2, collate_fn=MultiLabelCollator(None, 2), num_workers=1
     )
-    with pytest.raises(ValueError, match="^image of row 1 .'bad.png'.: cannot be decoded: ") as error:
+    with pytest.raises(
+        ValueError, match="^image of row 1 ..bad.png'.: expected an image, got one that cannot be decoded: "
+    ) as error:
         next(iter(loader))
     assert "\n" not in str(error.value)
 

@@ -126,7 +126,7 @@ def test_a_pair_column_comes_from_the_data_set_or_not_at_all(tmp_path):
     prepared = prepare_text(data, tokenizer())
     assert list(prepared["input_ids"]) == tokenizer()(["one", "three"], ["two", ""])["input_ids"]
     assert "text_pair" not in load_multilabel_dataset(str(path), **options).splits["train"].column_names
-    for column, message in (("other", "no column 'other'"), ("premise", "another column than text_column")):
+    for column, message in (("other", "got 'other'"), ("premise", "another column than text_column")):
         with pytest.raises(ValueError, match=f"text_pair_column: .*{message}"):
             load_multilabel_dataset(str(path), text_pair_column=column, **options)
     with pytest.raises(ValueError, match="label_column: expected another column than text_pair_column"):

@@ -151,7 +151,7 @@ def test_no_label_occurs():
         ({"train_features": np.full((75, 6), np.nan)}, "train_features: expected finite numbers, got nan"),
         ({"validation_labels": np.full((75, 5), 2)}, "validation_labels: expected 0, 1, or -100 or NaN .* got 2"),
         ({"num_epochs": 0}, "num_epochs: expected a whole number above 0, got 0"),
-        ({"learning_rates": ()}, "learning_rates and weight_decays: expected at least one"),
+        ({"learning_rates": ()}, "learning_rates, weight_decays: expected at least one"),
         ({"learning_rates": (0.0,)}, "learning_rates: expected a finite number above 0, got 0.0"),
     ],
 )

@@ -210,7 +210,7 @@ def test_wrong_input_is_named(name, change, message):
 @pytest.mark.parametrize("name", ["proto", "msc", "mscwrg", "reg"])
 def test_prototypes_are_demanded_and_checked(name):
     embeddings, labels, prototypes = batch()
-    with pytest.raises(ValueError, match="needs prototypes"):
+    with pytest.raises(ValueError, match="prototypes: expected a tensor"):
         build_loss(name)(embeddings, labels)
     with pytest.raises(ValueError, match=r"labels: .*\(9, 5\), got shape \(9, 6\)"):
         build_loss(name)(embeddings, labels, prototypes[:5])

@@ -100,26 +100,38 @@ def test_without_label_names_the_labels_that_occur_are_taken(load):
 @pytest.mark.parametrize(
     ("config", "inputs", "message"),
     [
-        ("multihot", {"predictions": [[0.3, 0.2]], "references": [[1, 0]]}, "predictions must hold only 0 and 1"),
+        ("multihot", {"predictions": [[0.3, 0.2]], "references": [[1, 0]]}, "predictions: expected only 0 and 1"),
         ("multihot", {"predictions": [[1, 0]], "references": [[1, 0], [1, 1]]}, "equally many examples, got 1 and 2"),
-        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0, 1]]}, "predictions must have the shape"),
-        ("multihot", {"predictions": [[1], [1, 0]], "references": [[1, 0]] * 2}, "predictions .* equally long"),
-        ("multihot", {"predictions": [], "references": []}, "predictions must hold at least one example"),
-        ("multihot", {"predictions": [[1]], "references": None}, "references must be given"),
-        ("multihot", {"predictions": [[1]], "references": [[-100]]}, "references must hold at least one known label"),
-        ("multihot", {"predictions": [[-100]], "references": [[1]]}, "predictions must hold only 0 and 1, got -100"),
-        ("labels", {"predictions": [["a"]], "references": [None]}, "references must be a list of label names"),
-        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0]], "thresholds": 0.3}, "thresholds is no option"),
+        ("multihot", {"predictions": [[1, 0]], "references": [[1, 0, 1]]}, "predictions: expected the shape"),
+        (
+            "multihot",
+            {"predictions": [[1], [1, 0]], "references": [[1, 0]] * 2},
+            "predictions: expected numbers in rows of equal length",
+        ),
+        ("multihot", {"predictions": [], "references": []}, "predictions: expected at least one example"),
+        ("multihot", {"predictions": [[1]], "references": None}, "references: expected one row per example"),
+        ("multihot", {"predictions": [[1]], "references": [[-100]]}, "references: expected at least one known label"),
+        ("multihot", {"predictions": [[-100]], "references": [[1]]}, "predictions: expected only 0 and 1, got -100"),
+        ("labels", {"predictions": [["a"]], "references": [None]}, "references: expected a list of label names"),
+        (
+            "multihot",
+            {"predictions": [[1, 0]], "references": [[1, 0]], "thresholds": 0.3},
+            "thresholds: expected an option of",
+        ),
         ("probabilities", {"predictions": [[-3.0]], "references": [[1]]}, "logits need a sigmoid"),
-        ("labels", {"predictions": ["ab"], "references": [["a"]]}, "predictions must be a list of label names"),
-        ("labels", {"predictions": [[0.5]], "references": [[1]]}, "predictions must hold label names"),
-        ("labels", {"predictions": [["a"]], "references": [[1]]}, "label_names must be given where both"),
-        ("labels", {"predictions": [[]], "references": [[]]}, "label_names must be given where no example"),
-        ("labels", {"predictions": [["x"]], "references": [["a"]], "label_names": ["a"]}, "predictions holds 'x'"),
+        ("labels", {"predictions": ["ab"], "references": [["a"]]}, "predictions: expected a list of label names"),
+        ("labels", {"predictions": [[0.5]], "references": [[1]]}, "predictions: expected label names"),
+        ("labels", {"predictions": [["a"]], "references": [[1]]}, "label_names: expected these where both"),
+        ("labels", {"predictions": [[]], "references": [[]]}, "label_names: expected these where no example"),
+        (
+            "labels",
+            {"predictions": [["x"]], "references": [["a"]], "label_names": ["a"]},
+            "predictions: expected labels .*got 'x'",
+        ),
         (
             "labels",
             {"predictions": [["a"]], "references": [["a"]], "label_names": ["a", "a"]},
-            "label_names must be d",
+            "label_names: expected d",
         ),
     ],
 )
@@ -130,7 +142,7 @@ def test_mistakes_raise_one_line(load, config, inputs, message):
 
 
 def test_unknown_config_raises(load):
-    with pytest.raises(ValueError, match="config_name must be one of multihot, probabilities, labels"):
+    with pytest.raises(ValueError, match="config_name: expected one of multihot, probabilities, labels"):
         load("micro")
 
 

@@ -136,22 +136,25 @@ GOOD = np.array([[1, 0], [0, 1]])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"references": GOOD}, "predictions or probabilities must be given"),
-        ({"references": GOOD, "predictions": GOOD[:, :1]}, r"predictions must have the shape of references \(2, 2\)"),
-        ({"references": GOOD * 2, "predictions": GOOD}, "references must hold only 0 and 1, got 2"),
-        ({"references": np.array([0, 1]), "predictions": GOOD}, r"references must be 2-dimensional.*got shape \(2,\)"),
+        ({"references": GOOD}, "predictions: expected these or probabilities"),
+        ({"references": GOOD, "predictions": GOOD[:, :1]}, r"predictions: expected the shape of references \(2, 2\)"),
+        ({"references": GOOD * 2, "predictions": GOOD}, "references: expected only 0 and 1, got 2"),
+        (
+            {"references": np.array([0, 1]), "predictions": GOOD},
+            r"references: expected 2 dimensions.*got shape \(2,\)",
+        ),
         ({"references": np.zeros((0, 2)), "predictions": np.zeros((0, 2))}, "at least one example"),
-        ({"references": [["a"]], "predictions": [[1]]}, "references must be numbers"),
-        ({"references": GOOD, "probabilities": GOOD * np.nan}, "probabilities must be finite, got nan"),
-        ({"references": GOOD, "probabilities": GOOD * 3.5}, r"probabilities must lie in \[0, 1\], got 3.5"),
+        ({"references": [["a"]], "predictions": [[1]]}, "references: expected numbers"),
+        ({"references": GOOD, "probabilities": GOOD * np.nan}, "probabilities: expected finite numbers, got nan"),
+        ({"references": GOOD, "probabilities": GOOD * 3.5}, r"probabilities: expected values in \[0, 1\], got 3.5"),
         (
             {"references": GOOD, "probabilities": GOOD, "thresholds": [0.5] * 3},
-            r"thresholds .* \(2\), got shape \(3,\)",
+            r"thresholds: .* \(2\), got shape \(3,\)",
         ),
-        ({"references": GOOD, "predictions": GOOD, "thresholds": 0.5}, "thresholds must not be given together"),
-        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1]}, "train_label_counts .* per label"),
-        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1, -1]}, "train_label_counts .* negative"),
-        ({"references": GOOD, "probabilities": GOOD, "ks": (0,)}, "ks must be whole numbers of at least 1, got 0"),
+        ({"references": GOOD, "predictions": GOOD, "thresholds": 0.5}, "thresholds: expected None beside predictions"),
+        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1]}, "train_label_counts: .* per label"),
+        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1, -1]}, "train_label_counts: .* negative"),
+        ({"references": GOOD, "probabilities": GOOD, "ks": (0,)}, "ks: expected whole numbers of at least 1, got 0"),
     ],
 )
 def test_mistakes_raise_one_line_that_names_the_argument(arguments, message):

@@ -238,15 +238,15 @@ def test_permuting_examples_or_labels_changes_no_average():
 @pytest.mark.parametrize(
     ("references", "message"),
     [
-        ([[-100, -100]], "references must hold at least one known label, got only unknown ones"),
-        ([[math.nan, -100.0]], "references must hold at least one known label"),
-        ([[-100, 2]], "references must hold only 0 and 1, got 2"),
-        ([[-1, 1]], "references must hold only 0 and 1, got -1"),
-        ([[math.inf, math.nan]], "references must be finite, got inf"),
+        ([[-100, -100]], "references: expected at least one known label, got only unknown ones"),
+        ([[math.nan, -100.0]], "references: expected at least one known label"),
+        ([[-100, 2]], "references: expected only 0 and 1, got 2"),
+        ([[-1, 1]], "references: expected only 0 and 1, got -1"),
+        ([[math.inf, math.nan]], "references: expected finite numbers, got inf"),
     ],
 )
 def test_mistakes_raise_one_line(references, message):
     with pytest.raises(ValueError, match=message):
         multilabel_scores(references, [[0, 1]])
-    with pytest.raises(ValueError, match="predictions must hold only 0 and 1, got -100"):
+    with pytest.raises(ValueError, match="predictions: expected only 0 and 1, got -100"):
         multilabel_scores([[1, 0]], [[1, -100]])

@@ -64,15 +64,16 @@ def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None, finite
         array = np.asarray(values)  # texts would be read as numbers; objects may be None
         array = array.astype(np.float64, casting="unsafe" if array.dtype.kind in "biufO" else "no", copy=False)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers, one row per example and all rows equally long") from None
+        got = getattr(values, "dtype", type(values).__name__)
+        raise ValueError(f"{name}: expected numbers in rows of equal length, got {got}") from None
     if array.size == 0:
-        raise ValueError(f"{name} must hold at least one example and one label, got shape {array.shape}")
+        raise ValueError(f"{name}: expected at least one example and one label, got shape {array.shape}")
     if array.ndim != 2:
-        raise ValueError(f"{name} must be 2-dimensional (examples x labels), got shape {array.shape}")
+        raise ValueError(f"{name}: expected 2 dimensions (examples x labels), got shape {array.shape}")
     if shape is not None and array.shape != shape:
-        raise ValueError(f"{name} must have the shape of references {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected the shape of references {shape}, got {array.shape}")
     if finite and not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
     return array
 
 
@@ -80,7 +81,7 @@ def _multihot(name: str, values: Any, shape: tuple[int, ...] | None = None) -> n
     array = _matrix(name, values, shape)
     wrong = (array != 0) & (array != 1)
     if wrong.any():
-        raise ValueError(f"{name} must hold only 0 and 1, got {array[wrong][0]}")
+        raise ValueError(f"{name}: expected only 0 and 1, got {array[wrong][0]}")
     return array.astype(np.int64)
 
 
@@ -95,7 +96,7 @@ def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> np.ndar
     array = _matrix("probabilities", values, shape)
     wrong = (array < 0) | (array > 1)
     if wrong.any():
-        raise ValueError(f"probabilities must lie in [0, 1], got {array[wrong][0]} (logits need a sigmoid first)")
+        raise ValueError(f"probabilities: expected values in [0, 1], got {array[wrong][0]} (logits need a sigmoid)")
     return array
 
 
@@ -104,20 +105,22 @@ def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers, one per label") from None
+        got = getattr(values, "dtype", type(values).__name__)
+        raise ValueError(f"{name}: expected numbers, one per label, got {got}") from None
     if array.shape != (num_labels,):
-        raise ValueError(f"{name} must have one number per label ({num_labels}), got shape {array.shape}")
+        raise ValueError(f"{name}: expected one number per label ({num_labels}), got shape {array.shape}")
     wrong = ~(np.isfinite(array) & (array >= 0) & (array <= high))
     if wrong.any():
-        raise ValueError(f"{name} must be finite, not negative and at most {high:g}, got {array[wrong][0]}")
+        upper = "" if high == np.inf else f" and at most {high:g}"
+        raise ValueError(f"{name}: expected finite numbers, not negative{upper}, got {array[wrong][0]}")
     return array
 
 
 def _checked_ks(ks: Iterable[int], num_labels: int) -> list[int]:
     checked: list[int] = []
-    for k in ks if isinstance(ks, Iterable) else [None]:
+    for k in ks if isinstance(ks, Iterable) else [[ks]]:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"ks must be whole numbers of at least 1, got {k!r}")
+            raise ValueError(f"ks: expected whole numbers of at least 1, got {k!r}")
         if k <= num_labels:
             checked.append(int(k))
     return checked
@@ -247,12 +250,12 @@ def multilabel_scores(
     """
     truth, known = _references(references)
     if not known.any():
-        raise ValueError("references must hold at least one known label, got only unknown ones (-100 or NaN)")
+        raise ValueError("references: expected at least one known label, got only unknown ones (-100 or NaN)")
     num_labels = truth.shape[1]
     ranks = None if probabilities is None else _probabilities(probabilities, truth.shape)
     if predictions is not None:
         if thresholds is not None:
-            raise ValueError("thresholds must not be given together with predictions")
+            raise ValueError("thresholds: expected None beside predictions, got both")
         decisions = _multihot("predictions", predictions, truth.shape)
     elif ranks is not None:
         limits = 0.5 if thresholds is None else thresholds
@@ -260,7 +263,7 @@ def multilabel_scores(
         limits = _vector("thresholds", limits, num_labels, high=1)
         decisions = (ranks >= limits).astype(np.int64)
     else:
-        raise ValueError("predictions or probabilities must be given, got neither")
+        raise ValueError("predictions: expected these or probabilities, got neither")
     checked_ks = _checked_ks(ks, num_labels)
     counts = np.zeros(num_labels) if train_label_counts is None else train_label_counts
     counts = _vector("train_label_counts", counts, num_labels)
@@ -295,11 +298,11 @@ def _label_rows(name: str, rows: Any) -> list[list[str]]:
     for row in rows:
         row = row.tolist() if hasattr(row, "tolist") else row
         if isinstance(row, (str, bytes)) or not isinstance(row, Iterable):
-            raise ValueError(f"{name} must be a list of label names or ids for each example, got {row!r}")
+            raise ValueError(f"{name}: expected a list of label names or ids for each example, got {row!r}")
         labels = [label.item() if isinstance(label, np.generic) else label for label in row]
         for label in labels:
             if isinstance(label, bool) or not isinstance(label, (str, int)):
-                raise ValueError(f"{name} must hold label names (text) or ids (whole numbers), got {label!r}")
+                raise ValueError(f"{name}: expected label names (text) or ids (whole numbers), got {label!r}")
         encoded.append([json.dumps(label) for label in labels])
     return encoded
 
@@ -309,13 +312,13 @@ def _label_index(label_names: Any, columns: list[list[list[Any]]]) -> dict[Any, 
     if label_names is None:
         found = {label for column in columns for row in column for label in row}
         if len({type(label) for label in found}) > 1:
-            raise ValueError("label_names must be given where both label names and label ids occur")
+            raise ValueError("label_names: expected these where both label names and label ids occur, got None")
         if not found:
-            raise ValueError("label_names must be given where no example has a label")
+            raise ValueError("label_names: expected these where no example has a label, got None")
         return {label: index for index, label in enumerate(sorted(found))}
     names = [name.item() if isinstance(name, np.generic) else name for name in label_names]
     if not names or len(set(names)) != len(names) or len({type(name) for name in names}) != 1:
-        raise ValueError(f"label_names must be different names (or different ids), at least one, got {names!r}")
+        raise ValueError(f"label_names: expected different names (or different ids), at least one, got {names!r}")
     index: dict[Any, int] = {name: position for position, name in enumerate(names)}
     if isinstance(names[0], str):
         index.update({position: position for position in range(len(names))})
@@ -331,7 +334,7 @@ def _labels_to_multihot(columns: dict[str, list[list[str]]], label_names: Any) -
         for position, row in enumerate(rows):
             for label in row:
                 if label not in index:
-                    raise ValueError(f"{name} holds {label!r}, which is not in label_names ({array.shape[1]} labels)")
+                    raise ValueError(f"{name}: expected labels among the {array.shape[1]} label_names, got {label!r}")
                 array[position, index[label]] = 1
         arrays[name] = array
     return arrays
@@ -348,7 +351,7 @@ class MultilabelF1(evaluate.Metric):
         if self.config_name == "default":
             self.config_name = "multihot"
         if self.config_name not in self._options:
-            raise ValueError(f"config_name must be one of {', '.join(self._options)}, got {self.config_name!r}")
+            raise ValueError(f"config_name: expected one of {', '.join(self._options)}, got {self.config_name!r}")
         # Floats also for 0/1, because an integer column would turn probabilities silently into zeros.
         entry = datasets.Value("string" if self.config_name == "labels" else "float64")
         return evaluate.MetricInfo(
@@ -372,11 +375,11 @@ class MultilabelF1(evaluate.Metric):
         checked = {"predictions": predictions, "references": references}
         for name, rows in checked.items():
             if rows is None:
-                raise ValueError(f"{name} must be given")
+                raise ValueError(f"{name}: expected one row per example, got None")
             checked[name] = self._rows(name, rows)
         if len(checked["predictions"]) != len(checked["references"]):
             lengths = f"{len(checked['predictions'])} and {len(checked['references'])}"
-            raise ValueError(f"predictions and references must have equally many examples, got {lengths}")
+            raise ValueError(f"predictions, references: expected equally many examples, got {lengths}")
         super().add_batch(**checked, **kwargs)
 
     def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
@@ -387,7 +390,7 @@ class MultilabelF1(evaluate.Metric):
         allowed = {"train_label_counts", "per_label"} | self._options[self.config_name]
         for name in options:
             if name not in allowed:
-                raise ValueError(f"{name} is no option of config {self.config_name!r}; it has {sorted(allowed)}")
+                raise ValueError(f"{name}: expected an option of {self.config_name!r}: one of {sorted(allowed)}")
         given = {"references": references, "predictions": predictions}
         if self.config_name == "probabilities":
             given["probabilities"] = given.pop("predictions")

@@ -1,0 +1,224 @@
+"""Data files and folders that are empty, broken, of another encoding, or hold other columns and labels."""
+
+import json
+
+import pytest
+from clear_line import check_line, raises_a_clear_line
+from conftest import needs_permissions
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hf_mlcl.data import load_multilabel_dataset, prepare_images
+
+GOOD = "text,labels\n" + "".join(f"text {row},{'ab'[row % 2]};c\n" for row in range(12))
+PARQUET = object()  # stands for the bytes of a good parquet file
+JSON_ROWS = [{"text": "a", "labels": ["x"]}, {"text": "b", "labels": ["y"]}]
+
+
+def lines(*rows):
+    return "\n".join(map(json.dumps, rows)) + "\n"
+
+
+def labelled(*cells):
+    return lines(*({"text": f"t{number}", "labels": cell} for number, cell in enumerate(cells)))
+
+
+# Files of a folder (name: content), options of the loader, and what the line says. One file alone is given itself.
+CASES = {
+    # the file
+    "empty csv": ({"a.csv": ""}, {}, "dataset: expected rows in .*a.csv', got an empty file"),
+    "blank csv": ({"a.csv": "\n\n"}, {}, "dataset: .*a.csv"),
+    "header only": ({"a.csv": "text,labels\n"}, {}, "dataset: expected rows in .*a.csv', got none"),
+    "one row": ({"a.csv": "text,labels\na,b\n"}, {}, "validation_fraction: expected .*got 0.1 of 1 training rows, which leaves 1 "),
+    "a row with more fields": ({"a.csv": GOOD + "a, b and c,x,y\n"}, {}, "dataset: expected a readable .csv file, got .*a.csv.*(more fields|saw 4)"),
+    "broken quotes": ({"a.csv": 'text,labels\n"a,b\nc,d\n'}, {}, "dataset: expected a readable .csv file, got .*a.csv"),
+    "a column twice": ({"a.csv": "text,labels,labels\na,b,c\n"}, {}, "dataset: expected different column names .*'labels' twice"),
+    "binary csv": ({"a.csv": bytes(range(256)) * 4}, {}, "dataset: expected a readable .csv file, got .*a.csv"),
+    "NUL csv": ({"a.csv": b"\0" * 100}, {}, "a.csv|text_column"),
+    "utf-16 csv": ({"a.csv": GOOD.encode("utf-16")}, {}, "dataset: expected a readable .csv file, got .*a.csv.*utf-8"),
+    "latin-1 csv": ({"a.csv": GOOD.replace("text 3", "t\u00e9xt").encode("latin-1")}, {}, "dataset: expected a readable .csv file, got .*a.csv.*utf-8"),
+    "binary json": ({"a.json": bytes(range(256))}, {}, "dataset: expected a readable .json file, got .*a.json"),
+    "broken json": ({"a.json": '[{"text": "a", "lab'}, {}, "dataset: expected a readable .json file, got .*a.json"),
+    "broken jsonl": ({"a.jsonl": lines(*JSON_ROWS) + '{"text": "c"'}, {}, "dataset: expected a readable .jsonl file, got .*a.jsonl"),
+    "json of a number": ({"a.json": "3"}, {}, "dataset: .*a.json"),
+    "json of an empty list": ({"a.json": "[]"}, {}, "dataset: .*a.json"),
+    "json of texts": ({"a.json": '["a", "b"]'}, {}, "label_column: expected one of text, got none"),
+    "binary parquet": ({"a.parquet": bytes(range(256))}, {}, "dataset: expected a readable .parquet file, got .*a.parquet"),
+    "truncated parquet": ({"a.parquet": (PARQUET, -20)}, {}, "dataset: expected a readable .parquet file, got .*a.parquet"),
+    "parquet cut at its head": ({"a.parquet": (PARQUET, 30)}, {}, "dataset: expected a readable .parquet file, got .*a.parquet"),
+    "csv named parquet": ({"a.parquet": GOOD}, {}, "dataset: expected a readable .parquet file, got .*a.parquet"),
+    "another ending": ({"a.xlsx": GOOD}, {}, "dataset: expected a file ending in .*'a.xlsx'"),
+    "no data files": ({"a.txt": GOOD, "b.pdf": "x"}, {}, "dataset: expected files ending in .*got none"),
+    "files of two formats": ({"train.csv": GOOD, "test.json": "[]"}, {}, "dataset: expected files of one format .*csv, json"),
+    "broken saved data set": ({"state.json": "{}", "dataset_info.json": "{}"}, {}, "dataset: "),
+    # splits
+    "no training split": ({"test.csv": GOOD, "validation.csv": GOOD}, {}, "dataset: expected a training split .*got validation, test"),
+    "a split that is not there": ({"train.csv": GOOD, "test.csv": GOOD}, {"splits": ["validation"]}, "splits: expected splits of .*train, test.*, got validation"),
+    "a split that has no name": ({"train.csv": GOOD, "test.csv": GOOD}, {"splits": ["holdout"]}, "splits: expected splits of .*train, test.*, got holdout"),
+    "an empty split": ({"train.csv": GOOD, "test.csv": "text,labels\n"}, {}, "dataset: expected rows in .*test.*got none"),
+    "parts with other columns": ({"train-0.csv": GOOD, "train-1.csv": "body,tags\na,b\n"}, {}, "dataset: expected the columns text, labels .*body, tags"),
+    "splits with other columns": ({"train.csv": GOOD, "test.csv": "body,labels\na,b\n"}, {}, "text_column: expected columns of split 'test' .*got 'text'"),
+    "a split without labels": ({"train.csv": GOOD, "test.csv": "text,other\na,b\n"}, {}, "label_column: expected columns of split 'test' .*got 'labels'"),
+    "another type in a split": (
+        {"train.jsonl": labelled(["a"], ["b"]), "test.jsonl": labelled([1], [2])},
+        {},
+        "label column 'labels': expected one type in all splits, got string in 'train', integer in 'test'",
+    ),
+    # columns
+    "no text column": ({"a.csv": "x,labels\na,b\n"}, {}, "text_column: expected one of x, labels, got none"),
+    "no label column": ({"a.csv": "text,x\na,b\n"}, {}, "label_column: expected one of text, x, got none"),
+    "a text column that is not there": ({"a.csv": GOOD}, {"text_column": "txet"}, "text_column: expected .*got 'txet' .nearest: 'text'"),
+    "a label column that is not there": ({"a.csv": GOOD}, {"label_column": "lable"}, "label_column: expected .*got 'lable' .nearest: 'labels'"),
+    "one of the label columns is not there": ({"a.csv": "text,a,b\nx,0,1\n"}, {"label_column": "a,c"}, "label_column: expected .*got 'c'"),
+    "no column matches": ({"a.csv": GOOD}, {"label_column": "tag_*"}, "label_column: expected a match among .*got 'tag_\\*'"),
+    "texts as 0/1 columns": ({"a.csv": "text,a,b\nx,0,maybe\n"}, {"label_column": "a,b"}, "label_column: expected only 0 and 1 in column 'b'"),
+    "numbers as texts": ({"a.jsonl": lines({"text": 3, "labels": ["a"]})}, {"text_column": "text"}, "text_column: expected strings in column 'text'"),
+    "one column for both": ({"a.csv": GOOD}, {"text_column": "text", "label_column": "text"}, "label_column: expected another column"),
+    # labels
+    "fractions": ({"a.jsonl": labelled(0.5, 1.25)}, {}, "label column 'labels': expected ids or 0/1, got 0.5"),
+    "lists of fractions": ({"a.jsonl": labelled([0.5], [1.0])}, {}, "label column 'labels': expected ids or 0/1, got 0.5"),
+    "negative ids": ({"a.jsonl": labelled([-3], [1])}, {}, "label column 'labels': expected ids from 0, got -3"),
+    "all labels empty": ({"a.jsonl": labelled([], [], [])}, {}, "label column 'labels': expected at least one label, got only empty"),
+    "all labels null": ({"a.jsonl": labelled(None, None)}, {}, "label column 'labels': expected at least one label, got only empty"),
+    "all labels blank": ({"a.csv": "text,labels\na,\nb, \n"}, {}, "label column 'labels': expected at least one label, got only empty"),
+    "ragged rows of booleans": ({"a.jsonl": labelled([True, False], [True])}, {}, "label column 'labels': expected multi-hot rows of one width"),
+    "nested lists": ({"a.jsonl": labelled([["a"]], [["b"]])}, {}, "label column 'labels': expected label names"),
+    "mappings": ({"a.jsonl": labelled({"a": 1}, {"a": 0})}, {}, "label column 'labels': expected label names"),
+    "two delimiters": ({"a.csv": "text,labels\nx,a;b\ny,a|b\n"}, {}, "label column 'labels': expected one delimiter, got both ';' and '\\|'; give label_delimiter"),
+    "a comma of two meanings": ({"a.csv": 'text,labels\nx,"a, b"\ny,"c, d"\n'}, {}, "label column 'labels': expected a clear delimiter, got 'a, b', which may be one label or several"),
+    "a broken printed list": ({"a.csv": "text,labels\nx,['a'\\]\ny,[b]\n"}, {}, "label column 'labels': expected a printed list"),
+    "a printed list of both": ({"a.csv": "text,labels\nx,\"['a', 1]\"\n"}, {}, "label column 'labels': expected lists of names or of ids, got values of types int, str"),
+    "a delimiter for ids": ({"a.jsonl": labelled([1], [2])}, {"label_delimiter": ";"}, "label_delimiter: expected a label column of strings"),
+    "a label that the model does not know": ({"a.csv": GOOD}, {"label_names": ["a", "c"]}, "label column 'labels': expected one of the 2 label_names, got 'b' in split 'train'"),
+    "another width than the model's": ({"a.jsonl": labelled([1, 1, 0], [0, 0, 1])}, {"label_names": ["a", "b"]}, "label column 'labels': expected multi-hot rows of 2 labels, got width 3"),
+    # arguments
+    "label names twice": ({"a.csv": GOOD}, {"label_names": ["a", "a "]}, "label_names: expected different names, got 'a' twice"),
+    "blank label names": ({"a.csv": GOOD}, {"label_names": ["a", " "]}, "label_names: expected strings that are not blank, got ' '"),
+    "no label names": ({"a.csv": GOOD}, {"label_names": []}, "label_names: expected at least one label .*got none"),
+    "label names in one text": ({"a.csv": GOOD}, {"label_names": "abc"}, "label_names: expected .*got 'abc'"),
+    "another task": ({"a.csv": GOOD}, {"task": "audio"}, "task: expected 'text' or 'vision', got 'audio'"),
+    "vision from texts": ({"a.csv": GOOD}, {"task": "vision"}, "image_column: expected one of .*got none"),
+    "a fraction of 1": ({"a.csv": GOOD}, {"validation_fraction": 1.0}, "validation_fraction: expected .*got 1.0"),
+    "a text as fraction": ({"a.csv": GOOD}, {"validation_fraction": "half"}, "validation_fraction: expected .*got '?half"),
+    "no samples": ({"a.csv": GOOD}, {"max_train_samples": 0}, "max_train_samples: expected at least 1, got 0"),
+    "half a sample": ({"a.csv": GOOD}, {"max_train_samples": 2.5}, "max_train_samples: expected .*got 2.5"),
+    "a negative seed": ({"a.csv": GOOD}, {"seed": -1}, "seed: expected .*got -1"),
+    "a revision of a file": ({"a.csv": GOOD}, {"revision": "v1"}, "revision: expected none .*got 'v1'"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def parquet_bytes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("parquet") / "good.parquet"
+    Dataset.from_dict({"text": ["a"] * 50, "labels": [["x"]] * 50}).to_parquet(path)
+    return path.read_bytes()
+
+
+def load(folder, files, options, parquet=b""):
+    for name, content in files.items():
+        if isinstance(content, tuple):
+            content = parquet[: content[1]]
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    source = folder / next(iter(files)) if len(files) == 1 else folder
+    return load_multilabel_dataset(str(source), **({"task": "text"} | options))
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_data_that_cannot_be_used(case, tmp_path, parquet_bytes):
+    files, options, message = CASES[case]
+    before = dict(files)
+    raises_a_clear_line(lambda: load(tmp_path, files, options, parquet_bytes), message)
+    assert {path.name for path in tmp_path.iterdir()} == before.keys()
+
+
+SOURCE_CASES = {
+    "an id while offline": ("nobody/nothing", "dataset: expected a file, a folder or a Hub id, got 'nobody/nothing'"),
+    "one word while offline": ("nothing", "dataset: expected a file, a folder or a Hub id, got 'nothing'"),
+    "a file that is not there": ("none/data.csv", "dataset: expected a file or folder, found none at 'none/data.csv'"),
+    "a path that is not there": ("./none", "dataset: expected a file or folder, found none at './none'"),
+    "a path in the home": ("~/none/none", "dataset: expected a file or folder, found none at "),
+    "a file's name alone": ("data.parquet", "dataset: expected a file or folder, found none at 'data.parquet'"),
+    "the empty name": ("", "dataset: .*expected|dataset: "),
+    "an id with a blank": ("no body/no thing", "dataset: expected a file or folder, found none at "),
+}
+
+
+@pytest.mark.parametrize("case", list(SOURCE_CASES))
+def test_a_source_that_is_not_there(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, message = SOURCE_CASES[case]
+    raises_a_clear_line(lambda: load_multilabel_dataset(name, task="text"), message)
+
+
+@needs_permissions
+def test_a_file_that_may_not_be_read(tmp_path):
+    (tmp_path / "a.csv").write_text(GOOD)
+    (tmp_path / "a.csv").chmod(0)
+    raises_a_clear_line(lambda: load_multilabel_dataset(str(tmp_path / "a.csv"), task="text"), "permission denied")
+
+
+# Files beside a good image `0.png`, and what the line says when the data set is loaded, prepared and its images read.
+IMAGE_CASES = {
+    "no metadata": ({}, "dataset: expected files ending in .*1 images, but no metadata"),
+    "metadata without file_name": ({"metadata.jsonl": lines({"name": "0.png", "labels": ["a"]})}, "image_column: expected one of .*got none"),
+    "metadata without labels": ({"metadata.csv": "file_name,colour\n0.png,red\n"}, "label_column: expected one of .*got none"),
+    "empty metadata": ({"metadata.csv": ""}, "dataset: expected rows in .*metadata.csv', got an empty file"),
+    "broken metadata": ({"metadata.jsonl": "{"}, "dataset: expected a readable .jsonl file, got .*metadata.jsonl"),
+    "an image that is not there": ({"metadata.csv": "file_name,labels\nnone.png,a\n"}, "image of row 0 .*none.png.*cannot be decoded"),
+    "an empty cell": ({"metadata.jsonl": lines({"file_name": None, "labels": ["a"]}, {"file_name": "0.png", "labels": ["a"]})}, "image of row 0.*cannot be decoded"),
+    "a text for an image": ({"metadata.csv": "file_name,labels\n1.png,a\n", "1.png": "no image"}, "image of row 0 .*1.png.*cannot be decoded"),
+    "an empty image": ({"metadata.csv": "file_name,labels\n1.png,a\n", "1.png": ""}, "image of row 0 .*1.png.*cannot be decoded"),
+    "a truncated image": ({"metadata.csv": "file_name,labels\n1.png,a\n", "1.png": "TRUNCATED"}, "image of row 0 .*1.png.*cannot be decoded"),
+    "a folder for an image": ({"metadata.csv": "file_name,labels\n.,a\n"}, "image of row 0.*cannot be decoded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["error", "skip"])
+@pytest.mark.parametrize("case", list(IMAGE_CASES))
+def test_images_that_cannot_be_used(case, skip, world, tmp_path):
+    files, message = IMAGE_CASES[case]
+    Image.effect_noise((32, 32), 50).convert("RGB").save(tmp_path / "0.png")
+    for name, content in files.items():
+        data = (tmp_path / "0.png").read_bytes()[:200] if content == "TRUNCATED" else content.encode()
+        (tmp_path / name).write_bytes(data)
+
+    def use():
+        data = load_multilabel_dataset(str(tmp_path), task="vision", validation_fraction=0)
+        return prepare_images(data.splits["train"], world.processor, corrupt_images="skip" if skip else "error")[0]
+
+    if skip and case == "an empty cell":  # the other row can be used
+        assert use()["pixel_values"].shape == (3, 16, 16)
+    else:
+        raises_a_clear_line(use, message)
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-200, 200),
+    st.floats(),
+    st.sampled_from(["", "a", "a;b", "[1", "\0", " ", "\u00e9"]),
+)
+
+
+@given(st.lists(st.one_of(CELLS, st.lists(CELLS, max_size=3)), min_size=1, max_size=4))
+def test_label_cells_of_anything_are_read_or_answered_with_one_clear_line(tmp_path_factory, cells):
+    path = tmp_path_factory.mktemp("cells") / "a.jsonl"
+    path.write_text(labelled(*cells))
+    try:
+        data = load_multilabel_dataset(str(path), task="text", validation_fraction=0)
+    except ValueError as error:
+        check_line(str(error), "label|dataset")
+    else:
+        assert len(data.splits["train"]) == len(cells) and data.label_names
+
+
+@given(st.binary(max_size=60), st.sampled_from(["csv", "tsv", "json", "jsonl", "parquet"]))
+def test_bytes_of_anything_are_answered_with_one_clear_line(tmp_path_factory, content, ending):
+    path = tmp_path_factory.mktemp("bytes") / f"a.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_multilabel_dataset(str(path), task="text", label_column="labels", validation_fraction=0)
+    check_line(str(error.value), "dataset|column")

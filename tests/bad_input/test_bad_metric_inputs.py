@@ -1,0 +1,236 @@
+"""Metrics, thresholds, calibration and linear evaluation given arrays of wrong shapes, types or values."""
+
+import math
+
+import numpy as np
+import pytest
+from clear_line import check_line, raises_a_clear_line
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import EvalPrediction
+
+from hf_mlcl import compute_metrics
+from hf_mlcl.evaluation import (
+    expected_calibration_error,
+    fit_calibration,
+    fit_linear_evaluation,
+    fit_probe,
+    fold_calibration,
+    per_label_metrics,
+    reliability_curve,
+    tune_thresholds,
+)
+from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import MultilabelF1, multilabel_scores
+
+LABELS = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]])
+LOGITS = np.linspace(-1, 1, 12).reshape(4, 3)
+HALF = np.full((4, 3), 0.5)
+FEATURES = np.linspace(0, 1, 20).reshape(4, 5)
+
+
+def changed(array, value):
+    array = array.astype(object if isinstance(value, str) else float)
+    array[1, 1] = value
+    return array
+
+
+def train(features=FEATURES, labels=LABELS, validation=FEATURES, validation_labels=LABELS, **options):
+    return fit_linear_evaluation(features, labels, validation, validation_labels, **options)
+
+
+CASES = {
+    # compute_metrics
+    "logits alone": (lambda: compute_metrics(LOGITS), "eval_prediction: expected .*got ndarray"),
+    "three arrays": (lambda: compute_metrics((LOGITS, LABELS, LABELS)), "eval_prediction: expected .*got tuple"),
+    "None": (lambda: compute_metrics(None), "eval_prediction: expected .*got NoneType"),
+    "labels None": (
+        lambda: compute_metrics(EvalPrediction(LOGITS, None)),
+        "eval_prediction: expected labels, got None",
+    ),
+    "NaN logits": (
+        lambda: compute_metrics((changed(LOGITS, math.nan), LABELS)),
+        "(logits|predictions): expected finite.*nan",
+    ),
+    "infinite logits": (
+        lambda: compute_metrics((changed(LOGITS, math.inf), LABELS)),
+        "(logits|predictions): expected finite.*inf",
+    ),
+    "texts as logits": (
+        lambda: compute_metrics((changed(LOGITS, "a"), LABELS)),
+        "(logits|predictions): expected .*numbers",
+    ),
+    "logits of one axis": (
+        lambda: compute_metrics((LOGITS[0], LABELS[0])),
+        "(logits|labels): expected shape .*\\(3,\\)",
+    ),
+    "fewer labels": (lambda: compute_metrics((LOGITS, LABELS[:, :2])), "labels: expected shape .*\\(4, 2\\)"),
+    "fewer rows": (lambda: compute_metrics((LOGITS[:2], LABELS)), "labels: expected shape .*\\(4, 3\\)"),
+    "no rows": (lambda: compute_metrics((LOGITS[:0], LABELS[:0])), "(logits|labels): expected .*empty"),
+    "no labels": (lambda: compute_metrics((LOGITS[:, :0], LABELS[:, :0])), "(logits|labels): expected .*empty"),
+    "class ids": (lambda: compute_metrics((LOGITS, LABELS * 2)), "labels: expected 0, 1.*got 2"),
+    "soft labels": (lambda: compute_metrics((LOGITS, LABELS * 0.5)), "labels: expected 0, 1.*got 0.5"),
+    "texts as labels": (lambda: compute_metrics((LOGITS, LABELS.astype(str))), "labels: expected "),
+    "names as labels": (lambda: compute_metrics((LOGITS, [["a"], ["b"]])), "labels: expected .*numbers"),
+    "ragged labels": (lambda: compute_metrics((LOGITS, [[1, 0], [1]])), "labels: expected .*numbers"),
+    "only unknown labels": (
+        lambda: compute_metrics((LOGITS, np.full((4, 3), -100))),
+        "labels: expected at least one known",
+    ),
+    "thresholds of another length": (
+        lambda: compute_metrics((LOGITS, LABELS), thresholds=[0.5, 0.5]),
+        "thresholds: expected .*\\(3\\).*\\(2,\\)",
+    ),
+    "NaN thresholds": (
+        lambda: compute_metrics((LOGITS, LABELS), thresholds=math.nan),
+        "thresholds: expected be .*got nan",
+    ),
+    "a text as threshold": (
+        lambda: compute_metrics((LOGITS, LABELS), thresholds="half"),
+        "thresholds: expected numbers",
+    ),
+    "thresholds in percent": (
+        lambda: compute_metrics((LOGITS, LABELS), thresholds=50),
+        "thresholds: expected .*got 50",
+    ),
+    "counts of another length": (
+        lambda: compute_metrics((LOGITS, LABELS), train_label_counts=[1]),
+        "train_label_counts: expected .*\\(1,\\)",
+    ),
+    "negative counts": (
+        lambda: compute_metrics((LOGITS, LABELS), train_label_counts=[1, 2, -3]),
+        "train_label_counts: expected .*-3",
+    ),
+    "names of another length": (
+        lambda: per_label_metrics(LOGITS, LABELS, label_names=["a"]),
+        "label_names: expected .*\\(3\\), got 1",
+    ),
+    # multilabel_scores
+    "neither predictions nor probabilities": (
+        lambda: multilabel_scores(LABELS),
+        "predictions: expected these or probabilities, got neither",
+    ),
+    "probabilities above 1": (
+        lambda: multilabel_scores(LABELS, probabilities=HALF * 3),
+        "probabilities: expected .*got 1.5",
+    ),
+    "negative probabilities": (
+        lambda: multilabel_scores(LABELS, probabilities=-HALF),
+        "probabilities: expected .*got -0.5",
+    ),
+    "NaN probabilities": (
+        lambda: multilabel_scores(LABELS, probabilities=changed(HALF, math.nan)),
+        "probabilities: expected .*nan",
+    ),
+    "soft predictions": (lambda: multilabel_scores(LABELS, HALF), "predictions: expected .*got 0.5"),
+    "unknown predictions": (
+        lambda: multilabel_scores(LABELS, changed(LABELS, -100)),
+        "predictions: expected .*got -100",
+    ),
+    "predictions of another shape": (
+        lambda: multilabel_scores(LABELS, LABELS[:2]),
+        "predictions: expected .*\\(4, 3\\), got \\(2, 3\\)",
+    ),
+    "thresholds beside predictions": (
+        lambda: multilabel_scores(LABELS, LABELS, thresholds=0.5),
+        "thresholds: expected None .*got both",
+    ),
+    "k of 0": (lambda: multilabel_scores(LABELS, probabilities=HALF, ks=[0]), "ks: expected .*got 0"),
+    "k of 1.5": (lambda: multilabel_scores(LABELS, probabilities=HALF, ks=[1.5]), "ks: expected .*got 1.5"),
+    "k as a number": (lambda: multilabel_scores(LABELS, probabilities=HALF, ks=3), "ks: expected .*got"),
+    "references of texts": (lambda: multilabel_scores([["a", "b"]], [[1, 0]]), "references: expected numbers"),
+    "references of three axes": (
+        lambda: multilabel_scores(LABELS[None], LABELS[None]),
+        "references: expected .*\\(1, 4, 3\\)",
+    ),
+    "references empty": (lambda: multilabel_scores([], []), "references: expected .*\\(0,\\)"),
+    # the evaluate module
+    "another config": (lambda: MultilabelF1(config_name="multihots"), "config_name: expected .*'multihots'"),
+    "an unknown option": (
+        lambda: MultilabelF1().compute(predictions=LABELS, references=LABELS, threshold=1),
+        "threshold: expected an option of 'multihot'",
+    ),
+    "other numbers of examples": (
+        lambda: MultilabelF1().compute(predictions=LABELS[:2], references=LABELS),
+        "predictions, references: expected .*2 and 4",
+    ),
+    "a name that is no label": (
+        lambda: MultilabelF1(config_name="labels").compute(predictions=[["a"]], references=[["b"]], label_names=["b"]),
+        "predictions: expected labels .*got 'a'",
+    ),
+    "names without a list": (
+        lambda: MultilabelF1(config_name="labels").compute(predictions=["a"], references=["a"]),
+        "predictions: expected a list .*'a'",
+    ),
+    # thresholds and calibration
+    "logits as probabilities": (lambda: tune_thresholds(LOGITS * 3, LABELS), "probabilities: expected .*\\[0, 1\\]"),
+    "probabilities NaN": (
+        lambda: tune_thresholds(changed(HALF, math.nan), LABELS),
+        "probabilities: expected finite.*nan",
+    ),
+    "labels of other rows": (lambda: tune_thresholds(HALF, LABELS[:3]), "labels: expected shape .*\\(3, 3\\)"),
+    "negative prior": (lambda: tune_thresholds(HALF, LABELS, prior_positives=-1), "prior_positives: expected .*-1"),
+    "infinite prior": (
+        lambda: tune_thresholds(HALF, LABELS, prior_positives=math.inf),
+        "prior_positives: expected .*inf",
+    ),
+    "a text as prior": (lambda: tune_thresholds(HALF, LABELS, prior_positives="5"), "prior_positives: expected .*'5'"),
+    "calibration of NaN": (lambda: fit_calibration(changed(LOGITS, math.nan), LABELS), "logits: expected finite.*nan"),
+    "calibration of class ids": (lambda: fit_calibration(LOGITS, LABELS + 1), "labels: expected 0, 1.*got 2"),
+    "calibration of nothing": (lambda: fit_calibration([], []), "logits: expected shape .*empty"),
+    "calibration None": (lambda: fit_calibration(None, LABELS), "logits: expected "),
+    "no bins": (lambda: expected_calibration_error(HALF, LABELS, num_bins=0), "num_bins: expected .*0"),
+    "half a bin": (lambda: reliability_curve(HALF, LABELS, num_bins=1.5), "num_bins: expected .*1.5"),
+    "weight of other labels": (
+        lambda: fold_calibration(np.ones((2, 5)), np.ones(3), fit_calibration(LOGITS, LABELS)),
+        "weight: expected shape .*\\(2, 5\\)",
+    ),
+    "bias of other labels": (
+        lambda: fold_calibration(np.ones((3, 5)), np.ones(2), fit_calibration(LOGITS, LABELS)),
+        "bias: expected .*\\(3\\).*\\(2,\\)",
+    ),
+    # linear evaluation and probe
+    "features NaN": (lambda: train(changed(FEATURES, math.nan)), "train_features: expected finite.*nan"),
+    "features of one axis": (lambda: train(FEATURES[0]), "train_features: expected shape .*\\(5,\\)"),
+    "features of other rows": (lambda: train(FEATURES[:2]), "train_labels: expected shape .*\\(4, 3\\)"),
+    "validation of another size": (
+        lambda: train(validation=FEATURES[:, :4]),
+        "validation_features: expected shape .*\\(4, 4\\)",
+    ),
+    "validation of other labels": (
+        lambda: train(validation_labels=LABELS[:, :2]),
+        "validation_labels: expected shape .*\\(4, 2\\)",
+    ),
+    "class ids in training": (lambda: train(labels=LABELS * 3), "train_labels: expected 0, 1.*got 3"),
+    "no learning rates": (lambda: train(learning_rates=[]), "learning_rates, weight_decays: expected at least one"),
+    "learning rate 0": (lambda: train(learning_rates=[0]), "learning_rates: expected .*0"),
+    "negative weight decay": (lambda: train(weight_decays=[-1]), "weight_decays: expected .*-1"),
+    "probe of one example": (lambda: fit_probe(FEATURES[:1], LABELS[:1]), "features: expected at least 2"),
+    "probe of NaN": (lambda: fit_probe(changed(FEATURES, math.nan), LABELS), "features: expected finite.*nan"),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_array_that_is_wrong_is_named(case):
+    call, message = CASES[case]
+    raises_a_clear_line(call, message)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.text("a1", max_size=2),
+    st.integers(-200, 200),
+    st.floats(),
+    st.booleans(),
+    st.just(np.datetime64("2020-01-01")),
+)
+ARRAYS = st.one_of(VALUES, st.lists(VALUES, max_size=3), st.lists(st.lists(VALUES, max_size=3), max_size=3))
+
+
+@given(
+    ARRAYS, ARRAYS, st.sampled_from([compute_metrics, tune_thresholds, fit_calibration, multilabel_scores, fit_probe])
+)
+def test_arrays_of_anything_are_measured_or_answered_with_one_clear_line(first, second, function):
+    try:
+        function((first, second)) if function is compute_metrics else function(first, second)
+    except ValueError as error:
+        check_line(str(error), "got")

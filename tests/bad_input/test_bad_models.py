@@ -1,0 +1,219 @@
+"""Configurations, encoders, saved models and arguments of model objects that make no sense."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from clear_line import check_line, contents, raises_a_clear_line
+from hypothesis import given
+from hypothesis import strategies as st
+from test_bad_command_line import edits, misspelt, suggestion
+from transformers import AutoModel
+
+from hf_mlcl import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS, PROTOTYPE_INITS, TASKS
+
+CONFIG_CASES = [
+    ({"lose": "reg"}, "MLCLConfig: expected keywords among .*'lose' .did you mean 'loss'"),
+    ({"projection_dims": 8}, "MLCLConfig: expected keywords among .*did you mean 'projection_dim'"),
+    ({"task": "audio"}, "task: expected one of text, vision, got 'audio'"),
+    ({"objective": "Joint"}, "objective: expected one of .*'Joint'"),
+    ({"pooling": "first"}, "pooling: expected one of .*'first'"),
+    ({"prototype_init": "zero"}, "prototype_init: expected one of .*'zero'"),
+    ({"projection_dim": 0}, "projection_dim: expected a positive integer, got 0"),
+    ({"feature_dim": -1}, "feature_dim: expected a positive integer, got -1"),
+    ({"classification_weight": math.nan}, "classification_weight: expected a finite number .*nan"),
+    ({"classification_weight": -1}, "classification_weight: expected a finite number .*-1"),
+    ({"thresholds": ["a"]}, "thresholds: expected .*got"),
+    ({"thresholds": [0.5, math.nan]}, "thresholds: expected .*got nan"),
+    ({"thresholds": 0.5}, "thresholds: expected .*got 0.5"),
+    ({"loss_parameters": [1]}, "loss_parameters: expected .*got \\[1\\]"),
+    ({"classification_loss_parameters": "gamma"}, "classification_loss_parameters: expected .*got 'gamma'"),
+    ({"encoder_config": {}}, "encoder_config: expected .*model_type"),
+    ({"encoder_config": {"model_type": "brt"}}, "encoder_config: expected .*'brt'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), CONFIG_CASES, ids=[str(fields) for fields, _ in CONFIG_CASES])
+def test_a_configuration_names_the_wrong_field(fields, message):
+    raises_a_clear_line(lambda: MLCLConfig(**fields), message)
+
+
+FIELDS = sorted(
+    name for name in MLCLConfig.__annotations__ if not name.startswith("_") and name not in ("model_type",)
+)
+
+
+@given(st.sampled_from(FIELDS), st.integers(0, 40), st.sampled_from(["drop", "double", "swap"]))
+def test_a_misspelt_field_is_answered_with_the_right_one(name, position, how):
+    wrong = misspelt(f"--{name}", position, how)[2:]
+    if wrong in FIELDS or wrong.startswith("_"):
+        return
+    with pytest.raises(ValueError) as error:
+        MLCLConfig(**{wrong: 1})
+    check_line(str(error.value), f"MLCLConfig: expected keywords among .*got '{wrong}'")
+    nearest = suggestion(str(error.value))
+    assert nearest == name or edits(wrong, nearest) == 1
+
+
+CHOICES = {"task": TASKS, "objective": OBJECTIVES, "pooling": POOLINGS, "prototype_init": PROTOTYPE_INITS}
+CHECKED = [*CHOICES, "projection_dim", "feature_dim", "classification_weight", "thresholds", "loss_parameters"]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 3),
+    st.floats(),
+    st.text("acls", max_size=4),
+    st.lists(st.floats(), max_size=2),
+)
+
+
+@given(st.sampled_from(CHECKED), VALUES)
+def test_a_field_of_any_value_is_taken_or_answered_with_one_clear_line(name, value):
+    try:
+        config = MLCLConfig(**{name: value})
+    except ValueError as error:
+        check_line(str(error), f"^{name}: expected .*got ")
+    else:
+        assert name not in CHOICES or getattr(config, name) in CHOICES[name]
+        assert name != "projection_dim" or value >= 1
+
+
+TEXT, VISION = MLCLForSequenceClassification, MLCLForImageClassification
+ENCODER_CASES = {
+    "a folder that is not there": (lambda w: TEXT.from_encoder(str(w.root / "none"), 3), "encoder: expected .*none"),
+    "a file": (lambda w: TEXT.from_encoder(str(w.a_file), 3), "encoder: expected .*a_file"),
+    "an empty folder": (lambda w: TEXT.from_encoder(str(w.empty_folder), 3), "encoder: expected .*empty_folder"),
+    "a Hub id while offline": (lambda w: TEXT.from_encoder("nobody/nothing", 3), "encoder: expected .*'nobody/nothing'"),
+    "an image encoder for texts": (lambda w: TEXT.from_encoder(str(w.image_encoder), 3), "encoder: .*expected a text encoder, got 'resnet'"),
+    "a text encoder for images": (lambda w: VISION.from_encoder(str(w.encoder), 3), "encoder: .*expected a vision encoder, got 'bert'"),
+    "a trained model": (lambda w: TEXT.from_encoder(str(w.model), 3), "encoder: expected .*multi-label model"),
+    "a number as encoder": (lambda w: TEXT.from_encoder(3, 3), "encoder: expected .*got int"),
+    "None as encoder": (lambda w: TEXT.from_encoder(None, 3), "encoder: expected .*got NoneType"),
+    "no labels": (lambda w: TEXT.from_encoder(str(w.encoder), []), "labels: expected .*got none"),
+    "zero labels": (lambda w: TEXT.from_encoder(str(w.encoder), 0), "labels: expected .*got (none|0)"),
+    "negative labels": (lambda w: TEXT.from_encoder(str(w.encoder), -2), "labels: expected .*got"),
+    "labels twice": (lambda w: TEXT.from_encoder(str(w.encoder), ["a", "b", "a"]), "labels: expected distinct .*'a'"),
+    "labels in one text": (lambda w: TEXT.from_encoder(str(w.encoder), "abc"), "labels: expected .*'abc'"),
+    "numbers as labels": (lambda w: TEXT.from_encoder(str(w.encoder), [1, 2]), "labels: expected .*1"),
+    "labels None": (lambda w: TEXT.from_encoder(str(w.encoder), None), "labels: expected .*None"),
+    "a misspelt field": (lambda w: TEXT.from_encoder(str(w.encoder), 3, projection=8), "MLCLConfig: expected .*'projection'"),
+    "pooling of nothing": (lambda w: TEXT.from_encoder(str(w.encoder), 3, pooling="sum"), "pooling: expected one of .*'sum'"),
+    "no pooler in the encoder": (lambda w: TEXT.from_encoder(AutoModel.from_pretrained(w.encoder, add_pooling_layer=False), 3, pooling="pooled"), "pooling: expected .*'pooled'"),
+    "descriptions alone": (lambda w: TEXT.from_encoder(str(w.encoder), 3, label_descriptions={"a": "b"}), "label_descriptions: expected prototype_init"),
+    "names for images": (lambda w: VISION.from_encoder(str(w.image_encoder), 3, prototype_init="label_names"), "prototype_init: expected 'xavier'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(ENCODER_CASES))
+def test_from_encoder_names_what_is_wrong(case, world):
+    call, message = ENCODER_CASES[case]
+    raises_a_clear_line(lambda: call(world), message)
+
+
+def config_of(folder, **changes):
+    values = json.loads((folder / "config.json").read_text()) | changes
+    return json.dumps({name: value for name, value in values.items() if value != "DROP"})
+
+
+# What is written over the files of a trained model (None removes one), and what the line says.
+FOLDER_CASES = {
+    "no config": ({"config.json": None}, "config.json"),
+    "an empty config": ({"config.json": lambda w: ""}, "config.json"),
+    "a broken config": ({"config.json": lambda w: '{"model_type": "mlcl",'}, "config.json"),
+    "a config that is a list": ({"config.json": lambda w: "[]"}, "config.json|mapping"),
+    "a config of nothing": ({"config.json": lambda w: "{}"}, "without a model's config.json|model_type"),
+    "a binary config": ({"config.json": lambda w: b"\x00\xff\xfe"}, "config.json"),
+    "another model": ({"config.json": lambda w: (w.encoder / "config.json").read_text()}, "model: expected .*type 'bert'"),
+    "another task": ({"config.json": lambda w: config_of(w.model, task="audio")}, "task: expected one of text, vision, got 'audio'"),
+    "the other task": ({"config.json": lambda w: config_of(w.model, task="vision")}, "task|image processor|encoder"),
+    "no encoder": ({"config.json": lambda w: config_of(w.model, encoder_config="DROP")}, "encoder_config: expected "),
+    "an unknown encoder": ({"config.json": lambda w: config_of(w.model, encoder_config={"model_type": "brt"})}, "encoder_config: expected .*'brt'"),
+    "an unknown field": ({"config.json": lambda w: config_of(w.model, lose="reg")}, "MLCLConfig: expected .*'lose'"),
+    "no weights": ({"model.safetensors": None}, "model.safetensors"),
+    "empty weights": ({"model.safetensors": lambda w: b""}, "model.safetensors"),
+    "garbage weights": ({"model.safetensors": lambda w: b"garbage" * 99}, "model.safetensors"),
+    "truncated weights": ({"model.safetensors": lambda w: (w.model / "model.safetensors").read_bytes()[:-200]}, "model.safetensors"),
+    "weights of another model": ({"model.safetensors": lambda w: (w.image_model / "model.safetensors").read_bytes()}, "model: expected .*weights"),
+    "more labels than weights": ({"config.json": lambda w: config_of(w.model, id2label={str(n): f"l{n}" for n in range(5)}, label2id={})}, "model: expected .*(shape|size|weights|labels)"),
+    "no tokenizer": ({"tokenizer.json": None, "tokenizer_config.json": None}, "tokenizer"),
+    "a broken tokenizer": ({"tokenizer.json": lambda w: "{"}, "tokenizer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(FOLDER_CASES))
+def test_a_model_whose_files_are_damaged(case, world, tmp_path, command_fails):
+    changes, message = FOLDER_CASES[case]
+    shutil.copytree(world.model, tmp_path / "model")
+    for name, content in changes.items():
+        path = tmp_path / "model" / name
+        path.unlink(missing_ok=True)
+        if content is not None:
+            data = content(world)
+            path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    held = contents(tmp_path)
+    command_fails(["predict", tmp_path / "model", "--text", "apple"], message)
+    assert contents(tmp_path) == held
+
+
+MODEL_CASES = {
+    "predict": "{root}/none",
+    "a file": "{a_file}",
+    "an empty folder": "{empty_folder}",
+    "an encoder": "{encoder}",
+    "data": "{data}",
+    "a Hub id while offline": "nobody/nothing",
+    "no id at all": "no body/no/thing",
+}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "inspect"])
+@pytest.mark.parametrize("case", list(MODEL_CASES))
+def test_a_folder_that_is_no_trained_model(case, command, world, command_fails):
+    source = MODEL_CASES[case].format_map(vars(world))
+    more = ["--text", "a"] if command == "predict" else ["--dataset", world.data]
+    command_fails(
+        [command, source, *more], "^model: expected the folder or Hub id of a model trained with hf-mlcl, got "
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "inspect"])
+def test_a_model_without_a_fitted_classifier(command, world, command_fails):
+    more = ["--text", "a"] if command == "predict" else ["--dataset", world.data]
+    command_fails([command, world.unfitted, *more], "expected a fitted classifier")
+
+
+INPUTS = {"input_ids": torch.zeros(2, 3, dtype=torch.long)}
+CALL_CASES = {
+    "top_k of 0": (lambda m: m.predict_labels(top_k=0, **INPUTS), "top_k: expected .*got 0"),
+    "top_k of 1.5": (lambda m: m.predict_labels(top_k=1.5, **INPUTS), "top_k: expected .*got 1.5"),
+    "top_k True": (lambda m: m.predict_labels(top_k=True, **INPUTS), "top_k: expected .*got True"),
+    "more labels than there are": (lambda m: m.predict_labels(min_labels=4, **INPUTS), "min_labels: expected .*got 4"),
+    "min_labels of None": (lambda m: m.predict_labels(min_labels=None, **INPUTS), "min_labels: expected .*got None"),
+    "a NaN threshold": (lambda m: m.predict_labels(threshold=math.nan, **INPUTS), "threshold: expected .*got nan"),
+    "a threshold in percent": (lambda m: m.predict_labels(threshold=50, **INPUTS), "threshold: expected .*got 50"),
+    "a negative threshold": (lambda m: m.predict_labels(threshold=-0.1, **INPUTS), "threshold: expected .*got -0.1"),
+    "a text as threshold": (lambda m: m.predict_labels(threshold="0.5", **INPUTS), "threshold: expected .*got '0.5'"),
+    "two thresholds of three": (lambda m: m.predict_labels(threshold=[0.1, 0.2], **INPUTS), "threshold: expected 1 or 3 numbers, got 2"),
+    "a matrix of thresholds": (lambda m: m.predict_labels(threshold=[[0.1, 0.2, 0.3]], **INPUTS), "threshold: expected .*got"),
+    "no inputs": (lambda m: m.predict_labels(), "input_ids"),
+    "class ids as labels": (lambda m: m(labels=torch.tensor([0, 1]), **INPUTS), "labels: expected multi-hot .*\\(2,\\)"),
+    "labels of another width": (lambda m: m(labels=torch.ones(2, 4), **INPUTS), "labels: expected multi-hot .*\\(2, 4\\)"),
+    "soft labels": (lambda m: m(labels=torch.full((2, 3), 0.5), **INPUTS), "labels: expected multi-hot .*0.5"),
+    "no new labels": (lambda m: m.add_labels([]), "names: expected .*got none"),
+    "a label that is there": (lambda m: m.add_labels(["red"]), "labels: expected distinct .*'red'"),
+    "a new label twice": (lambda m: m.add_labels(["new", "new"]), "labels: expected distinct .*'new'"),
+    "a blank label": (lambda m: m.add_labels([" "]), "(labels|names): expected .*' '"),
+    "a number as label": (lambda m: m.add_labels([3]), "(labels|names): expected .*3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(CALL_CASES))
+def test_a_model_names_the_wrong_argument_and_stays_as_it_is(case, world):
+    model = MLCLForSequenceClassification.from_pretrained(world.model)
+    call, message = CALL_CASES[case]
+    raises_a_clear_line(lambda: call(model), message)
+    assert model.config.label_names == ["red", "green", "blue"] and not model.training
+    assert len(model.classifier.weight) == len(model.prototypes.weight) == 3
