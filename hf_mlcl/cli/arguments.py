@@ -116,6 +116,7 @@ class OneLineParser(argparse.ArgumentParser):
         message = re.sub(r"^argument ([^:/]+)[^:]*: ", r"\1: ", message)
         message = re.sub(r"not allowed with argument (\S+)", r"expected none beside \1, got both", message)
         message = re.sub(r"Truthy value expected: got (.*) but expected (.*)", r"expected \2, got '\1'", message)
+        message = re.sub(r"ignored explicit argument (.*)$", r"expected no value, got \1", message)
         message = re.sub(r"expected one argument$", "expected a value, got none", message)
         invalid = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
         if invalid:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
-from safetensors import SafetensorError
 
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import DataArguments, DataclassParser
@@ -31,7 +31,7 @@ def load_model(source: str) -> Any:
     try:
         values, _ = MLCLConfig.get_config_dict(source)
     except Exception as error:  # damaged files show as errors of any type
-        reason = str(error).strip().partition("\n")[0]
+        reason = reason_of(error)
         if isinstance(error.__cause__, RepositoryNotFoundError):  # which is also what others see of a private one
             reason = (
                 "there is none on the Hub, or it is private and needs an access token (`hf auth login` or HF_TOKEN)"
@@ -47,19 +47,11 @@ def load_model(source: str) -> Any:
     try:
         model, report = model_class.from_pretrained(source, output_loading_info=True)
     except Exception as error:  # damaged files show as errors of any type
-        raise ValueError(f"{expected}, got {source!r}: {_reason(error)}") from error
+        raise ValueError(f"{expected}, got {source!r}: {reason_of(error)}") from error
     if report["missing_keys"]:  # transformers would draw them at random
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{expected}, got {source!r}, without {len(missing)} of its weights, such as {missing[0]}")
     return model
-
-
-def _reason(error: Exception) -> str:
-    """What an error of loading says, in one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if "ignore_mismatched_sizes" in reason:  # transformers tells the shapes in a table that it has printed before
-        return "its weights are of other shapes than its config.json says"
-    return f"model.safetensors: {reason}" if isinstance(error, SafetensorError) else reason
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -38,8 +38,8 @@ def run(arguments: Sequence[str]) -> None:
     for name in ("batch_size", "neighbours"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name}: expected at least 1, got {getattr(options, name)}")
-    if options.seed < 0:
-        raise ValueError(f"--seed: expected at least 0, got {options.seed}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed: expected at least 0 and at most 4294967295, got {options.seed}")
     require_matplotlib()
     model = load_model(options.model)
     config = model.config

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
 from hf_mlcl.models import MLCLConfig
+from hf_mlcl.models.encoders_mlcl import reason_of
 
 from .arguments import DataArguments
 
@@ -71,9 +72,8 @@ def read_processor(source: str, task: str, argument: str) -> Any:
     try:
         return loader.from_pretrained(source)
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
-        kind = "tokenizer" if task == "text" else "image processor"
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{argument}: expected a {kind} in {source!r}, got none: {reason}") from error
+        kind = "a tokenizer" if task == "text" else "an image processor"
+        raise ValueError(f"{argument}: expected {kind} in {source!r}, got none: {reason_of(error)}") from error
 
 
 def load_processor(source: str, arguments: DataArguments, argument: str = "encoder") -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,16 @@ class MultiLabelCollator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if not examples:
             raise DataError("examples: expected at least one, got none")
+        if not isinstance(examples[0], Mapping):
+            raise DataError(f"examples: expected mappings of columns to values, got {type(examples[0]).__name__}")
         if "pixel_values" in examples[0]:
             pixels = [torch.as_tensor(example["pixel_values"], dtype=torch.float32) for example in examples]
             if len({pixel.shape for pixel in pixels}) > 1:
                 raise DataError(f"pixel_values: expected one size, got {sorted({tuple(p.shape) for p in pixels})}")
             batch = {"pixel_values": torch.stack(pixels)}
         elif "input_ids" in examples[0]:
+            if not hasattr(self.processor, "model_input_names"):
+                raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
             names = [name for name in self.processor.model_input_names if name in examples[0]]
             tokens = [{name: example[name] for name in names} for example in examples]
             batch = dict(pad_without_fast_tokenizer_warning(self.processor, tokens, padding=True, return_tensors="pt"))

@@ -82,6 +82,13 @@ def load_multilabel_dataset(
         FileNotFoundError: `dataset` is a path that does not exist.
         ValueError: anything else that is wrong with an argument, a file or a column; one line.
     """
+    given = {"text_column": text_column, "text_pair_column": text_pair_column, "image_column": image_column}
+    given |= {"label_column": label_column, "label_delimiter": label_delimiter}
+    for argument, text in given.items():
+        if not isinstance(text, str | None):
+            raise ValueError(f"{argument}: expected a text, got {text!r}")
+    if isinstance(splits, str):
+        raise ValueError(f"splits: expected a list of names, got {splits!r}")
     input_column = _check_arguments(
         task,
         text_column,

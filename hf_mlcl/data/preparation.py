@@ -62,6 +62,8 @@ def prepare_text(
 
 
 def _column_names(split: Dataset | IterableDataset) -> list[str]:
+    if not isinstance(split, (Dataset, IterableDataset)):
+        raise ValueError(f"split: expected a Dataset or an IterableDataset, got {type(split).__name__}")
     if split.column_names is not None:
         return list(split.column_names)
     first = next(iter(split.take(1)), None)  # a stream knows its columns only when it is read

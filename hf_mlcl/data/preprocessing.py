@@ -65,6 +65,8 @@ def preprocess_function(
         ValueError: the tokenizer has no pad token, `max_length` leaves no room, or wrong names; when it is called, for
             a missing column, a text that is no string, or an unknown label. One line.
     """
+    if not hasattr(tokenizer, "pad_token"):
+        raise ValueError(f"tokenizer: expected a tokenizer, got {type(tokenizer).__name__}")
     if tokenizer.pad_token is None:
         raise ValueError(
             f"tokenizer: expected a pad token, which batches need, got a {type(tokenizer).__name__} that "

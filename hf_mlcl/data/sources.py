@@ -59,6 +59,9 @@ def read_source(
         FileNotFoundError: a path that does not exist.
         ValueError: no readable data, a corrupt or empty file, an unknown id, no network, or a wanted split is missing.
     """
+    if not isinstance(dataset, (str, os.PathLike)) or not str(dataset).strip():  # "" would be the folder one is in
+        raise ValueError(f"dataset: expected a file, a folder or a Hub id, got {dataset!r}")
+    dataset = os.fspath(dataset)
     path = Path(dataset).expanduser()
     wanted = None if splits is None else [canonical_split(split) for split in splits]
     if path.exists():

@@ -170,6 +170,7 @@ class MLCLAdapters(PreTrainedModel):
         peft = peft_package()
         kwargs = {name: value for name, value in kwargs.items() if name not in (*hub, *_INTERNAL) and name[0] != "_"}
         config, dtype = kwargs.pop("config", None), kwargs.pop("dtype", torch.float32)
+        with_info = kwargs.pop("output_loading_info", False)
         if not isinstance(config, cls.config_class):
             config = cls.config_class.from_pretrained(source, **hub)
         adapter = peft.PeftConfig.from_pretrained(source, **hub)
@@ -185,7 +186,10 @@ class MLCLAdapters(PreTrainedModel):
             model.load_adapter_weights(source, **hub)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{source}: expected an adapter with its encoder: {_line(error)}") from error
-        return aligned(model.eval())
+        model = aligned(model.eval())
+        # Weights that are missing or too many have raised.
+        info = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+        return (model, info) if with_info else model
 
     @classmethod
     def _on_base(cls, base: str | None, config: Any, dtype: Any, kwargs: dict[str, Any]) -> Any:

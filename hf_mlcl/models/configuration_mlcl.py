@@ -121,6 +121,7 @@ class MLCLConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raises ValueError for the first field whose value is not allowed."""
+        _check_names(self.label_names)
         self._check_choice("task", TASKS)
         self._check_choice("objective", OBJECTIVES)
         self._check_choice("pooling", POOLINGS)
@@ -170,13 +171,7 @@ class MLCLConfig(PreTrainedConfig):
         if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
             raise ValueError(f"labels: expected a list of label names, got {names!r}")
         names = list(names)
-        wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
-        if wrong:
-            raise ValueError(f"labels: expected names that are not blank, got {wrong[0]!r}")
-        duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if duplicates or not names:
-            problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
-            raise ValueError(f"labels: expected distinct label names, got {problem}")
+        _check_names(names)
         self.id2label = dict(enumerate(names))
         self.label2id = {name: index for index, name in enumerate(names)}
 
@@ -194,6 +189,16 @@ class MLCLConfig(PreTrainedConfig):
             )
             self.thresholds = self.uncalibrated_half = self.train_label_counts = None
             self.classifier_fitted = False
+
+
+def _check_names(names: list[Any]) -> None:
+    wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
+    if wrong:
+        raise ValueError(f"labels: expected names that are not blank, got {wrong[0]!r}")
+    duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if duplicates or not names:
+        problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
+        raise ValueError(f"labels: expected distinct label names, got {problem}")
 
 
 def _encoder_config(given: Any) -> PreTrainedConfig | None:

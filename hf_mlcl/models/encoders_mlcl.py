@@ -5,10 +5,10 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -66,6 +66,15 @@ def encoder_from_config(config: Any, pooling: str) -> PreTrainedModel:
         return encoder
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of loading says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "ignore_mismatched_sizes" in lines[0]:  # transformers has printed the shapes before, in a table
+        return "its weights are of other shapes than its config.json says"
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"model.safetensors: {reason}" if isinstance(error, SafetensorError) else reason
+
+
 def encoder_source(encoder: Any) -> str:
     """Folder or Hub id of an encoder, given as that or as a model; ValueError for anything else."""
     if isinstance(encoder, (str, os.PathLike)):
@@ -80,6 +89,17 @@ def check_task(encoder: PreTrainedModel, task: str) -> None:
     takes = encoder.main_input_name
     if (takes == "pixel_values") != (task == "vision"):
         raise ValueError(f"encoder: expected a {task} encoder, got {encoder.config.model_type!r}, which takes {takes}")
+
+
+def check_inputs(name: str, inputs: dict[str, Any]) -> None:
+    """Raises ValueError unless the main input is a batch: token ids (B, T), or pixels of 4 axes."""
+    given = inputs.get(name)
+    if name == "input_ids" and given is None and inputs.get("inputs_embeds") is not None:
+        return
+    axes, what = (2, "integer") if name == "input_ids" else (4, "floating-point")
+    if not isinstance(given, Tensor) or given.ndim != axes or given.is_floating_point() != (axes == 4):
+        got = f"{given.dtype} of {given.ndim}" if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{name}: expected a batch, a tensor of {axes} axes and {what} dtype, got {got}")
 
 
 def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -103,10 +123,7 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
             source, config=config, dtype=dtype, output_loading_info=True, **kwargs
         )
     except Exception as error:  # damaged files show as errors of any type
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"{expected}, got {source!r}: {reason}") from error
-    if Path(source).is_dir():  # where it lies on this machine has no place in the config.json of a model
-        encoder.config.name_or_path = Path(source).resolve().name
+        raise ValueError(f"{expected}, got {source!r}: {reason_of(error)}") from error
     parameters = dict(encoder.named_parameters())
     if parameters and len(set(report["missing_keys"]) & set(parameters)) > len(parameters) / 2:
         raise ValueError(
@@ -120,8 +137,7 @@ def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, **kwargs)
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason}") from error
+        raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason_of(error)}") from error
 
 
 def aligned(model: PreTrainedModel) -> PreTrainedModel:
@@ -166,15 +182,22 @@ def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | 
     modules = cached_file(source, "modules.json", **quiet, **kwargs)
     if modules is None:
         return None
-    with open(modules, encoding="utf-8") as file:
-        paths = [module["path"] for module in json.load(file) if module["type"].endswith("Pooling")]
-    settings = cached_file(source, f"{paths[0]}/config.json", **quiet, **kwargs) if paths else None
-    if settings is None:
-        return None
-    with open(settings, encoding="utf-8") as file:
-        modes = json.load(file)
-    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken"}
-    return next((name for name, key in names.items() if modes.get(f"pooling_mode_{key}")), modes.get("pooling_mode"))
+    try:
+        with open(modules, encoding="utf-8") as file:
+            paths = [module["path"] for module in json.load(file) if module["type"].endswith("Pooling")]
+        settings = cached_file(source, f"{paths[0]}/config.json", **quiet, **kwargs) if paths else None
+        if settings is None:
+            return None
+        with open(settings, encoding="utf-8") as file:
+            modes = json.load(file)
+        names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken"}
+        found = (name for name, key in names.items() if modes.get(f"pooling_mode_{key}"))
+        return next(found, modes.get("pooling_mode"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"encoder: expected modules.json and the pooling's config.json as sentence-transformers writes them, got "
+            f"others in {source!r}: {reason_of(error)}"
+        ) from error
 
 
 def run_once(encoder: PreTrainedModel) -> Any:

@@ -19,6 +19,7 @@ from transformers import initialization as init
 from .adapters_mlcl import HEADS, MLCLAdapters
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
+    check_inputs,
     check_task,
     default_pooling,
     drop_unused_pooler,
@@ -150,7 +151,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
-        config, names = self.config, [names] if isinstance(names, str) else list(names)
+        config, names = self.config, list(names) if isinstance(names, (list, tuple)) else [names]
         if not names:
             raise ValueError("names: expected at least one new label, got none")
         if self.has_adapter:
@@ -163,8 +164,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        if all(encoder_inputs.get(name) is None for name in (self.main_input_name, "inputs_embeds")):
-            raise ValueError(f"{self.main_input_name}: expected a tensor, got None")
+        check_inputs(self.main_input_name, encoder_inputs)
         parameters = inspect.signature(self.encoder.forward).parameters
         accepted = set(parameters)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -321,6 +321,8 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         if unknown:
             raise ValueError(f"label_descriptions: expected names among the labels, got {unknown[0]!r}")
         texts = [descriptions.get(name, name) for name in names]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"label_descriptions: expected texts, got {descriptions!r}")
         embeddings = []
         for start in range(0, len(texts), 64):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")

@@ -1,11 +1,14 @@
 """`MLCLTrainingArguments`: transformers' arguments with the study's defaults, and the fields of the objective."""
 
 import difflib
+import json
 import math
+import os
 import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -32,6 +35,9 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "adam_epsilon": (0, math.inf, False, False),
     "max_grad_norm": (0, math.inf, False, False),
     "warmup_steps": (0, math.inf, False, False),
+    "neftune_noise_alpha": (0, math.inf, False, False),
+    "label_smoothing_factor": (0, 1, False, False),
+    "eval_delay": (0, math.inf, False, False),
     "num_train_epochs": (0, math.inf, True, False),
     "logging_steps": (0, math.inf, True, False),
     "save_steps": (0, math.inf, True, False),
@@ -137,6 +143,7 @@ class MLCLTrainingArguments(TrainingArguments):
         self._read_texts()
         self._check_numbers()
         self._check_choices()
+        self._check_texts()
         if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
             raise ImportError("deepspeed: expected the package deepspeed to be installed, got none")
         try:
@@ -198,6 +205,28 @@ class MLCLTrainingArguments(TrainingArguments):
                 near = difflib.get_close_matches(str(value), choices, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}{hint}")
+
+        if self.torch_compile_mode is not None and self.torch_compile_backend in (None, "inductor"):
+            from torch._inductor import list_mode_options  # takes seconds to import
+
+            if self.torch_compile_mode not in list_mode_options():
+                modes = ", ".join(list_mode_options())
+                raise ValueError(f"torch_compile_mode: expected one of {modes}, got {self.torch_compile_mode!r}")
+
+    def _check_texts(self) -> None:
+        if not isinstance(self.output_dir, str | os.PathLike | None):
+            raise ValueError(f"output_dir: expected a folder, got {self.output_dir!r}")
+        for name in self._VALID_DICT_FIELDS:
+            value = getattr(self, name)
+            try:
+                valid = not isinstance(value, str) or Path(value).is_file() or isinstance(json.loads(value), dict)
+            except (ValueError, OSError):
+                valid = False
+            if not valid:
+                raise ValueError(f"{name}: expected a mapping in JSON or a file of one, got {value!r}")
+        for part in self.optim_args.split(",") if self.optim_args else ():
+            if "=" not in part:
+                raise ValueError(f"optim_args: expected name=value, separated by commas, got {self.optim_args!r}")
 
     def objective_fields(self, config: MLCLConfig) -> dict[str, Any]:
         """The fields of `config` that these arguments change, checked together with those that stay.

@@ -69,6 +69,10 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
             if "to be installed" not in str(error):
                 raise
             raise ImportError(f"report_to: expected installed trackers, got {args.report_to}: {error}") from error
+        except OSError as error:
+            if not args.push_to_hub:
+                raise
+            raise OSError(f"push_to_hub: expected access to the Hub, got: {' '.join(str(error).split())}") from error
         if args.n_gpu > 1:
             raise ValueError(
                 f"MLCLTrainer: expected one GPU a process, got {args.n_gpu}; start with accelerate launch or torchrun"
@@ -157,7 +161,11 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""
         if self.optimizer is not None:
             return self.optimizer
-        optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
+        try:
+            optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
+        except ImportError as error:
+            name = getattr(self.args.optim, "value", self.args.optim)
+            raise ImportError(f"optim: expected the package it needs, got none for {name}: {error}") from error
         rate, core = getattr(self.args, "head_learning_rate", None), self.core_model
         if rate is not None:
             heads = {id(p) for head in (core.projection, core.prototypes, core.classifier) for p in head.parameters()}

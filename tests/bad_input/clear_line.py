@@ -6,8 +6,8 @@ import pytest
 
 # An argument, a flag, a column, a row, a file, a loss or two arguments, and what was expected of it.
 EXPECTATION = re.compile(
-    r"^(?:(?P<file>\S[^:]*\.(?:ya?ml|json)): )?"
-    r"(?P<name>-{0,2}[\w./-]+(?:, \w+)*|(?:label )?column '.+?'|image of row \d+(?: \('.+?'\))?|(?:loss|loss parameters) '\w+'|\w+ (?:split|processor|names))"
+    r"^(?:\S[^:]*\.(?:ya?ml|json): )?"
+    r"(?:-{0,2}[\w./-]+(?:, \w+)*|(?:label )?column '.+?'|loss '\w+'|image of row \d+(?: \('.+?'\))?|image processor)"
     r": (?:[\w -]+: )?expected (?P<expected>.+)$"
 )
 # What came, or that nothing did; an option that does not exist is itself what came.

@@ -50,7 +50,7 @@ def _fitted(model):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Paths by name: `data`, `images`, `encoder`, `image_encoder`, `model`, `image_model`, `unfitted`, `pairs`, `out`."""
+    """Paths by name: `data`, `images`, encoders, models (`unfitted` has no classifier), `out` to write to."""
     root = tmp_path_factory.mktemp("world")
     (root / "data").mkdir()
     for name, rows in (("train", 48), ("validation", 18), ("test", 18)):

@@ -105,6 +105,10 @@ CASES = {
     "no samples": ({"a.csv": GOOD}, {"max_train_samples": 0}, "max_train_samples: expected at least 1, got 0"),
     "half a sample": ({"a.csv": GOOD}, {"max_train_samples": 2.5}, "max_train_samples: expected .*got 2.5"),
     "a negative seed": ({"a.csv": GOOD}, {"seed": -1}, "seed: expected .*got -1"),
+    "a list of label columns": ({"a.csv": GOOD}, {"label_column": ["labels"]}, "label_column: expected a text, got ..labels"),
+    "a number as text column": ({"a.csv": GOOD}, {"text_column": 0}, "text_column: expected a text, got 0"),
+    "a number as delimiter": ({"a.csv": GOOD}, {"label_delimiter": 3}, "label_delimiter: expected a text, got 3"),
+    "one split that is no list": ({"a.csv": GOOD}, {"splits": "train"}, "splits: expected a list of names, got 'train'"),
     "a revision of a file": ({"a.csv": GOOD}, {"revision": "v1"}, "revision: expected none .*got 'v1'"),
 }  # fmt: skip
 
@@ -140,7 +144,9 @@ SOURCE_CASES = {
     "a path that is not there": ("./none", "dataset: expected a file or folder, found none at './none'"),
     "a path in the home": ("~/none/none", "dataset: expected a file or folder, found none at "),
     "a file's name alone": ("data.parquet", "dataset: expected a file or folder, found none at 'data.parquet'"),
-    "the empty name": ("", "dataset: .*expected|dataset: "),
+    "the empty name": ("", "dataset: expected a file, a folder or a Hub id, got ''"),
+    "None": (None, "dataset: expected a file, a folder or a Hub id, got None"),
+    "rows": ([{"text": "a"}], "dataset: expected a file, a folder or a Hub id, got ..'text': 'a'"),
     "an id with a blank": ("no body/no thing", "dataset: expected a file or folder, found none at "),
 }
 

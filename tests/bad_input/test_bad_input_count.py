@@ -21,7 +21,13 @@ KINDS = {
         training.ARGUMENT_CASES,
         training.PREPARATION_CASES,
     ],
-    "checkpoints": [models.FOLDER_CASES, models.MODEL_CASES, training.RESUME_CASES, training.OTHER_MODELS],
+    "checkpoints": [
+        models.FOLDER_CASES,
+        models.ENCODER_FOLDER_CASES,
+        models.MODEL_CASES,
+        training.RESUME_CASES,
+        training.OTHER_MODELS,
+    ],
     "metric inputs": [metric_inputs.CASES],
 }
 

@@ -82,7 +82,7 @@ CASES = {
     ),
     "NaN thresholds": (
         lambda: compute_metrics((LOGITS, LABELS), thresholds=math.nan),
-        "thresholds: expected be .*got nan",
+        "thresholds: expected finite .*got nan",
     ),
     "a text as threshold": (
         lambda: compute_metrics((LOGITS, LABELS), thresholds="half"),

@@ -10,7 +10,7 @@ from clear_line import check_line, contents, raises_a_clear_line
 from hypothesis import given
 from hypothesis import strategies as st
 from test_bad_command_line import edits, misspelt, suggestion
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from hf_mlcl import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS, PROTOTYPE_INITS, TASKS
@@ -103,6 +103,11 @@ ENCODER_CASES = {
     "pooling of nothing": (lambda w: TEXT.from_encoder(str(w.encoder), 3, pooling="sum"), "pooling: expected one of .*'sum'"),
     "no pooler in the encoder": (lambda w: TEXT.from_encoder(AutoModel.from_pretrained(w.encoder, add_pooling_layer=False), 3, pooling="pooled"), "pooling: expected .*'pooled'"),
     "descriptions alone": (lambda w: TEXT.from_encoder(str(w.encoder), 3, label_descriptions={"a": "b"}), "label_descriptions: expected prototype_init"),
+    "descriptions that are numbers": (lambda w: TEXT.from_encoder(w.encoder, ["a"], prototype_init="label_names", label_descriptions={"a": 3}), "label_descriptions: expected texts, got .*3"),
+    "a model with a head": (lambda w: TEXT.from_encoder(AutoModelForSequenceClassification.from_pretrained(w.encoder), 3), "encoder: expected a model that returns last_hidden_state, got "),
+    "labels in a mapping": (lambda w: TEXT.from_encoder(w.encoder, {"a": 1}), "labels: expected a list of label names, got .'a': 1"),
+    "half a label": (lambda w: TEXT.from_encoder(w.encoder, 2.5), "labels: expected .*got 2.5"),
+    "another type": (lambda w: TEXT.from_encoder(w.encoder, 3, dtype="float99"), "encoder: expected .*dtype"),
     "names for images": (lambda w: VISION.from_encoder(str(w.image_encoder), 3, prototype_init="label_names"), "prototype_init: expected 'xavier'"),
 }  # fmt: skip
 
@@ -139,6 +144,10 @@ FOLDER_CASES = {
     "weights of another model": ({"model.safetensors": lambda w: (w.image_model / "model.safetensors").read_bytes()}, "model: expected .*weights"),
     "more labels than weights": ({"config.json": lambda w: config_of(w.model, id2label={str(n): f"l{n}" for n in range(5)}, label2id={})}, "model: expected .*(shape|size|weights|labels)"),
     "no tokenizer": ({"tokenizer.json": None, "tokenizer_config.json": None}, "tokenizer"),
+    "an empty tokenizer": ({"tokenizer.json": lambda w: "{}"}, "model: expected a tokenizer in .*model"),
+    "a label twice": ({"config.json": lambda w: config_of(w.model, id2label={"0": "b", "1": "a", "2": "a"}, label2id={})}, "labels: expected distinct label names, got the duplicate 'a'"),
+    "thresholds of texts": ({"config.json": lambda w: config_of(w.model, thresholds=[0.1, "x", 0.2])}, "thresholds: expected .*got 'x'"),
+    "a pooler without weights": ({"config.json": lambda w: config_of(w.model, pooling="pooled")}, "model: expected .*without 2 of its weights, such as encoder.pooler"),
     "a broken tokenizer": ({"tokenizer.json": lambda w: "{"}, "tokenizer"),
 }  # fmt: skip
 
@@ -147,15 +156,42 @@ FOLDER_CASES = {
 def test_a_model_whose_files_are_damaged(case, world, tmp_path, command_fails):
     changes, message = FOLDER_CASES[case]
     shutil.copytree(world.model, tmp_path / "model")
-    for name, content in changes.items():
-        path = tmp_path / "model" / name
-        path.unlink(missing_ok=True)
-        if content is not None:
-            data = content(world)
-            path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    damage(tmp_path / "model", changes, world)
     held = contents(tmp_path)
     command_fails(["predict", tmp_path / "model", "--text", "apple"], message)
     assert contents(tmp_path) == held
+
+
+# The same for an encoder that is to be trained.
+ENCODER_FOLDER_CASES = {
+    "cut weights": ({"model.safetensors": lambda w: (w.encoder / "model.safetensors").read_bytes()[:-100]}, "model.safetensors: "),
+    "no weights": ({"model.safetensors": None}, "model.safetensors"),
+    "weights of other shapes": ({"config.json": lambda w: config_of(w.encoder, hidden_size=20)}, "other shapes than its config.json says"),
+    "a config that is a list": ({"config.json": lambda w: "[]"}, "encoder: expected a tokenizer"),
+    "a text for a size": ({"config.json": lambda w: config_of(w.encoder, hidden_size="x")}, "'hidden_size'"),
+    "an empty tokenizer": ({"tokenizer.json": lambda w: "{}"}, "encoder: expected a tokenizer in "),
+    "broken modules": ({"modules.json": lambda w: '{"a": 1}'}, "encoder: expected modules.json "),
+}  # fmt: skip
+
+
+def damage(folder, changes, world):
+    for name, content in changes.items():
+        (folder / name).unlink(missing_ok=True)
+        if content is not None:
+            data = content(world)
+            (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+@pytest.mark.parametrize("case", list(ENCODER_FOLDER_CASES))
+def test_an_encoder_whose_files_are_damaged(case, world, tmp_path, command_fails):
+    changes, message = ENCODER_FOLDER_CASES[case]
+    shutil.copytree(world.encoder, tmp_path / "encoder")
+    damage(tmp_path / "encoder", changes, world)
+    base = ["train", "--task", "text", "--dataset", world.data, "--output_dir", world.out, "--use_cpu", "true"]
+    command_fails(
+        [*base, "--encoder", tmp_path / "encoder"],
+        f"^encoder: expected .*{message.removeprefix('encoder: expected ')}",
+    )
 
 
 MODEL_CASES = {
@@ -199,6 +235,9 @@ CALL_CASES = {
     "two thresholds of three": (lambda m: m.predict_labels(threshold=[0.1, 0.2], **INPUTS), "threshold: expected 1 or 3 numbers, got 2"),
     "a matrix of thresholds": (lambda m: m.predict_labels(threshold=[[0.1, 0.2, 0.3]], **INPUTS), "threshold: expected .*got"),
     "no inputs": (lambda m: m.predict_labels(), "input_ids"),
+    "token ids as a list": (lambda m: m.predict_labels(input_ids=[[1, 2]]), "input_ids: expected a batch.*got list"),
+    "token ids of one text": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"][0]), "input_ids: expected .*2 axes.*got torch.int64 of 1"),
+    "token ids that are fractions": (lambda m: m.predict_labels(input_ids=torch.ones(2, 3)), "input_ids: expected .*integer dtype, got torch.float32"),
     "class ids as labels": (lambda m: m(labels=torch.tensor([0, 1]), **INPUTS), "labels: expected multi-hot .*\\(2,\\)"),
     "labels of another width": (lambda m: m(labels=torch.ones(2, 4), **INPUTS), "labels: expected multi-hot .*\\(2, 4\\)"),
     "soft labels": (lambda m: m(labels=torch.full((2, 3), 0.5), **INPUTS), "labels: expected multi-hot .*0.5"),

@@ -281,7 +281,7 @@ MISTAKES = [
     ("a.csv", "", {}, "expected rows in .*, got an empty file"),
     ("a.csv", "text,labels\n", {}, "expected rows in .*, got none"),
     ("a.csv", "text,text,labels\na,b,c\n", {}, "expected different column names .* got 'text' twice"),
-    ("a.csv", "text,labels\nhello, you,a\n", {}, "readable .csv file, got .*a.csv.*: a row has more fields than the header"),
+    ("a.csv", "text,labels\nhello, you,a\n", {}, "readable .csv .*a.csv.*: a row has more fields than the header"),
     ("a.csv", "text,labels\na,b\nhello, you,a\n", {}, "readable .*Expected 2 fields in line 3, saw 3"),
     ("a.csv", "text,labels\nh\xe9,a\n".encode("latin-1"), {}, "readable .*utf-8"),
     ("a.parquet", b"rubbish" * 20, {}, "expected a readable .parquet file, got .*a.parquet"),

@@ -131,7 +131,7 @@ def test_a_pair_column_comes_from_the_data_set_or_not_at_all(tmp_path):
             load_multilabel_dataset(str(path), text_pair_column=column, **options)
     with pytest.raises(ValueError, match="label_column: expected another column than text_pair_column"):
         load_multilabel_dataset(str(path), text_pair_column="text", label_column="text", **options)
-    with pytest.raises(ValueError, match="text_pair_column: only for task 'text'"):
+    with pytest.raises(ValueError, match="text_pair_column: expected none for task 'vision'"):
         load_multilabel_dataset(str(path), text_pair_column="text", task="vision")
 
 

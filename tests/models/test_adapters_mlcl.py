@@ -106,7 +106,7 @@ def test_the_folder_holds_the_adapter_and_no_encoder(stored, tmp_path):
     model.save_pretrained(tmp_path / "adapter")
     names = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json"} <= names
-    assert not any(name.startswith(("model", "pytorch_model")) for name in names)
+    assert not any(name.startswith(("model.", "model-", "pytorch_model")) for name in names)
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert all(".encoder." not in name or "lora_" in name for name in saved)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(

@@ -37,7 +37,9 @@ def lora_model():
         target_modules=["query", "value"],
         modules_to_save=["projection", "prototypes", "classifier"],
     )
-    return get_peft_model(double_model(), config)
+    model = double_model()
+    model.name_or_path = "toy"  # an adapter names what it stands on
+    return get_peft_model(model, config)
 
 
 def both(tmp_path, model=double_model, chunk=3, unknown=False, trainer=toy_trainer, **arguments):
