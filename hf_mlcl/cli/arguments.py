@@ -75,6 +75,9 @@ class TrainArguments(DataArguments):
     )
     randaugment_operations: int = field(default=2, metadata={"help": "Operations an image in RandAugment."})
     randaugment_magnitude: int = field(default=9, metadata={"help": "Magnitude of RandAugment, 0 to 30."})
+    pictures: bool = field(
+        default=False, metadata={"help": "Draw pictures for the model card; needs matplotlib: hf-mlcl[plots]."}
+    )
     classifier: str = field(
         default="linear_evaluation",
         metadata={

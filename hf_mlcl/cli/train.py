@@ -9,11 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import set_seed
 
 from hf_mlcl.data import RandAugment
 from hf_mlcl.evaluation import per_label_metrics
-from hf_mlcl.hub import describe_run, write_model_card
+from hf_mlcl.hub import describe_run, draw_pictures, write_model_card
+from hf_mlcl.hub.card import FIGURES
+from hf_mlcl.inspection.figures import require_matplotlib
+from hf_mlcl.inspection.inspector import uses_embeddings, uses_prototypes
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.checkpoints import (
@@ -77,6 +81,8 @@ def train(
     """
     started = time.time()
     on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
+    if job.pictures:
+        require_matplotlib()
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
@@ -143,6 +149,8 @@ def train(
     if trainer.is_world_process_zero():
         for name in RESULTS:
             (folder / name).unlink(missing_ok=True)  # those of an earlier model
+        for name in FIGURES:
+            (folder / "figures" / name).unlink(missing_ok=True)
 
     metrics: dict[str, dict[str, float]] = {}
     per_label: dict[str, list[dict[str, Any]]] = {}
@@ -150,6 +158,9 @@ def train(
         if name in splits:
             metrics[name], per_label[name] = _measure(trainer, splits[name])
             on_signal.check()
+    if job.pictures:
+        _draw(trainer, splits.get("test", splits["validation"]), folder)
+        on_signal.check()
     if trainer.is_world_process_zero():
         run_description = describe_run(
             args,
@@ -192,6 +203,20 @@ def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list
         prediction.predictions, prediction.label_ids, config.thresholds, config.train_label_counts, config.label_names
     )
     return metrics, rows
+
+
+def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
+    core = trainer.core_model
+    features, labels = trainer.features(dataset)
+    logits = trainer.predict(dataset, metric_key_prefix="x").predictions
+    if trainer.is_world_process_zero():
+        vectors, prototypes = features, None
+        if uses_embeddings(core.config):
+            with torch.inference_mode():
+                vectors = core.projection(torch.from_numpy(features).to(core.device, core.dtype)).float().cpu().numpy()
+        if uses_prototypes(core.config):
+            prototypes = core.prototypes.weight.detach().float().cpu().numpy()
+        draw_pictures(folder, core.config, logits, labels, vectors, prototypes)
 
 
 def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:

@@ -10,7 +10,7 @@ from .calibration import (
 )
 from .compute_metrics import compute_metrics, per_label_metrics
 from .linear_evaluation import LinearEvaluation, fit_linear_evaluation
-from .plots import plot_f1_against_frequency, plot_reliability
+from .plots import plot_f1_against_frequency, plot_precision_recall, plot_reliability
 from .probe import Probe, fit_probe
 from .thresholds import Thresholds, tune_thresholds
 
@@ -28,6 +28,7 @@ __all__ = [
     "fold_calibration",
     "per_label_metrics",
     "plot_f1_against_frequency",
+    "plot_precision_recall",
     "plot_reliability",
     "reliability_curve",
     "tune_thresholds",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import as_vector
+from .arrays import as_probabilities, as_vector, split_labels
 from .calibration import ReliabilityCurve
 
 if TYPE_CHECKING:
@@ -75,6 +75,45 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
         axes.plot(curve.mean_probability, curve.positive_rate, "o-", markersize=4, color=colour, label=label)
     axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
     axes.legend(title="model (ECE)", frameon=False)
+    return figure
+
+
+def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: Any = None) -> Figure:
+    """Precision against recall when one threshold for all labels falls from 1 to 0, with the average precision.
+
+    All N x L decisions are pooled, those of unknown labels left out; with counts also those of head, medium and tail
+    labels by themselves.
+
+    Args:
+        probabilities: N x L numbers in [0, 1].
+        labels: N x L multi-hot, -100 or NaN where unknown.
+        train_label_counts: L numbers.
+
+    Raises:
+        ValueError: arrays of wrong shape or values.
+        ImportError: matplotlib is missing.
+    """
+    scores = as_probabilities("probabilities", probabilities)
+    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    groups = {"all labels": np.ones(scores.shape[1], dtype=bool)}
+    if train_label_counts is not None:
+        counts = as_vector("train_label_counts", train_label_counts, scores.shape[1])
+        low, high = _GROUP_BOUNDS
+        groups |= {"head": counts > high, "medium": (counts >= low) & (counts <= high), "tail": counts < low}
+    figure, axes = _figure()
+    for colour, (name, columns) in zip(_COLOURS, groups.items(), strict=False):
+        kept = np.ones_like(truth[:, columns], dtype=bool) if known is None else known[:, columns]
+        hits, order = truth[:, columns][kept], np.argsort(-scores[:, columns][kept], kind="stable")
+        if not hits.any():
+            continue
+        ordered = scores[:, columns][kept][order]
+        last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # equal scores are decided together
+        found = np.cumsum(hits[order])[last]
+        precision, recall = found / (last + 1), found / hits.sum()
+        average = (precision * np.diff(recall, prepend=0)).sum()
+        axes.step(recall, precision, where="pre", color=colour, label=f"{name} ({average:.3f})")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
+    axes.legend(title="labels (average precision)", frameon=False)
     return figure
 
 

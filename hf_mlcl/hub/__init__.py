@@ -5,7 +5,8 @@ Knows the rooms above training, so that the Trainer can publish what it has trai
 
 from .card import build_model_card, write_model_card
 from .files import published_files
+from .pictures import draw_pictures
 from .push import push_folder
 from .run import describe_run
 
-__all__ = ["build_model_card", "describe_run", "published_files", "push_folder", "write_model_card"]
+__all__ = ["build_model_card", "describe_run", "draw_pictures", "published_files", "push_folder", "write_model_card"]

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from hf_mlcl.evaluation import plot_f1_against_frequency, plot_reliability, reliability_curve
+from hf_mlcl.evaluation import plot_f1_against_frequency, plot_precision_recall, plot_reliability, reliability_curve
 
 
 def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
@@ -21,6 +21,27 @@ def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["zlpr (0.500)", "reg (0.500)"]
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_precision_recall_is_that_of_scikit_learn(unknown):
+    pytest.importorskip("matplotlib")
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    generator = np.random.default_rng(0)
+    scores, labels = generator.integers(0, 20, (60, 5)) / 20, generator.integers(0, 2, (60, 5))
+    counts = np.array([3, 19, 20, 100, 101])
+    known = generator.random((60, 5)) < (0.7 if unknown else 2)
+    figure = plot_precision_recall(scores, np.where(known, labels, -100), counts)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    expected = {"all labels": [0, 1, 2, 3, 4], "head": [4], "medium": [2, 3], "tail": [0, 1]}
+    assert len(lines) == 4
+    for name, columns in expected.items():
+        truth, score = (array[:, columns][known[:, columns]] for array in (labels, scores))
+        line = lines[f"{name} ({average_precision_score(truth, score):.3f})"]
+        precision, recall, _ = precision_recall_curve(truth, score)
+        np.testing.assert_allclose(line.get_xdata(), recall[-2::-1])
+        np.testing.assert_allclose(line.get_ydata(), precision[-2::-1])
 
 
 def test_reliability_draws_each_curve():
