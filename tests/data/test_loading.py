@@ -314,7 +314,7 @@ def test_folders_with_mistakes(tmp_path):
         load(tmp_path)
     (tmp_path / "train.jsonl").unlink()
     write(tmp_path / "train.csv", "text\nx\n")
-    with pytest.raises(ValueError, match="label_column: expected .*label"):
+    with pytest.raises(ValueError, match="label_column: expected one of text, got none"):
         load(tmp_path)
 
 
