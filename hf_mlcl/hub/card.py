@@ -60,6 +60,8 @@ FIGURES = {
     "co_occurrence.png": "Labels that are predicted together and that occur together",
     "embedding_map.png": "Embeddings of the examples in two dimensions",
 }
+# Arguments that change nothing of the model; `run.json` has them.
+OF_THE_PROCESS = ("disable_", "use_cpu", "logging_", "save_", "dataloader_pin", "dataloader_num", "hub_")
 # The last line of a card that this package wrote and may write again.
 MARK = "<!-- written by hf_mlcl; without this line the card is left as it is -->"
 
@@ -215,7 +217,11 @@ def _loss(config: Any) -> str:
 
 
 def _training(run: dict[str, Any], config: Any) -> str:
-    rows = [f"| {name} | {value} |" for name, value in run["arguments"].items() if value is not None]
+    rows = [
+        f"| {name} | {value} |"
+        for name, value in run["arguments"].items()
+        if value not in (None, False) and not name.startswith(OF_THE_PROCESS)
+    ]
     examples = ", ".join(f"{count:,} {name}" for name, count in run.get("examples", {}).items())
     facts = [f"Examples: {examples}." if examples else "", f"Pooling: {config.pooling}."]
     if "hardware" in run:
