@@ -7,7 +7,7 @@ losses only where the package is installed: predicting needs no package, trainin
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -151,7 +151,10 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
-        config, names = self.config, list(names) if isinstance(names, (list, tuple)) else [names]  # type: ignore[list-item]
+        config, names = (
+            self.config,
+            [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names),
+        )
         if not names:
             raise ValueError("names: expected at least one new label, got none")
         if self.has_adapter:
