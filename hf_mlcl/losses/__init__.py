@@ -21,6 +21,7 @@ from .contrastive import (
     SupConAllLoss,
     SupConAnyLoss,
 )
+from .label_choice import ChosenLabels, choose_labels
 from .references import References
 
 CONTRASTIVE_LOSSES: dict[str, type[ContrastiveLoss]] = {
@@ -88,10 +89,12 @@ def build_loss(name: str, **parameters: Any) -> nn.Module:
 __all__ = [
     "CLASSIFICATION_LOSSES",
     "CONTRASTIVE_LOSSES",
+    "ChosenLabels",
     "ClassificationLoss",
     "ContrastiveLoss",
     "References",
     "build_loss",
+    "choose_labels",
     "loss_class",
     "loss_parameters",
 ]

@@ -31,8 +31,10 @@ def shares_all(pairs: LabelPairs) -> Tensor:
 
 def covered_share(pairs: LabelPairs, alpha: float) -> Tensor:
     """(|Y_i ∩ Y_j| / |Y_j|)^alpha where the sets overlap; for negative alpha its limit 1[∅ ≠ Y_j ⊆ Y_i]."""
+    if alpha == 0:
+        return shares_any(pairs)
     share = pairs.common / pairs.reference_sizes.clamp(min=1)
-    return (share == 1).to(share) if alpha < 0 else torch.where(pairs.common > 0, share**alpha, 0)
+    return (share == 1).to(share) if alpha < 0 else share.pow_(alpha)
 
 
 def label_balanced_weights(affinity: Tensor, pairs: LabelPairs, prototypes: bool) -> tuple[Tensor, Tensor]:
@@ -55,4 +57,4 @@ def label_balanced_weights(affinity: Tensor, pairs: LabelPairs, prototypes: bool
     sizes = pairs.anchors.sizes[:, None].clamp(min=1)
     # A label that only the anchor itself carries has no mass, and no positive.
     share = torch.where(label_mass > 0, anchor_labels / (sizes * label_mass), 0)
-    return affinity * (share @ reference_labels.T), share
+    return (share @ reference_labels.T).mul_(affinity), share

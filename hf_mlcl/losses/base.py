@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check_labels, check_number, check_vectors
+from .checks import check_number, check_vectors
+from .comparison import all_label_ids, compare_ids, compare_rows
 from .kernel import AnchorGroup, PairBlock, weighted_contrast
+from .label_choice import ChosenLabels, choose_labels
 from .label_sets import Comparison, LabelPairs, LabelSets
 from .references import References
 
 
+class _Normalize(torch.autograd.Function):
+    """What autograd would make of the formula, in fewer passes over the vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        inverse = torch.where(norms > 0, 1 / norms.clamp(min=torch.finfo(vectors.dtype).tiny), 0)
+        directions = vectors * inverse
+        ctx.save_for_backward(directions, inverse)
+        return directions
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        directions, inverse = ctx.saved_tensors
+        along = (directions * gradient).sum(dim=1, keepdim=True)
+        return torch.addcmul(gradient, directions, along, value=-1) * inverse
+
+
 def normalize(vectors: Tensor) -> Tensor:
     """L2-normalised rows; a zero row stays zero and gets a zero gradient instead of a huge one."""
-    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors * torch.where(norms > 0, 1 / norms.clamp(min=torch.finfo(vectors.dtype).tiny), 0)
+    return _Normalize.apply(vectors)
 
 
 class ContrastiveLoss(nn.Module):
     """Weighted contrast between examples; a subclass says which pairs are positives and how much.
 
-    Called as `loss(embeddings, labels, prototypes=None)`; computed in float32 (float64 for float64 embeddings), also
-    under autocast.
+    Called as `loss(embeddings, labels, prototypes=None)`, or with label lists as `loss(embeddings, label_ids=...,
+    prototypes=...)`; computed in float32 (float64 for float64 embeddings), also under autocast.
 
     Unknown labels are masked. Two examples are compared on the labels known in both. A pair with no positive weight
     that an unknown label could turn into a positive is left out of the denominator; so is an example and the prototype
@@ -40,6 +60,11 @@ class ContrastiveLoss(nn.Module):
         labels: (B, L) multi-hot labels, bool, int or float; -100 or NaN where unknown. An example known to have no
             label is no anchor but a negative.
         prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
+        label_ids: (B, K) int64 label lists, padded with -1, in place of `labels`: for so many labels that rows of
+            zeros and ones are too large. No entry can be unknown. `prototypes` are those of all labels or of `chosen`.
+        chosen: With `label_ids`: what `choose_labels` returned for them. `prototypes` are then the rows `chosen.rows`
+            of the table, (P + S, d); the S absent labels stand for all that the batch does not have. To be given
+            where the loss is compiled, as making a choice reads values.
         references: What to contrast the batch with; by default its own examples.
 
     Returns:
@@ -104,58 +129,106 @@ class ContrastiveLoss(nn.Module):
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor,
+        labels: Tensor | None = None,
         prototypes: Tensor | None = None,
         *,
+        label_ids: Tensor | None = None,
+        chosen: ChosenLabels | None = None,
         references: References | None = None,
     ) -> Tensor:
         check_vectors("embeddings", embeddings)
-        columns = None
-        if self.uses_prototypes:
-            if prototypes is None:
-                raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(self).__name__}, got None")
+        if not self.uses_prototypes:
+            prototypes = None
+        elif prototypes is None:
+            raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(self).__name__}, got None")
+        else:
             check_vectors("prototypes", prototypes, columns=embeddings.shape[1])
-            columns = prototypes.shape[0]
-        masked = check_labels(labels, embeddings.shape[0], columns)
         if not self.examples_are_references:
             references = None
         if references is not None:
-            masked |= references.check(embeddings, labels)
+            references.check(embeddings)
 
-        device = embeddings.device
-        with torch.autocast(device.type, enabled=False):
-            dtype = torch.promote_types(embeddings.dtype, torch.float32)
-            anchors = others = normalize(embeddings.to(dtype))
-            label_sets = LabelSets.from_labels(labels.to(device), dtype, masked)
-            compared = Comparison(label_sets, label_sets)
-            if references is not None:
-                others = normalize(references.embeddings.detach().to(device, dtype))
-                other_sets = LabelSets.from_labels(references.labels.to(device), dtype, masked)
-                compared = Comparison(label_sets, other_sets, references.comparable_ids(device))
-            if not self.examples_are_references:
-                others = others[:0]
-            everything = others
-            if self.uses_prototypes and prototypes is not None:
-                vectors = normalize(prototypes.to(dtype))
-                everything = torch.cat([others, vectors])
-                anchors = torch.cat([anchors, vectors]) if self.prototypes_are_anchors else anchors
-            denominator_weights = None
-            if self.example_weight != 1:
-                denominator_weights = everything.new_ones(everything.shape[0])
-                denominator_weights[: others.shape[0]] = self.example_weight
-            return weighted_contrast(
-                anchors,
-                everything,
-                self.anchor_groups(compared),
-                temperature=self.temperature,
-                denominator_weights=denominator_weights,
-                normalizer=self.normalizer(label_sets),
-                drop_repulsion=self.drop_repulsion,
-                constant_references=0 if references is None else others.shape[0],
-            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            examples = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+            absent_weight = 1.0
+            if label_ids is None:
+                if labels is None:
+                    raise ValueError("labels: expected multi-hot labels or label_ids, got neither")
+                if chosen is not None:
+                    raise ValueError("chosen: expected label_ids with it, got labels")
+                columns = None if prototypes is None else prototypes.shape[0]
+                compared = compare_rows(labels, examples, columns, references)
+            elif labels is not None:
+                raise ValueError("label_ids: expected labels or label_ids, got both")
+            else:
+                prototypes, chosen = _rows_and_choice(prototypes, label_ids, chosen, embeddings.shape[0], references)
+                compared, absent_weight = compare_ids(label_ids, examples, chosen, references), chosen.absent_weight
+            return self._contrast(examples, prototypes, compared, references, absent_weight)
+
+    def _contrast(
+        self,
+        examples: Tensor,
+        prototypes: Tensor | None,
+        compared: Comparison,
+        references: References | None,
+        absent_weight: float,
+    ) -> Tensor:
+        """The loss on examples (B, d) and prototypes, of labels present and then of absent ones (P + S, d)."""
+        present = compared.anchors.positives.shape[1]
+        others = examples if references is None else references.embeddings.detach().to(examples)
+        if not self.examples_are_references:
+            others = others[:0]
+        everything = [others] if prototypes is None else [others, prototypes.to(examples)]
+        anchors = None
+        if others is not examples:
+            with_prototypes = prototypes is not None and self.prototypes_are_anchors
+            anchors = normalize(torch.cat([examples, everything[1][:present]]) if with_prototypes else examples)
+        vectors = normalize(torch.cat(everything) if prototypes is not None else others)
+
+        denominator_weights = None
+        if self.example_weight != 1 or absent_weight != 1:
+            denominator_weights = vectors.new_ones(vectors.shape[0])
+            denominator_weights[: others.shape[0]] = self.example_weight
+            if prototypes is not None:
+                denominator_weights[others.shape[0] + present :] = absent_weight
+        return weighted_contrast(
+            anchors,
+            vectors,
+            self.anchor_groups(compared),
+            temperature=self.temperature,
+            denominator_weights=denominator_weights,
+            normalizer=self.normalizer(compared.anchors),
+            drop_repulsion=self.drop_repulsion,
+            constant_references=0 if references is None else others.shape[0],
+        )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value:g}" for name, value in vars(self).items() if isinstance(value, float))
+
+
+def _rows_and_choice(
+    prototypes: Tensor | None,
+    label_ids: Tensor,
+    chosen: ChosenLabels | None,
+    examples: int,
+    references: References | None,
+) -> tuple[Tensor | None, ChosenLabels]:
+    """The prototypes of chosen labels, and the choice; where none was made, all labels that there are."""
+    every_id = all_label_ids(label_ids, examples, references)
+    if chosen is not None:
+        number = chosen.present.shape[0] + chosen.absent.shape[0]
+        if prototypes is not None and prototypes.shape[0] != number:
+            got = f"got {prototypes.shape[0]} rows"
+            raise ValueError(f"prototypes: expected the {number} rows `chosen.rows` of the table, {got}")
+        if label_ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            own = label_ids[label_ids >= 0]
+            if not torch.isin(own, chosen.present.to(own.device)).all():
+                raise ValueError("chosen: expected a choice with every label of label_ids, got one that lacks some")
+        return prototypes, chosen
+    if prototypes is None:
+        return None, ChosenLabels(every_id[every_id >= 0].unique(), every_id.new_empty(0), 1.0)
+    chosen = choose_labels(every_id, prototypes.shape[0])
+    return prototypes[chosen.rows.to(prototypes.device)], chosen
 
 
 def positive_or_one(sums: Tensor) -> Tensor:

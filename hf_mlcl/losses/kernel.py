@@ -19,8 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Entries of one block of rows (32 MiB in float32): enough for full matrix-product speed, small beside activations.
-BLOCK_ENTRIES = 2**23
+# Entries of one block of rows: on a CPU its few matrices stay in cache, an accelerator wants fewer and larger blocks.
+BLOCK_ENTRIES = {"cpu": 2**19}
+BLOCK_ENTRIES_ELSEWHERE = 2**23
+# Matrix products of fewer rows than this are slow, however many references there are.
+LEAST_ROWS = 64
 
 # What some anchors (n) have to do with some neighbouring references (m): positive weights (n, m), and which of the
 # pairs (n, m), none of positive weight, are left out of the denominator, if any.
@@ -52,22 +55,25 @@ class _KnownGradient(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        anchors: Tensor,
+        anchors: Tensor | None,
         references: Tensor,
         value: Tensor,
-        anchor_gradient: Tensor,
+        scale: Tensor,
+        anchor_gradient: Tensor | None,
         reference_gradient: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(anchor_gradient, reference_gradient)
-        return value.clone()
+        ctx.save_for_backward(scale, anchor_gradient, reference_gradient)
+        return value * scale
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # With `create_graph=True` the saved gradients would count as constants: silently wrong.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError("contrastive losses have no second derivative; use them without create_graph=True")
-        anchor_gradient, reference_gradient = ctx.saved_tensors
-        return anchor_gradient * grad_output, reference_gradient * grad_output, None, None, None
+        scale, anchor_gradient, reference_gradient = ctx.saved_tensors
+        factor = scale * grad_output
+        of_anchors = None if anchor_gradient is None else anchor_gradient * factor
+        return of_anchors, reference_gradient * factor, None, None, None, None
 
 
 @torch.no_grad()
@@ -77,26 +83,25 @@ def _value_and_gradients(
     groups: Sequence[AnchorGroup],
     temperature: float,
     denominator_weights: Tensor | None,
-    normalizer: Tensor | None,
     drop_repulsion: bool,
-    constant_references: int,
-    block_rows: int,
-    need_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    anchor_gradient: Tensor | None,
+    reference_gradient: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The sum over anchors and the number of them with a positive; adds the gradients of the sum where given. That of
+    the references is that of the last of them, as many as it has rows."""
     # So low that its exponential is 0, and finite, so that a weight of 0 times it is 0, also after log_weights.
     excluded = torch.finfo(anchors.dtype).min / 4
     log_weights = None if denominator_weights is None else denominator_weights.log().clamp(min=excluded)
-    scaled = anchors / temperature
     total, with_positive = anchors.new_zeros(()), anchors.new_zeros(())
-    anchor_gradient = torch.empty_like(anchors if need_gradient else anchors[:0])
-    reference_gradient = torch.zeros_like(references[constant_references if need_gradient else len(references) :])
+    block_rows = rows_per_block(references.shape[0], references.device)
+    nothing = anchors.new_zeros(())
 
     first = 0
     for group in groups:
         for start in range(0, group.size, block_rows):
             stop = min(start + block_rows, group.size)
             rows = slice(first + start, first + stop)
-            similarities = scaled[rows] @ references.T
+            similarities = torch.addmm(nothing, anchors[rows], references.T, beta=0, alpha=1 / temperature)
             pair_blocks = group.pair_rows(slice(start, stop))
             if group.own is not None:
                 similarities.diagonal(offset=group.own + start).fill_(excluded)
@@ -124,18 +129,22 @@ def _value_and_gradients(
                 total -= (pull * similarities[:, columns]).sum()
                 gradient[:, columns].sub_(pull)
                 column += weights.shape[1]
-            if need_gradient:
-                anchor_gradient[rows] = gradient @ references
-                reference_gradient.addmm_(gradient[:, constant_references:].T, scaled[rows])
+            if anchor_gradient is not None:
+                anchor_gradient[rows].addmm_(gradient, references, alpha=1 / temperature)
+            if reference_gradient is not None:
+                moving = gradient[:, references.shape[0] - reference_gradient.shape[0] :]
+                reference_gradient.addmm_(moving.T, anchors[rows], alpha=1 / temperature)
         first += group.size
+    return total, with_positive
 
-    # The factor 1/n is the same for every anchor, so it is applied once at the end, when n is known.
-    scale = 1 / (with_positive if normalizer is None else normalizer.to(total)).clamp(min=1)
-    return total * scale, anchor_gradient.mul_(scale / temperature), reference_gradient.mul_(scale)
+
+def rows_per_block(references: int, device: torch.device) -> int:
+    """How many anchors one block holds, so that memory is that of a constant, or of `LEAST_ROWS` times references."""
+    return max(LEAST_ROWS, BLOCK_ENTRIES.get(device.type, BLOCK_ENTRIES_ELSEWHERE) // references)
 
 
 def weighted_contrast(
-    anchors: Tensor,
+    anchors: Tensor | None,
     references: Tensor,
     groups: Sequence[AnchorGroup],
     *,
@@ -144,12 +153,11 @@ def weighted_contrast(
     normalizer: Tensor | None = None,
     drop_repulsion: bool = False,
     constant_references: int = 0,
-    block_rows: int | None = None,
 ) -> Tensor:
     """The weighted contrast of anchors against references, with its gradient in closed form.
 
     Args:
-        anchors: (N, d) L2-normalised vectors in float32 or float64.
+        anchors: (N, d) L2-normalised vectors in float32 or float64; None where they are the first N references.
         references: (M, d) L2-normalised vectors of the same dtype.
         groups: The kinds of anchors in the order of `anchors`, and which pairs are positives.
         temperature: Divisor of the cosine similarities.
@@ -158,29 +166,32 @@ def weighted_contrast(
         drop_repulsion: Removes the part of the gradient that pushes a positive away (the loss `reg`): the gradient is
             then `min(r D sigma - W, 0)` wherever W > 0, and it is not the gradient of the value.
         constant_references: How many of the first references need no gradient.
-        block_rows: Anchors per block; by default as many as fit into `BLOCK_ENTRIES` similarities.
 
     Returns:
         A scalar; 0 with zero gradients where no anchor has a positive.
     """
     if references.shape[0] == 0:
-        return anchors.sum() * 0
-    if block_rows is None:
-        block_rows = max(1, BLOCK_ENTRIES // references.shape[0])
-    need_gradient = torch.is_grad_enabled() and (anchors.requires_grad or references.requires_grad)
-    value, anchor_gradient, reference_gradient = _value_and_gradients(
-        anchors,
+        return references.sum() * 0 if anchors is None else anchors.sum() * 0
+    moving = references[constant_references:] if constant_references else references
+    anchor_gradient = reference_gradient = None
+    if torch.is_grad_enabled() and (references.requires_grad or (anchors is not None and anchors.requires_grad)):
+        reference_gradient = torch.zeros_like(moving)
+        # Where anchors are references, the two parts of their gradient are added up in one place.
+        anchor_gradient = reference_gradient if anchors is None else torch.zeros_like(anchors)
+    total, with_positive = _value_and_gradients(
+        references if anchors is None else anchors,
         references,
         groups,
         temperature,
         denominator_weights,
-        normalizer,
         drop_repulsion,
-        constant_references,
-        block_rows,
-        need_gradient,
+        anchor_gradient,
+        reference_gradient,
     )
-    if not need_gradient:
-        return value
-    moving = references[constant_references:]
-    return _KnownGradient.apply(anchors, moving, value, anchor_gradient, reference_gradient)
+    # The factor 1/n is the same for every anchor, so it is applied once at the end, when n is known.
+    scale = 1 / (with_positive if normalizer is None else normalizer.to(total)).clamp(min=1)
+    if reference_gradient is None:
+        return total * scale
+    return _KnownGradient.apply(
+        anchors, moving, total, scale, None if anchors is None else anchor_gradient, reference_gradient
+    )

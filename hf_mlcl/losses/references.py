@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_ids, check_labels, check_vectors
+from .checks import check_ids, check_vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,27 +20,23 @@ class References:
     Args:
         embeddings: (R, d) floating-point vectors, not normalised. They get no gradient. A queue that is not full gives
             its filled part alone.
-        labels: (R, L) multi-hot labels as those of the batch; -100 or NaN where unknown.
+        labels: (R, L) multi-hot labels where the batch has such; -100 or NaN where unknown.
         ids: (R,) int64 index of each reference in the data set, -1 where it has none.
         anchor_ids: (B,) int64 index of each example of the batch in the data set, -1 where it has none.
+        label_ids: (R, K) int64 label lists, padded with -1, where the batch has such.
     """
 
     embeddings: Tensor
-    labels: Tensor
+    labels: Tensor | None
     ids: Tensor
     anchor_ids: Tensor
+    label_ids: Tensor | None = None
 
-    def check(self, embeddings: Tensor, labels: Tensor) -> bool:
-        """Raises ValueError unless these are references for a batch of `embeddings` (B, d) with `labels` (B, L).
-
-        Returns:
-            Whether labels may be unknown.
-        """
+    def check(self, embeddings: Tensor) -> None:
+        """Raises ValueError unless these are references for a batch of `embeddings` (B, d)."""
         check_vectors("references.embeddings", self.embeddings, columns=embeddings.shape[1])
-        number = self.embeddings.shape[0]
-        check_ids("references.ids", self.ids, number)
+        check_ids("references.ids", self.ids, self.embeddings.shape[0])
         check_ids("references.anchor_ids", self.anchor_ids, embeddings.shape[0])
-        return check_labels(self.labels, number, labels.shape[1], "references.labels")
 
     def comparable_ids(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Indices of anchors (B,) and references (R,) that are equal where both are the same example."""

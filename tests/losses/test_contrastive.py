@@ -70,7 +70,7 @@ def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
     embeddings, labels, prototypes = batch(rows=13)
     loss = build_loss(name, **parameters)
     whole = value_and_gradients(loss, embeddings, labels, prototypes)
-    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", 80)  # 4 to 13 anchors a block
+    monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 4)
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), whole)
 
 

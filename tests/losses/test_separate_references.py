@@ -92,7 +92,7 @@ def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
     labels, loss = some_unknown(labels), build_loss(name, **parameters)
     references = queue_of(labels)
     whole = value_and_gradients(loss, embeddings, labels, prototypes, references=references)
-    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", 80)
+    monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 4)
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes, references=references), whole)
 
 

@@ -12,7 +12,7 @@ from batches import (
 )
 from naive import classification_loss
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, base, build_loss, classification, kernel
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, classification, comparison, kernel
 
 WITHOUT_PROTOTYPES = [v for v in CONTRASTIVE if not build_loss(v[0]).uses_prototypes]
 
@@ -119,7 +119,7 @@ def test_masking_nothing_changes_nothing(name, parameters, monkeypatch):
     embeddings, labels, prototypes = batch()
     loss = build_loss(name, **parameters)
     expected = value_and_gradients(loss, embeddings, labels, prototypes)
-    monkeypatch.setattr(base, "check_labels", lambda *_: True)
+    monkeypatch.setattr(comparison, "check_labels", lambda *_: True)
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), expected)
 
 
@@ -152,7 +152,7 @@ def test_blocks_of_rows_equal_one_block(name, parameters, monkeypatch):
     embeddings, labels, prototypes = batch(rows=13)
     labels, loss = with_unknown(labels), build_loss(name, **parameters)
     whole = value_and_gradients(loss, embeddings, labels, prototypes)
-    monkeypatch.setattr(kernel, "BLOCK_ENTRIES", 80)
+    monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 4)
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), whole)
 
 

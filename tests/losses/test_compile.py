@@ -1,0 +1,40 @@
+"""Every loss compiles into one graph, and the graph gives what the loss gives."""
+
+import pytest
+import torch
+from batches import batch, value_and_gradients
+
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, References, build_loss, kernel
+
+
+def assert_compiles(loss, backend, embeddings, labels, prototypes, **keywords):
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
+    expected = value_and_gradients(loss, embeddings, labels, prototypes, **keywords)
+    torch.testing.assert_close(
+        value_and_gradients(compiled, embeddings, labels, prototypes, **keywords), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def check(name, backend, monkeypatch):
+    embeddings, labels, prototypes = batch(dtype=torch.float32)
+    loss = build_loss(name)
+    if name in CLASSIFICATION_LOSSES:
+        return assert_compiles(lambda e, y, p: loss(e @ p.T, y), backend, embeddings, labels, prototypes)
+    monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 5)  # several blocks
+    assert_compiles(loss, backend, embeddings, labels.bool(), prototypes)
+    # Integers may hold unknown labels: values are not read while compiling, so the masks are computed.
+    ids = torch.arange(len(labels))
+    references = References(embeddings.detach().flip(0), labels.flip(0), ids.flip(0), ids)
+    assert_compiles(loss, backend, embeddings, labels, prototypes, references=references)
+
+
+def test_reg_is_one_graph(monkeypatch):
+    check("reg", "eager", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
+def test_every_loss_is_one_graph(name, backend, monkeypatch):
+    check(name, backend, monkeypatch)
