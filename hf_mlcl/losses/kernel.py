@@ -120,15 +120,21 @@ def _value_and_gradients(
             total += (row_sums * (highest + sums.log())).sum()
             gradient.mul_(row_sums / sums)  # the push r D sigma; what follows takes the pull from it
 
-            column = 0
+            column, parts = 0, []
             for weights, _ in pair_blocks:
                 columns = slice(column, column + weights.shape[1])
                 pull = weights
                 if drop_repulsion:
                     pull = torch.where(weights > 0, torch.maximum(weights, gradient[:, columns]), 0)
                 total -= (pull * similarities[:, columns]).sum()
-                gradient[:, columns].sub_(pull)
+                if torch.compiler.is_compiling():
+                    # Inductor makes wrong sums of a matrix part of which was written to (pytorch issue 180164).
+                    parts.append(gradient[:, columns] - pull)
+                else:
+                    gradient[:, columns].sub_(pull)
                 column += weights.shape[1]
+            if parts:
+                gradient = torch.cat([*parts, gradient[:, column:]], dim=1)
             if anchor_gradient is not None:
                 anchor_gradient[rows].addmm_(gradient, references, alpha=1 / temperature)
             if reference_gradient is not None:

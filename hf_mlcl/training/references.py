@@ -83,6 +83,7 @@ def positive_statistics(labels: Tensor, references: References | None = None) ->
         positives = (targets @ targets.T > 0).float().fill_diagonal_(0).sum(1)
     else:
         anchor_ids, ids = references.comparable_ids(labels.device)
+        assert references.labels is not None
         shared = targets @ (references.labels > 0).float().T > 0
         positives = (shared & (anchor_ids[:, None] != ids)).float().sum(1)
     anchors = targets.sum(1) > 0

@@ -21,9 +21,10 @@ def check(name, backend, monkeypatch):
     loss = build_loss(name)
     if name in CLASSIFICATION_LOSSES:
         return assert_compiles(lambda e, y, p: loss(e @ p.T, y), backend, embeddings, labels, prototypes)
+    # Integers may hold unknown labels: values are not read while compiling, so the masks are computed.
+    assert_compiles(loss, backend, embeddings, labels, prototypes)
     monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 5)  # several blocks
     assert_compiles(loss, backend, embeddings, labels.bool(), prototypes)
-    # Integers may hold unknown labels: values are not read while compiling, so the masks are computed.
     ids = torch.arange(len(labels))
     references = References(embeddings.detach().flip(0), labels.flip(0), ids.flip(0), ids)
     assert_compiles(loss, backend, embeddings, labels, prototypes, references=references)

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 from batches import CONTRASTIVE, LABELS, batch, each, value_and_gradients
-from test_references import queue_of
+from test_separate_references import queue_of
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES, build_loss, choose_labels
 from hf_mlcl.losses.base import normalize
@@ -62,9 +62,7 @@ def test_chosen_absent_labels_count_for_all_of_them(name, parameters):
     assert chosen.present.tolist() == [0, 1] and chosen.absent_weight == 2
     loss = build_loss(name, **parameters)
     rows = torch.cat([chosen.present, chosen.absent, chosen.absent])
-    expected = value_and_gradients(
-        lambda e, y, p: loss(e, labels, p[rows]), embeddings, labels, prototypes
-    )
+    expected = value_and_gradients(lambda e, y, p: loss(e, labels, p[rows]), embeddings, labels, prototypes)
     found = value_and_gradients(
         lambda e, y, p: loss(e, None, p[chosen.rows], label_ids=lists, chosen=chosen), embeddings, labels, prototypes
     )
