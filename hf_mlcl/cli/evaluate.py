@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from hf_mlcl.hub import check_card, push_results
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
@@ -59,6 +61,8 @@ def run(arguments: Sequence[str]) -> None:
     parser = DataclassParser(DataArguments, prog="hf-mlcl evaluate")
     parser.add_argument("model", help="Folder or Hub id of the trained model.")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to measure.")
+    parser.add_argument("--push", action="store_true", help="Write the scores to the card of the model, a Hub id.")
+    parser.add_argument("--create_pr", action="store_true", help="With --push: open a pull request.")
     parser.add_argument("--batch_size", type=int, default=64, help="Examples a batch.")
     for action in parser._actions:
         if action.dest == "task":  # the model knows
@@ -66,6 +70,10 @@ def run(arguments: Sequence[str]) -> None:
     namespace = parser.parse_args(list(arguments))
     if namespace.batch_size < 1:
         raise ValueError(f"--batch_size: expected at least 1, got {namespace.batch_size}")
+    if namespace.create_pr and not namespace.push:
+        raise ValueError("--create_pr: expected --push beside it, got none")
+    if namespace.push:
+        check_card(namespace.model)
     model = load_model(namespace.model)
     if not model.config.classifier_fitted:
         raise ValueError(f"model: expected a fitted classifier, got none in {namespace.model!r}; see fit_classifier")
@@ -77,6 +85,12 @@ def run(arguments: Sequence[str]) -> None:
     for name, value in metrics.items():
         print(f"{name:<24}{value:.4f}")
     print(json.dumps(metrics, allow_nan=False))
+    if namespace.push:  # after the scores are there for all to see: a push that fails loses none
+        task, split = model.config.task, namespace.split
+        address = push_results(
+            namespace.model, metrics, task=task, dataset=job.dataset, split=split, create_pr=namespace.create_pr
+        )
+        print(address, file=sys.stderr)
 
 
 def evaluate(model: Any, source: str, job: DataArguments, split: str, batch_size: int) -> dict[str, float]:

@@ -32,6 +32,7 @@ GROUPS = {
     "medium": "medium: 20 to 100",
     "tail": "tail: fewer than 20",
 }
+TASKS = {"text": "text-classification", "vision": "image-classification"}
 USAGE = {
     "text": """from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -88,20 +89,19 @@ def build_model_card(
     config, job = model.config, run.get("job", {})
     encoder, dataset = job.get("encoder"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
-    task = "text-classification" if config.task == "text" else "image-classification"
     wanted = run.get("card", {})
     if adapter:
         wanted = {**wanted, "tags": ["peft", adapter["peft_type"].lower(), *wanted.get("tags", [])]}
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
-        pipeline_tag=task,
+        pipeline_tag=TASKS[config.task],
         tags=list(dict.fromkeys(["hf-mlcl", "multi-label", "contrastive-learning", *wanted.get("tags", [])])),
         license=wanted.get("license"),
         language=wanted.get("language"),
         base_model=encoder if encoder and "/" in encoder else None,
         datasets=[dataset] if dataset and "/" in dataset else None,
         model_name=title,
-        eval_results=_eval_results(metrics, dataset, task) if dataset else None,
+        eval_results=eval_results(metrics, dataset, config.task) if dataset else None,
     )
     if adapter and data.base_model:
         data["base_model_relation"] = "adapter"
@@ -123,13 +123,13 @@ def build_model_card(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n")
 
 
-def _eval_results(metrics: dict[str, dict[str, float]], dataset: str, task: str) -> list[EvalResult] | None:
+def eval_results(metrics: dict[str, dict[str, float]], dataset: str, task: str) -> list[EvalResult] | None:
     """Those of the test split; of the validation split, which chose the thresholds, where there is no other."""
-    split = "test" if "test" in metrics else "validation"
+    split = next(name for name in ("test", "validation", *metrics) if name in metrics or name == "validation")
     titles = REPORTED | {f"macro_f1_{group}": f"Macro-F1, {text}" for group, text in GROUPS.items()}
     return [
         EvalResult(
-            task_type=task,
+            task_type=TASKS[task],
             dataset_type=dataset,
             dataset_name=dataset,
             dataset_split=split,

@@ -309,7 +309,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # --- downloads ---
 
-    @route("GET", rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+    @route("GET", rf"(?:/spaces)?/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
     def resolve(self, revision, path):
         oid, files = self._files(revision)
         if files is None:

@@ -3,8 +3,6 @@
 python push_job.py FOLDER    # writes what it saw to FOLDER/seen.json
 """
 
-import contextlib
-import io
 import json
 import os
 import sys
@@ -16,10 +14,10 @@ sys.path += [str(TESTS / "training"), str(TESTS / "models")]
 
 import torch  # noqa: E402
 from huggingface_hub.utils import _http  # noqa: E402
+from job_parts import command, tokenizer  # noqa: E402
 from tiny import tiny_encoder  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from toy import NUM_LABELS, toy_dataset, toy_model  # noqa: E402
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, ViTImageProcessor  # noqa: E402
+from transformers import AutoModelForSequenceClassification, ViTImageProcessor  # noqa: E402
 
 from hf_mlcl import (  # noqa: E402
     MLCLForImageClassification,
@@ -27,7 +25,6 @@ from hf_mlcl import (  # noqa: E402
     MLCLTrainer,
     MLCLTrainingArguments,
 )
-from hf_mlcl.cli import main  # noqa: E402
 from hf_mlcl.hub import push_folder  # noqa: E402
 
 FOLDER, TOKEN = Path(sys.argv[1]), os.environ["HF_TOKEN"]
@@ -35,29 +32,9 @@ INPUTS = {"input_ids": torch.arange(3, 19).view(2, 8), "attention_mask": torch.o
 seen = {}
 
 
-def tokenizer():
-    words = Tokenizer(models.WordLevel({"[PAD]": 0, **{f"w{n}": n for n in range(1, 40)}}, unk_token="[PAD]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", model_input_names=["input_ids", "attention_mask"]
-    )
-
-
 def logits(model):
     with torch.inference_mode():
         return model.eval()(**INPUTS).logits
-
-
-def command(*arguments):
-    """Exit status, output and errors of `hf-mlcl`."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(arguments)
-        except SystemExit as end:
-            status = end.code
-    # What comes before is the client's own, such as its progress bars.
-    return status, out.getvalue().strip(), err.getvalue().strip().splitlines()[-1:]
 
 
 def train():

@@ -4,44 +4,17 @@ import base64
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 import yaml
+from client_process import run
 from hub_server import HubServer
 
-import hf_mlcl
-
-HERE = Path(__file__).resolve().parent
 TOKEN = "hf_aTokenThatNobodyMaySee0123"
 PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt)$")
 CODE = {"adapters_mlcl.py", "configuration_mlcl.py", "encoders_mlcl.py", "heads_mlcl.py", "modeling_mlcl.py"}
 Story = namedtuple("Story", "hub seen loaded offline folder log offline_requests")
-
-
-def run(job, folder, hub, **environment):
-    """One process with the real client, as somebody would start it; standard output and errors."""
-    base = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    base |= {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(folder / "home"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONPATH": str(Path(hf_mlcl.__file__).resolve().parents[1]),
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / job), str(folder)],
-        env={**base, **environment},
-        stdin=subprocess.DEVNULL,  # a question about remote code would end here
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
