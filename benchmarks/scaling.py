@@ -1,7 +1,7 @@
 """Predicts memory and communication of a training step on 1 to 1,024 GPUs from pieces that were measured.
 
-    python benchmarks/scaling.py                          prints the tables of docs/scaling.md from the recorded pieces
-    python benchmarks/scaling.py --measure ENCODER        measures the pieces again, on a CPU, into results/scaling.json
+    python benchmarks/scaling.py                    prints the tables of docs/scaling.md from the recorded pieces
+    python benchmarks/scaling.py --measure ENCODER  measures the pieces again, on a CPU, into results/scaling.json
 
 Measured: the trained parameters of a model, the bytes that its forward pass keeps for the backward pass of an example
 (what autograd saves, each storage once), and what the loss takes beside its inputs and their gradients (peak resident
@@ -48,7 +48,9 @@ class Pieces:
     dimension: int
 
 
-def memory(pieces: Pieces, world: int, batch: int, sharding: str = "ddp", chunk: int | None = None) -> dict[str, float]:
+def memory(
+    pieces: Pieces, world: int, batch: int, sharding: str = "ddp", chunk: int | None = None
+) -> dict[str, float]:
     """Predicted bytes on each GPU, by part.
 
     Args:

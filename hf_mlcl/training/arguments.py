@@ -96,6 +96,13 @@ class MLCLTrainingArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an epoch's last incomplete batch."})
+    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Processes that prepare batches beside the step. Default: for images one a spare core of this "
+            "process, at most 4, where processes can be forked; for tokens none."
+        },
+    )
 
     objective: str | None = _choice("What is trained.", OBJECTIVES)
     loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
@@ -146,10 +153,12 @@ class MLCLTrainingArguments(TrainingArguments):
         self._check_texts()
         if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
             raise ImportError("deepspeed: expected the package deepspeed to be installed, got none")
+        workers, self.dataloader_num_workers = self.dataloader_num_workers, self.dataloader_num_workers or 0
         try:
             super().__post_init__()
         except ValueError as error:
             raise ValueError(_renamed(error)) from error
+        self.dataloader_num_workers = workers  # None until the data are known, which transformers would compare
         for tracker in self.report_to or ():
             if tracker not in INTEGRATION_TO_CALLBACK:
                 expected = ", ".join(INTEGRATION_TO_CALLBACK)

@@ -1,5 +1,7 @@
-"""The labels of a data set as a whole, an order by them, and sets of some of its rows. Imports data, torch, numpy."""
+"""What training asks of a data set: its labels, an order by them, some of its rows, workers. Imports data, torch."""
 
+import multiprocessing
+import os
 from typing import Any
 
 import datasets
@@ -7,8 +9,12 @@ import numpy as np
 import torch
 
 from hf_mlcl.data import LabelAwareSampler, label_matrix
+from hf_mlcl.data.images import PreparedImages
 from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
+from hf_mlcl.data.numbered import Numbered
 from hf_mlcl.data.views import Views
+
+MOST_WORKERS = 4
 
 
 def dataset_labels(dataset: Any) -> np.ndarray | None:
@@ -23,6 +29,24 @@ def count_labels(dataset: Any) -> list[int] | None:
     """How many examples are known to have each label; None where the labels cannot be had as a whole."""
     labels = dataset_labels(dataset)
     return None if labels is None else (labels == 1).sum(0).tolist()
+
+
+def default_workers(dataset: Any) -> int:
+    """How many processes prepare the batches of a data set where nobody has said it.
+
+    Images are decoded and augmented for each batch: one process a core that this training process has to spare, at
+    most `MOST_WORKERS`. None where a start method other than fork would import the user's script once more, and none
+    for tokens, which are made once.
+    """
+    while isinstance(dataset, Views | Numbered):
+        dataset = dataset.dataset
+    # To ask for the method itself would settle it, and the user could no longer choose.
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if not isinstance(dataset, PreparedImages) or method != "fork":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    spare = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+    return max(0, min(MOST_WORKERS, spare))
 
 
 def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generator) -> LabelAwareSampler:

@@ -22,7 +22,14 @@ from .arguments import MLCLTrainingArguments
 from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
-from .dataset_rows import count_labels, label_aware_sampler, sample_rows, select_rows, without_unlabelled
+from .dataset_rows import (
+    count_labels,
+    default_workers,
+    label_aware_sampler,
+    sample_rows,
+    select_rows,
+    without_unlabelled,
+)
 from .feature_arrays import by_length, features_in_file
 from .gradient_cache import CachingTrainer
 from .publishing import PublishingTrainer
@@ -182,6 +189,11 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently.
         with replaced(self.args, dataloader_drop_last=False):
             return make_loader(dataset)
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        workers: int | None = self.args.dataloader_num_workers
+        with replaced(self.args, dataloader_num_workers=default_workers(dataset) if workers is None else workers):
+            return super()._get_dataloader(dataset, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         views = self.args.views  # type: ignore[attr-defined]

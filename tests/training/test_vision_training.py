@@ -1,13 +1,20 @@
 """Training on images: augmentation that depends on the epoch, and resuming with it."""
 
+import multiprocessing
+import os
+
+import pytest
 import torch
 from transformers import AutoConfig, AutoModel, ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import RandAugment, digit_canvases, prepare_images
+from hf_mlcl.data.numbered import Numbered
+from hf_mlcl.data.views import Views
+from hf_mlcl.training.dataset_rows import default_workers
 
 
-def trainer_on_images(folder, seed=0):
+def trainer_on_images(folder, seed=0, **options):
     data = digit_canvases(24, 16, 1)
     processor = ViTImageProcessor(size={"height": 16, "width": 16})
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -18,12 +25,11 @@ def trainer_on_images(folder, seed=0):
         args=MLCLTrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=8,
-            num_train_epochs=3,
-            save_strategy="steps",
             save_steps=1,
             report_to="none",
             disable_tqdm=True,
             use_cpu=True,
+            **{"num_train_epochs": 3, "save_strategy": "steps", **options},
         ),
         train_dataset=prepare_images(data.splits["train"], processor, augmentation=RandAugment()),
         eval_dataset=prepare_images(data.splits["validation"], processor),
@@ -74,3 +80,29 @@ def test_the_best_checkpoint_is_really_loaded(tmp_path):
     trainer._load_best_model()
     for name, tensor in best.state_dict().items():
         assert trainer.model.state_dict()[name].equal(tensor), name
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 1), (4, 1, 3), (64, 1, 4), (8, 4, 1), (8, 2, 3), (2, 4, 0)]
+)
+def test_images_are_prepared_by_spare_cores(cores, processes, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    rows = digit_canvases(24, 16, 1).splits["train"]
+    images = prepare_images(rows, ViTImageProcessor(size={"height": 16, "width": 16}))
+    # Views and positions are wrapped around images; a plain data set holds tokens.
+    assert [default_workers(data) for data in (images, Numbered(Views(images, 2)), rows)] == [workers, workers, 0]
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
+    assert default_workers(images) == 0
+
+
+def test_workers_change_nothing_but_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "fork")
+    trained = []
+    for options, workers in (({}, 2), ({"dataloader_num_workers": 0}, 0)):
+        trainer = trainer_on_images(tmp_path, save_strategy="no", num_train_epochs=2, **options)
+        assert trainer.get_train_dataloader().num_workers == workers
+        trainer.train()
+        trained.append(trainer.model.state_dict())
+    assert all(tensor.equal(trained[1][name]) for name, tensor in trained[0].items())
