@@ -52,7 +52,7 @@ class MultiLabelCollator:
             tokens = [{name: example[name] for name in names} for example in examples]
             padded = pad_without_fast_tokenizer_warning(self.processor, tokens, padding=True)
             # Three times as fast as `return_tensors="pt"`, which reads nested lists number by number.
-            batch = {name: torch.from_numpy(np.array(rows, dtype=np.int64)) for name, rows in padded.items()}
+            batch = {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
         else:
             raise DataError(f"examples: expected 'input_ids' or 'pixel_values', got the columns {sorted(examples[0])}")
         labels = self._labels(examples)

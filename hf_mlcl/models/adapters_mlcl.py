@@ -126,14 +126,19 @@ class MLCLAdapters(PreTrainedModel):
         self, save_directory: Any, is_main_process: bool = True, **kwargs: Any
     ) -> None:
         """As `PreTrainedModel.save_pretrained`; of a model with an adapter, the adapter, the heads and the config."""
-        with_adapter = self.has_adapter and is_main_process
-        if with_adapter:  # before, because what follows may upload the folder
-            self.config.architectures, self.config.dtype = [type(self).__name__], self.dtype
-            os.makedirs(save_directory, exist_ok=True)
-            self.config.save_pretrained(save_directory)
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if with_adapter:  # and after, because what came before has noted where the code is
-            self.config.save_pretrained(save_directory)
+        with_adapter, present = self.has_adapter and is_main_process, type(self)
+        # FSDP2 makes a class of its own from the model's, and not torch's code is to travel with the weights.
+        self.__class__ = next(kind for kind in present.__mro__ if not kind.__module__.startswith("torch."))
+        try:
+            if with_adapter:  # before, because what follows may upload the folder
+                self.config.architectures, self.config.dtype = [type(self).__name__], self.dtype
+                os.makedirs(save_directory, exist_ok=True)
+                self.config.save_pretrained(save_directory)
+            super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+            if with_adapter:  # and after, because what came before has noted where the code is
+                self.config.save_pretrained(save_directory)
+        finally:
+            self.__class__ = present
 
     @classmethod
     def from_pretrained(

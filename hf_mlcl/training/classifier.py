@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hf_mlcl.evaluation import fit_calibration, fit_linear_evaluation, fold_calibration, tune_thresholds
 from hf_mlcl.evaluation.arrays import sigmoid
@@ -80,8 +83,7 @@ def write_calibrated(
 ) -> ClassifierReport:
     """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
     calibration = fit_calibration(logits, labels)
-    classifier = model.classifier
-    weight, bias = (p.detach().float().cpu().numpy() for p in (classifier.weight, classifier.bias))
+    weight, bias = (whole(parameter).float().cpu().numpy() for parameter in _parameters(model))
     _write(model, *fold_calibration(weight, bias, calibration))
     thresholds = tune_thresholds(sigmoid(calibration.apply(logits)), labels)
     model.config.thresholds = thresholds.per_label.tolist()
@@ -98,10 +100,31 @@ def write_calibrated(
     )
 
 
+def _parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the classifier, under FSDP2 the shards, which alone are kept.
+
+    After a forward pass whole copies can be in their place, which the next one replaces: what is written into them
+    would be lost without a word.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    return model.classifier.weight, model.classifier.bias
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """The values of a parameter, without gradient, put together from all processes where it is in shards."""
+    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach()
+
+
 @torch.no_grad()
-def _write(model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray) -> None:
-    model.classifier.weight.copy_(torch.as_tensor(weight))
-    model.classifier.bias.copy_(torch.as_tensor(bias))
+def _write(model: MLCLPreTrainedModel, *values: Any) -> None:
+    """Writes weight (L, h) and bias (L,), the same on all processes, into the classifier."""
+    for parameter, value in zip(_parameters(model), values, strict=True):
+        tensor = torch.as_tensor(value).to(parameter.device, parameter.dtype)
+        if isinstance(parameter, DTensor):
+            tensor = distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+        parameter.copy_(tensor)
 
 
 @contextmanager
@@ -109,13 +132,11 @@ def classifier_replaced(
     model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray, thresholds: np.ndarray
 ) -> Iterator[None]:
     """Lets `model` score with another classifier (L, h), (L,) and thresholds (L,) inside the block."""
-    kept = [parameter.detach().clone() for parameter in (model.classifier.weight, model.classifier.bias)]
+    kept = [whole(parameter).clone() for parameter in _parameters(model)]
     kept_thresholds, model.config.thresholds = model.config.thresholds, thresholds.tolist()
     _write(model, weight, bias)
     try:
         yield
     finally:
-        with torch.no_grad():
-            model.classifier.weight.copy_(kept[0])
-            model.classifier.bias.copy_(kept[1])
+        _write(model, *kept)
         model.config.thresholds = kept_thresholds

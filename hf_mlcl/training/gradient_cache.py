@@ -22,6 +22,7 @@ class CachingTrainer(RememberingTrainer):
     The encoder runs over the chunks without gradient; the loss of the whole batch, of all processes, gives the
     gradients of the outputs and prototypes; then each chunk runs again, with gradient and with the random numbers it
     had, and passes its share of them on. That equals running the same chunks with gradient and holding all of it.
+    In one process the last chunk runs once, with gradient from the start: its activations are all that is held.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,6 +32,12 @@ class CachingTrainer(RememberingTrainer):
             raise ValueError(
                 f"gradient_cache_chunk_size: expected None with DeepSpeed, which allows one backward pass a step, "
                 f"got {size}"
+            )
+        strategy = getattr(self.args, "train_sampling_strategy", None)
+        if size is not None and self.is_fsdp_enabled and strategy == "batch_rebalance":
+            raise ValueError(
+                "train_sampling_strategy: expected another with gradient_cache_chunk_size and FSDP, whose processes "
+                "must run equally many chunks, got 'batch_rebalance'"
             )
 
     @property
@@ -51,7 +58,7 @@ class CachingTrainer(RememberingTrainer):
         inputs = self._prepare_inputs(inputs)
         parts = list(chunks(model_inputs(inputs), len(inputs["labels"]), size))
 
-        cached, states = self._outputs_without_gradient(model, parts)
+        cached, states, kept = self._first_pass(model, parts)
         with self.compute_loss_context_manager():
             loss = self.training_loss(cached, inputs) / self.current_gradient_accumulation_steps
         names, leaves = zip(*((name, value) for name, value in cached.items() if value.requires_grad), strict=True)
@@ -61,31 +68,47 @@ class CachingTrainer(RememberingTrainer):
         of_prototypes = gradients.pop("prototypes", None)
         of_chunks = {name: gradient.split(size) for name, gradient in gradients.items() if gradient is not None}
 
-        for number, (part, state) in enumerate(zip(parts, states, strict=True)):
+        numbers = list(range(len(parts)))
+        for number in numbers if kept is None else numbers[-1:] + numbers[:-1]:  # what is held is the first to go
             last = number == len(parts) - 1
             # Processes average what all chunks have added up, in the last one's backward pass; a step of gradient
             # accumulation before the last one is inside of `no_sync` already.
             apart = not last and self.accelerator.sync_gradients
             with self.accelerator.no_sync(model) if apart else nullcontext():
-                with state.replayed(), self.compute_loss_context_manager():
-                    outputs = model(**part)
+                if last and kept is not None:
+                    outputs, kept = kept, None
+                else:
+                    with states[number].replayed(), self.compute_loss_context_manager():
+                        outputs = model(**parts[number])
                 passed_on = [(outputs[name] * gradient[number]).sum() for name, gradient in of_chunks.items()]
                 if last and of_prototypes is not None:
                     passed_on.append((outputs["prototypes"] * of_prototypes).sum())
                 self.accelerator.backward(torch.stack(passed_on).sum())
         return loss
 
-    def _outputs_without_gradient(
+    def _first_pass(
         self, model: nn.Module, parts: list[dict[str, Any]]
-    ) -> tuple[MLCLOutput, list[RandomState]]:
-        """What the objective needs of all chunks' outputs, as leaves of a new graph, and the random states before."""
+    ) -> tuple[MLCLOutput, list[RandomState], MLCLOutput | None]:
+        """What the objective needs of all chunks' outputs, as leaves of a new graph; the random states before; and the
+        last chunk's outputs, where they have their gradient: wrappers of several processes count forward passes.
+        """
         states, rows = [], []
         names = LOSS_INPUTS[self.core_model.config.objective]
+        keep = self.args.world_size == 1
+
+        def run(part: dict[str, Any]) -> Any:
+            states.append(RandomState(self.args.device))
+            outputs = model(**part)
+            rows.append([outputs[name].detach() for name in names])
+            return outputs
+
         with torch.no_grad(), self.compute_loss_context_manager():
-            for part in parts:
-                states.append(RandomState(self.args.device))
-                outputs = model(**part)
-                rows.append([outputs[name] for name in names])
+            for part in parts[:-1]:
+                run(part)
+        # Apart: autocast would give it the casts of the weights that were made without gradient.
+        with torch.set_grad_enabled(keep), self.compute_loss_context_manager():
+            outputs = run(parts[-1])
         values: dict[str, Any] = dict(zip(names, map(torch.cat, zip(*rows, strict=True)), strict=True))
         values["prototypes"] = outputs["prototypes"]
-        return MLCLOutput(**{name: value.detach().requires_grad_() for name, value in values.items()}), states
+        leaves = MLCLOutput(**{name: value.detach().requires_grad_() for name, value in values.items()})
+        return leaves, states, outputs if keep else None
