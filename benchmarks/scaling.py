@@ -2,29 +2,37 @@
 
     python benchmarks/scaling.py                    prints the tables of docs/scaling.md from the recorded pieces
     python benchmarks/scaling.py --measure ENCODER  measures the pieces again, on a CPU, into results/scaling.json
+    python benchmarks/scaling.py --check ENCODER    trains on 1 and on 2 CPU processes and records what that took
 
-Measured: the trained parameters of a model, the bytes that its forward pass keeps for the backward pass of an example
-(what autograd saves, each storage once), and what the loss takes beside its inputs and their gradients (peak resident
-memory of a fresh process). Everything else is a formula of this file, and everything it prints is a prediction: no run
-on several GPUs stands behind it.
+Measured: the trained parameters of a model; the bytes that its forward pass keeps for the backward pass of an example
+(what autograd saves, each storage once); and what the loss takes beside its inputs, as numbers of vectors a reference
+and of matrices a block of rows (what it has allocated at most, with embeddings of two sizes). Everything else is a
+formula of this file, and what it prints is a prediction; `--check` compares it with two small trainings.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hf_mlcl.losses.kernel import BLOCK_ENTRIES
 
 RECORDED = Path(__file__).resolve().parent / "results" / "scaling.json"
 WORLDS = (1, 2, 4, 8, 16, 64, 256, 1024)
 FLOAT = 4  # bytes of a float32
+CHECKED = 32  # examples a process in `--check`
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,23 @@ class Pieces:
     Attributes:
         parameters: trained parameters of encoder and heads.
         saved_bytes: of one example, kept by the forward pass for the backward pass.
-        loss_bytes: what the loss takes beside its inputs and their gradients, for `loss_examples` examples.
-        loss_examples: as above.
+        loss_vectors: what the loss holds at its peak beside its inputs, in vectors of size d a reference.
+        loss_matrices: and in matrices of the size of one block of rows.
         tokens, labels, dimension: tokens an example, labels L, size d of the embeddings.
     """
 
     parameters: int
     saved_bytes: int
-    loss_bytes: int
-    loss_examples: int
+    loss_vectors: float
+    loss_matrices: float
     tokens: int
     labels: int
     dimension: int
+
+
+def block_entries(rows: int) -> int:
+    """Entries of a block of rows of the loss, for so many examples and labels: all pairs, or as many as fit."""
+    return min(rows, max(1, BLOCK_ENTRIES // rows)) * rows
 
 
 def memory(
@@ -56,8 +69,9 @@ def memory(
     Args:
         world: GPUs.
         batch: examples a GPU.
-        sharding: "ddp" keeps everything everywhere; "zero2" shares out gradients and AdamW's two moments, "fsdp2"
-            (as ZeRO-3) the parameters as well, all of which it needs again layer by layer (not counted).
+        sharding: "ddp" keeps everything everywhere, on several GPUs with a copy of the gradients to be averaged;
+            "zero2" shares out gradients and AdamW's two moments, "fsdp2" (as ZeRO-3) the parameters as well, all of
+            which it needs again layer by layer (not counted).
         chunk: rows the encoder runs at once under gradient caching; None for all.
     """
     references = world * batch
@@ -66,13 +80,13 @@ def memory(
     return {
         "parameters": whole / parts[0],
         "gradients": whole / parts[1],
+        "buckets": whole if sharding == "ddp" and world > 1 else 0,
         "optimizer": 2 * whole / parts[1],
         "activations": pieces.saved_bytes * min(batch, chunk or batch),
-        # Embeddings of all processes, normalised once more, and the gradients of both.
-        "references": 4 * FLOAT * references * pieces.dimension,
+        # Embeddings of all processes, and what the loss holds for each of them.
+        "references": (1 + pieces.loss_vectors) * FLOAT * references * pieces.dimension,
         "labels": FLOAT * references * pieces.labels,
-        # Blocks of rows have a bound; below it, all pairs.
-        "loss": pieces.loss_bytes * min(1.0, (references / pieces.loss_examples) ** 2),
+        "loss": pieces.loss_matrices * FLOAT * block_entries(references + pieces.labels),
     }
 
 
@@ -125,8 +139,41 @@ def table(pieces: Pieces, batch: int) -> str:
     return "\n".join(lines)
 
 
+def pieces_table(pieces: Pieces) -> str:
+    """What was measured, in Markdown."""
+    rows = {
+        "trained parameters P": f"{pieces.parameters:,}",
+        "kept of an example for the backward pass": _size(pieces.saved_bytes),
+        "vectors of size d that the loss holds for each reference": f"{pieces.loss_vectors:.1f}",
+        "matrices of the size of a block that the loss holds": f"{pieces.loss_matrices:.1f}",
+        "tokens, labels L, size d": f"{pieces.tokens}, {pieces.labels}, {pieces.dimension}",
+    }
+    return "\n".join(["| piece | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def check_table(pieces: Pieces, checks: list[dict[str, Any]]) -> str:
+    """Predicted and measured figures of small trainings, in Markdown."""
+    lines = ["| processes | what | predicted | measured | off by |", "|---|---|---|---|---|"]
+    for check in checks:
+        world, batch = check["processes"], check["batch"]
+        moved = communication(pieces, world, batch)
+        rows = {"memory of a process": (sum(memory(pieces, world, batch).values()), check["memory_bytes"])}
+        if world > 1:
+            rows["received: references"] = moved["embeddings"] + moved["labels"], check["gathered_bytes"]
+            rows["received in a step"] = sum(moved.values()), check["step_bytes"]
+        for name, (predicted, measured) in rows.items():
+            off = f"{100 * (predicted / measured - 1):+.0f} %"
+            lines.append(f"| {world} | {name} | {_size(predicted)} | {_size(measured)} | {off} |")
+    return "\n".join(lines)
+
+
 def _size(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    units = (("GiB", 2**30, 2), ("MiB", 2**20, 1), ("KiB", 2**10, 0))
+    unit, bytes_of, digits = next(u for u in units if size >= u[1] or u[0] == "KiB")
+    return f"{size / bytes_of:.{digits}f} {unit}"
+
+
+# --- measuring ---
 
 
 def measure(encoder: str, tokens: int, labels: int) -> Pieces:
@@ -135,31 +182,42 @@ def measure(encoder: str, tokens: int, labels: int) -> Pieces:
 
     from hf_mlcl import MLCLForSequenceClassification
 
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     model = MLCLForSequenceClassification.from_encoder(encoder, labels=labels).train()
     model.freeze_unused_parameters()
     sizes = [_saved_bytes(model, rows, tokens) for rows in (4, 8)]
-    command = [sys.executable, __file__, "--loss_memory", str(labels), str(model.config.projection_dim)]
-    loss = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    examples, few, many = 8192, 128, 512
+    peaks = [loss_memory(examples, labels, dimension) for dimension in (few, many)]
+    vectors = (peaks[1] - peaks[0]) / (FLOAT * (examples + labels) * (many - few))
+    beside = peaks[0] - vectors * FLOAT * (examples + labels) * few
     return Pieces(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         saved_bytes=(sizes[1] - sizes[0]) // 4,
-        loss_bytes=loss["bytes"],
-        loss_examples=loss["examples"],
+        loss_vectors=round(vectors, 2),
+        loss_matrices=round(beside / (FLOAT * block_entries(examples + labels)), 2),
         tokens=tokens,
         labels=labels,
         dimension=model.config.projection_dim,
     )
 
 
-def _saved_bytes(model, rows: int, tokens: int) -> int:  # type: ignore[no-untyped-def]
+def _fresh(*arguments: object, processes: int) -> Any:
+    """What this script prints last, as JSON, in one fresh process or in several that train together."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(several if processes > 1 else []), __file__, *map(str, arguments)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def _saved_bytes(model: Any, rows: int, tokens: int) -> int:
     """Bytes that autograd saves in a forward pass, parameters left out, each storage once."""
     import torch
 
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
-    def keep(tensor):  # type: ignore[no-untyped-def]
+    def keep(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage.nbytes()
@@ -172,43 +230,139 @@ def _saved_bytes(model, rows: int, tokens: int) -> int:  # type: ignore[no-untyp
         return sum(kept.values())
 
 
-def loss_memory(labels: int, dimension: int, examples: int = 8192) -> int:
-    """Bytes that `reg` takes at most beside its inputs and their gradients; for a fresh process."""
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _forget_peak() -> None:
+    """Lets the peak of this process start from now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def loss_memory(examples: int, labels: int, dimension: int) -> int:
+    """Bytes that `reg` has allocated at most beside its inputs; their gradients are a part of them."""
     import torch
 
     from hf_mlcl import build_loss
 
-    torch.set_num_threads(1)
     chance = torch.Generator().manual_seed(0)
     embeddings = torch.randn(examples, dimension, generator=chance, requires_grad=True)
     prototypes = torch.randn(labels, dimension, generator=chance, requires_grad=True)
     targets = (torch.rand(examples, labels, generator=chance) < 3 / labels).float()
     loss = build_loss("reg", temperature=0.1)
-    loss(embeddings[:64], targets[:64], prototypes).backward()  # what libraries take once
-    embeddings.grad = prototypes.grad = None
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    loss(embeddings, targets, prototypes).backward()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    counted = 3 * FLOAT * (examples + labels) * dimension  # `references` in `memory`, without the embeddings
-    return max(0, peak - counted)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        loss(embeddings, targets, prototypes).backward()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+# --- checking ---
+
+
+def _received() -> int:
+    """Bytes that have come over this machine's own network, of all processes."""
+    lines = Path("/proc/self/net/dev").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.strip().startswith("lo:"))
+
+
+def train_and_measure(encoder: str, tokens: int, labels: int, batch: int, steps: int = 4) -> dict[str, Any] | None:
+    """Some steps of the Trainer on random tokens: peak memory, and what came over the network; for a fresh process."""
+    import torch
+    from transformers import TrainerCallback
+
+    from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
+    from hf_mlcl.training import gather_references
+
+    torch.set_num_threads(1)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    chance = torch.Generator().manual_seed(0)
+    mask = torch.ones(tokens, dtype=torch.int64)
+
+    def example() -> dict[str, Any]:
+        row = (torch.rand(labels, generator=chance) < 3 / labels).float()
+        return {
+            "input_ids": torch.randint(1000, 2000, (tokens,), generator=chance),
+            "attention_mask": mask,
+            "labels": row,
+        }
+
+    examples = [example() for _ in range(world * batch * steps)]
+    traffic: list[int] = []
+
+    class Count(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            traffic.append(_received())
+
+    with tempfile.TemporaryDirectory() as folder:
+        args = MLCLTrainingArguments(
+            output_dir=folder,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+        )
+        before = _resident()
+        model = MLCLForSequenceClassification.from_encoder(encoder, labels=labels)
+        _forget_peak()
+        trainer = MLCLTrainer(
+            model=model,
+            args=args,
+            train_dataset=examples,
+            data_collator=torch.utils.data.default_collate,
+            callbacks=[Count()],
+        )
+        trainer.train()
+        peak = _peak() - before
+    result = {"processes": world, "batch": batch, "memory_bytes": peak}
+    if world > 1:
+        rows, start, rounds = torch.randn(batch, model.config.projection_dim), _received(), 200
+        torch.distributed.barrier()
+        for _ in range(rounds):
+            gather_references(rows, labels=torch.zeros(batch, labels))
+        torch.distributed.barrier()
+        result["gathered_bytes"] = (_received() - start) // rounds // world
+        differences = [after - first for first, after in zip(traffic[1:], traffic[2:], strict=False)]
+        result["step_bytes"] = statistics.median(differences) // world
+    return result if int(os.environ.get("RANK", "0")) == 0 else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", metavar="ENCODER")
+    parser.add_argument("--check", metavar="ENCODER")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--labels", type=int, default=90)
     parser.add_argument("--batch", type=int, default=256, help="Examples a GPU.")
-    parser.add_argument("--loss_memory", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--point", metavar="ENCODER", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.loss_memory:
-        print(json.dumps({"bytes": loss_memory(*options.loss_memory), "examples": 8192}))
+    if options.point:
+        result = train_and_measure(options.point, options.tokens, options.labels, CHECKED)
+        if result is not None:
+            print(json.dumps(result))
         return
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     if options.measure:
-        pieces = measure(options.measure, options.tokens, options.labels)
-        RECORDED.write_text(json.dumps({"measured": asdict(pieces)}, indent=2) + "\n")
-    pieces = Pieces(**json.loads(RECORDED.read_text())["measured"])
-    print(table(pieces, options.batch))
+        recorded["measured"] = asdict(measure(options.measure, options.tokens, options.labels))
+    if options.check:
+        sizes = ("--tokens", options.tokens, "--labels", options.labels)
+        recorded["checked"] = [_fresh("--point", options.check, *sizes, processes=world) for world in (1, 2)]
+    if options.measure or options.check:
+        RECORDED.write_text(json.dumps(recorded, indent=2) + "\n")
+    pieces = Pieces(**recorded["measured"])
+    print(
+        pieces_table(pieces),
+        check_table(pieces, recorded.get("checked", [])),
+        table(pieces, options.batch),
+        sep="\n\n",
+    )
 
 
 if __name__ == "__main__":

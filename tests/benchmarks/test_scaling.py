@@ -12,8 +12,13 @@ def scaling():
 
 
 @pytest.fixture(scope="module")
-def pieces(scaling):
-    return scaling.Pieces(**json.loads(scaling.RECORDED.read_text())["measured"])
+def recorded(scaling):
+    return json.loads(scaling.RECORDED.read_text())
+
+
+@pytest.fixture(scope="module")
+def pieces(scaling, recorded):
+    return scaling.Pieces(**recorded["measured"])
 
 
 def test_one_gpu_receives_nothing_and_shares_nothing(scaling, pieces):
@@ -21,17 +26,30 @@ def test_one_gpu_receives_nothing_and_shares_nothing(scaling, pieces):
     plain = scaling.memory(pieces, 1, 256)
     assert all(scaling.memory(pieces, 1, 256, sharding) == plain for sharding in ("zero2", "fsdp2"))
     assert plain["parameters"] == 4 * pieces.parameters and plain["optimizer"] == 2 * plain["gradients"]
+    assert plain["buckets"] == 0 and scaling.memory(pieces, 2, 256)["buckets"] == plain["gradients"]
 
 
 def test_what_grows_with_the_number_of_gpus_and_what_does_not(scaling, pieces):
     few, many = (scaling.memory(pieces, world, 256, "fsdp2", chunk=32) for world in (8, 64))
     assert many["references"] == 8 * few["references"] and few["parameters"] == 8 * many["parameters"]
     assert many["activations"] == few["activations"] == 32 * pieces.saved_bytes
-    assert scaling.memory(pieces, 1024, 256)["loss"] == pieces.loss_bytes
     few, many = (scaling.communication(pieces, world, 256) for world in (2, 1024))
     assert many["embeddings"] == 1023 * few["embeddings"]
     assert few["parameters and gradients"] < many["parameters and gradients"] < 8 * pieces.parameters
 
 
-def test_the_page_shows_what_the_script_prints(scaling, pieces):
-    assert scaling.table(pieces, 256) in (REPOSITORY / "docs" / "scaling.md").read_text()
+def test_blocks_of_the_loss_hold_all_pairs_until_their_bound(scaling):
+    assert scaling.block_entries(10) == 100
+    sizes = [scaling.block_entries(rows) for rows in range(10_000, 200_000, 10_000)]
+    assert max(sizes) <= scaling.BLOCK_ENTRIES < 1.05 * min(sizes)
+
+
+def test_what_the_loss_allocates_is_counted(scaling):
+    few, more, many = (scaling.loss_memory(64, 8, dimension) for dimension in (8, 16, 32))
+    assert many - more == pytest.approx(2 * (more - few), rel=0.05) and more > few >= 4 * (64 + 8) * 8
+
+
+def test_the_page_shows_what_the_script_prints(scaling, recorded, pieces):
+    page = (REPOSITORY / "docs" / "scaling.md").read_text()
+    assert scaling.table(pieces, 256) in page and scaling.pieces_table(pieces) in page
+    assert scaling.check_table(pieces, recorded["checked"]) in page
