@@ -201,3 +201,11 @@ def test_random_states_are_drawn_from_once_more_and_then_go_on():
 def test_mistakes_are_named(value, tmp_path):
     with pytest.raises(ValueError, match="gradient_cache_chunk_size: expected an integer of at least 1, got"):
         MLCLTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk_size=value)
+
+
+def test_the_last_chunk_of_one_process_runs_once(tmp_path):
+    trainer = cached_trainer(tmp_path, 3, train=toy_dataset(8), max_steps=1)
+    with_gradient = []
+    trainer.model.encoder.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))
+    trainer.train()
+    assert with_gradient == [False, False, True, True, True]  # 3, 3 and 2 rows; then the first two once more
