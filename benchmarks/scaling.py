@@ -24,10 +24,13 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from hf_mlcl.losses.kernel import BLOCK_ENTRIES
+import torch
+
+from hf_mlcl.losses import kernel
 
 RECORDED = Path(__file__).resolve().parent / "results" / "scaling.json"
 WORLDS = (1, 2, 4, 8, 16, 64, 256, 1024)
@@ -57,8 +60,8 @@ class Pieces:
 
 
 def block_entries(rows: int) -> int:
-    """Entries of a block of rows of the loss, for so many examples and labels: all pairs, or as many as fit."""
-    return min(rows, max(1, BLOCK_ENTRIES // rows)) * rows
+    """Entries of a block of the loss on a GPU, for so many examples and labels: all pairs, or as many as fit."""
+    return min(rows, kernel.rows_per_block(rows, torch.device("cuda"))) * rows
 
 
 def memory(
@@ -178,8 +181,6 @@ def _size(size: float) -> str:
 
 def measure(encoder: str, tokens: int, labels: int) -> Pieces:
     """The pieces of a model on an encoder, on a CPU in float32."""
-    import torch
-
     from hf_mlcl import MLCLForSequenceClassification
 
     torch.set_num_threads(1)
@@ -212,8 +213,6 @@ def _fresh(*arguments: object, processes: int) -> Any:
 
 def _saved_bytes(model: Any, rows: int, tokens: int) -> int:
     """Bytes that autograd saves in a forward pass, parameters left out, each storage once."""
-    import torch
-
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -246,9 +245,7 @@ def _peak() -> int:
 
 
 def loss_memory(examples: int, labels: int, dimension: int) -> int:
-    """Bytes that `reg` has allocated at most beside its inputs; their gradients are a part of them."""
-    import torch
-
+    """Bytes that `reg` has allocated at most, in a GPU's blocks, beside its inputs and with their gradients."""
     from hf_mlcl import build_loss
 
     chance = torch.Generator().manual_seed(0)
@@ -256,7 +253,9 @@ def loss_memory(examples: int, labels: int, dimension: int) -> int:
     prototypes = torch.randn(labels, dimension, generator=chance, requires_grad=True)
     targets = (torch.rand(examples, labels, generator=chance) < 3 / labels).float()
     loss = build_loss("reg", temperature=0.1)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    blocks = mock.patch.dict(kernel.BLOCK_ENTRIES, clear=True)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with blocks, torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         loss(embeddings, targets, prototypes).backward()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
@@ -273,7 +272,6 @@ def _received() -> int:
 
 def train_and_measure(encoder: str, tokens: int, labels: int, batch: int, steps: int = 4) -> dict[str, Any] | None:
     """Some steps of the Trainer on random tokens: peak memory, and what came over the network; for a fresh process."""
-    import torch
     from transformers import TrainerCallback
 
     from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments

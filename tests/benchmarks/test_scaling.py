@@ -40,8 +40,10 @@ def test_what_grows_with_the_number_of_gpus_and_what_does_not(scaling, pieces):
 
 def test_blocks_of_the_loss_hold_all_pairs_until_their_bound(scaling):
     assert scaling.block_entries(10) == 100
-    sizes = [scaling.block_entries(rows) for rows in range(10_000, 200_000, 10_000)]
-    assert max(sizes) <= scaling.BLOCK_ENTRIES < 1.05 * min(sizes)
+    bound = scaling.kernel.BLOCK_ENTRIES_ELSEWHERE
+    sizes = [scaling.block_entries(rows) for rows in range(10_000, 130_000, 10_000)]
+    assert max(sizes) <= bound < 1.05 * min(sizes)
+    assert scaling.block_entries(10 * bound) == 10 * bound * scaling.kernel.LEAST_ROWS
 
 
 def test_what_the_loss_allocates_is_counted(scaling):
