@@ -87,7 +87,7 @@ def build_model_card(
         adapter: What `adapter_config.json` holds, of an adapter.
     """
     config, job = model.config, run.get("job", {})
-    encoder, dataset = job.get("encoder"), job.get("dataset")
+    encoder, dataset = job.get("encoder") or (adapter or {}).get("base_model_name_or_path"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     wanted = run.get("card", {})
     if adapter:

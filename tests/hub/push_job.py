@@ -13,8 +13,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / "training"), str(TESTS / "models")]
 
 import torch  # noqa: E402
+from huggingface_hub import HfApi  # noqa: E402
 from huggingface_hub.utils import _http  # noqa: E402
 from job_parts import command, tokenizer  # noqa: E402
+from peft import LoraConfig  # noqa: E402
 from tiny import tiny_encoder  # noqa: E402
 from toy import NUM_LABELS, toy_dataset, toy_model  # noqa: E402
 from transformers import AutoModelForSequenceClassification, ViTImageProcessor  # noqa: E402
@@ -116,6 +118,22 @@ def images():
     seen["both"] = command("push", str(FOLDER / "images"), "me/images", "--create_pr", "--tag", "v2")
 
 
+def adapter():
+    """On an encoder of the Hub; loaded by its id, which finds the encoder by its own."""
+    HfApi().create_repo("me/base")
+    HfApi().upload_folder(repo_id="me/base", folder_path=FOLDER / "encoder")
+    torch.manual_seed(1)
+    model = MLCLForSequenceClassification.from_encoder("me/base", labels=NUM_LABELS, classifier_fitted=True)
+    model.add_adapter(LoraConfig(r=2, init_lora_weights=False))
+    model.save_pretrained(FOLDER / "adapter")
+    seen["adapter push"] = command("push", str(FOLDER / "adapter"), "me/adapter")
+    loaded = MLCLForSequenceClassification.from_pretrained("me/adapter")
+    seen["adapter"] = {
+        "equal": torch.equal(logits(loaded), logits(model)),
+        "merged": (logits(loaded.merge_adapter()) - logits(model)).abs().max().item(),
+    }
+
+
 def errors():
     seen["others"] = command("push", str(FOLDER / "images"), "others/images")
     del os.environ["HF_TOKEN"]
@@ -132,5 +150,6 @@ update(trainer)
 load()
 cut()
 images()
+adapter()
 errors()
 (FOLDER / "seen.json").write_text(json.dumps(seen))

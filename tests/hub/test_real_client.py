@@ -195,7 +195,20 @@ def test_card_is_valid_and_names_the_repository(story):
     assert 'from_pretrained("me/training"' in text and 'from_pretrained("."' not in text
 
 
+def test_an_adapter_is_published_without_its_encoder(story):
+    assert story.seen["adapter push"][0] == 0
+    published = files(story.hub, "me/adapter")
+    assert {"adapter_model.safetensors", "adapter_config.json", "config.json", "README.md"} <= set(published)
+    assert "model.safetensors" not in published
+    assert json.loads(published["adapter_config.json"])["base_model_name_or_path"] == "me/base"
+    assert yaml.safe_load(published["README.md"].decode().split("---\n")[1])["base_model"] == "me/base"
+
+
 # --- what others can load ---
+
+
+def test_an_adapter_loads_by_its_id_and_merges(story):
+    assert story.seen["adapter"]["equal"] and story.seen["adapter"]["merged"] < 1e-5
 
 
 def test_with_the_package_no_remote_code_is_needed_and_none_is_taken(story):

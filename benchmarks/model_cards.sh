@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The four models whose cards are in model_cards: what a user gets in minutes on a CPU, not the best that can be had.
+#
+#   bash benchmarks/model_cards.sh DATA OUTPUT [NAME...]
+#
+# DATA is a folder with the data sets reuters21578, goemotions, arxiv (texts) and clothing (photographs), each with train,
+# validation and test splits. Encoders come from the Hub. A finished run is not repeated. The card is OUTPUT/NAME/README.md,
+# its pictures are in OUTPUT/NAME/figures.
+set -euo pipefail
+data=$1 output=$2
+shift 2
+names=("$@")
+[ ${#names[@]} -gt 0 ] || names=(reuters21578 clothing goemotions arxiv)
+
+text=(--task text --encoder sentence-transformers/all-MiniLM-L6-v2 --prototype_init label_names --num_train_epochs 2)
+for name in "${names[@]}"; do
+    folder="$output/$name"
+    case "$name" in
+    reuters21578) flags=("${text[@]}" --loss reg --max_length 48 --per_device_train_batch_size 128) ;;
+    goemotions) flags=("${text[@]}" --objective joint --max_train_samples 4000 --max_length 32 --per_device_train_batch_size 128) ;;
+    arxiv) flags=("${text[@]}" --objective joint --max_train_samples 3000 --max_length 64 --per_device_train_batch_size 128) ;;
+    clothing)
+        flags=(--task vision --encoder google/mobilenet_v2_1.0_224 --objective joint --image_size 128 --num_train_epochs 6
+            --augmentation randaugment --learning_rate 5e-4 --per_device_train_batch_size 64)
+        ;;
+    esac
+    if [ -f "$folder/metrics.json" ]; then continue; fi
+    hf-mlcl train --dataset "$data/$name" --output_dir "$folder" "${flags[@]}" --pictures --use_cpu --save_strategy no \
+        --logging_steps 10
+done
