@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hf_mlcl.data import MultiLabelData, label_matrix, prepare_images, prepare_text
+from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, decodable_images, inspect_outputs, write_report
 from hf_mlcl.inspection.figures import require_matplotlib
 from hf_mlcl.inspection.inspector import uses_embeddings
@@ -75,6 +76,8 @@ def inspect(
     check_pairs(config, "--text_pair_column", job.text_pair_column)
     check_length(model, job.max_length)
     data, gradient_split = _load(job, split, config.label_names)
+    if LABEL_IDS in data.splits[split].column_names:
+        raise ValueError(f"model: expected labels few enough for arrays, got {len(data.label_names)}")
     if len(data.splits[split]) < 2:
         raise ValueError(f"split: expected at least 2 examples in {split!r}, got {len(data.splits[split])}")
     processor = load_processor(source, job, "model")

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import set_seed
 
 from hf_mlcl.data import RandAugment
+from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import describe_run, draw_pictures, write_model_card
 from hf_mlcl.hub.card import FIGURES
@@ -94,6 +96,8 @@ def train(
             max_train_samples=job.max_train_samples,
             seed=args.seed,
         )
+    if job.pictures and LABEL_IDS in data.splits["train"].column_names:
+        raise ValueError(f"--pictures: expected labels few enough for arrays, got {len(data.label_names)}")
     if "validation" not in data.splits:
         raise ValueError(
             "validation_fraction: expected a validation split or a share above 0 to make one, got neither"
@@ -216,7 +220,7 @@ def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
                 vectors = core.projection(torch.from_numpy(features).to(core.device, core.dtype)).float().cpu().numpy()
         if uses_prototypes(core.config):
             prototypes = core.prototypes.weight.detach().float().cpu().numpy()
-        draw_pictures(folder, core.config, logits, labels, vectors, prototypes)
+        draw_pictures(folder, core.config, logits, np.asarray(labels), vectors, prototypes)
 
 
 def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:

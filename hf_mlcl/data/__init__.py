@@ -9,6 +9,7 @@ from .collator import MultiLabelCollator
 from .examples import build_word_tokenizer, digit_canvases, generated_corpus
 from .images import PreparedImages, prepare_images, with_image_size
 from .label_encoding import encode_labels
+from .label_lists import LabelLists, read_label_lists
 from .labels import label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
 from .prediction import predict_texts
@@ -18,6 +19,7 @@ from .splits import iterative_split, random_subset
 
 __all__ = [
     "LabelAwareSampler",
+    "LabelLists",
     "MultiLabelCollator",
     "MultiLabelData",
     "PreparedImages",
@@ -36,5 +38,6 @@ __all__ = [
     "prepare_text",
     "preprocess_function",
     "random_subset",
+    "read_label_lists",
     "with_image_size",
 ]

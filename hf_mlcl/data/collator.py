@@ -10,6 +10,7 @@ import torch
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from .errors import DataError
+from .label_lists import LABEL_IDS, padded_ids
 from .labels import UNKNOWN_LABEL, canonical_labels
 
 
@@ -18,7 +19,8 @@ class MultiLabelCollator:
 
     A batch holds the tokenizer's inputs padded to the longest (int64 (B, T)) or `pixel_values` (float32
     (B, C, H, W)), and `labels` (float32 (B, L): 1, 0, and -100 for unknown) unless no example has labels. NaN and None
-    become -100, a row that is None is a row of them. Other columns are left out.
+    become -100, a row that is None is a row of them. Examples with lists of ids, `label_ids`, give `label_ids` (int64
+    (B, K), padded with -1; a row of -100 where the list is None). Other columns are left out.
 
     Args:
         processor: the tokenizer, or the image processor.
@@ -26,7 +28,7 @@ class MultiLabelCollator:
 
     Raises:
         DataError: a ValueError, for labels of another width, other values (class ids), or a part of the examples
-            without `labels`.
+            without labels.
     """
 
     def __init__(self, processor: Any, num_labels: int) -> None:
@@ -55,17 +57,20 @@ class MultiLabelCollator:
             batch = {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
         else:
             raise DataError(f"examples: expected 'input_ids' or 'pixel_values', got the columns {sorted(examples[0])}")
-        labels = self._labels(examples)
-        return batch if labels is None else {**batch, "labels": labels}
-
-    def _labels(self, examples: Sequence[dict[str, Any]]) -> torch.Tensor | None:
-        missing = sum("labels" not in example for example in examples)
+        name = LABEL_IDS if any(LABEL_IDS in example for example in examples) else "labels"
+        missing = sum(name not in example for example in examples)
         if missing == len(examples):
-            return None
+            return batch
         if missing:
             raise DataError(
-                f"labels: expected labels in all {len(examples)} examples of a batch or in none, got {missing} without"
+                f"{name}: expected labels in all {len(examples)} examples of a batch or in none, got {missing} without"
             )
+        if name == LABEL_IDS:
+            lists = [None if example[name] is None else np.asarray(example[name]) for example in examples]
+            return {**batch, name: torch.from_numpy(padded_ids(lists, self.num_labels))}
+        return {**batch, name: self._labels(examples)}
+
+    def _labels(self, examples: Sequence[dict[str, Any]]) -> torch.Tensor:
         unknown = np.full(self.num_labels, UNKNOWN_LABEL)
         rows = [unknown if example["labels"] is None else np.asarray(example["labels"]) for example in examples]
         for number, row in enumerate(rows):

@@ -14,6 +14,7 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 
 from .errors import DataError, first_line
+from .label_lists import LABEL_IDS, LabelLists, read_label_lists
 from .labels import label_matrix
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def prepare_images(
     """Make pixel values on the fly from the column `image`; see `PreparedImages`.
 
     Args:
-        split: data set with the columns `image` and `labels`.
+        split: data set with the columns `image` and `labels` or `label_ids`.
         image_processor: the encoder's image processor.
         image_size: side of the square images; by default the processor's own. Save `with_image_size(processor, size)`
             with the model then, so that predictions see the same size.
@@ -79,11 +80,13 @@ def _given(size: Any) -> dict[str, int]:
 class PreparedImages(torch.utils.data.Dataset):
     """Images that are decoded, augmented and turned into pixel values when asked for.
 
-    Items are `{"pixel_values": float32 (C, H, W), "labels": (L,)}`. The augmentation of an item depends on
-    (seed, epoch, position, view) alone: a resumed training sees the same pixels, with any number of workers.
+    Items are `{"pixel_values": float32 (C, H, W), "labels": (L,)}`, or with `label_ids`. The augmentation of an item
+    depends on (seed, epoch, position, view) alone: a resumed training sees the same pixels, with any number of
+    workers.
 
     Attributes:
-        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown.
+        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `LabelLists` of a split with
+            `label_ids`.
         image_processor: the processor in use.
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
     """
@@ -97,7 +100,7 @@ class PreparedImages(torch.utils.data.Dataset):
             raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {seed}")
-        self.labels = label_matrix(split)
+        self.labels = read_label_lists(split) if LABEL_IDS in split.column_names else label_matrix(split)
         self.image_processor = image_processor
         self._augmentation = augmentation
         self._seed = seed
@@ -132,7 +135,11 @@ class PreparedImages(torch.utils.data.Dataset):
             raise DataError(
                 f"image processor: expected images of one size, got: {reason}; image_size makes all images one size"
             ) from error
-        return [{"pixel_values": pixel_values[k], "labels": self.labels[number]} for k, number in enumerate(numbers)]
+        if isinstance(self.labels, LabelLists):
+            labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
+        else:
+            labels = [{"labels": self.labels[number]} for number in numbers]
+        return [{"pixel_values": pixel_values[k], **label} for k, label in enumerate(labels)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
         """A data set of some of the rows; augmentation counts positions in the new one."""

@@ -14,6 +14,8 @@ The form of a label column is decided by these rules, never by chance:
 Ids without names are named by their number. An empty cell ("" or []) says that the example has no label. A missing one
 (null, NaN, a single -100, a ClassLabel of -1) says nothing: the example is unlabelled, all its labels are unknown. In
 0/1 columns and multi-hot rows -100, NaN and null are unknown labels.
+
+Names and ids of more than 10,000 labels, or of as many examples and labels as would fill over 1 GiB, stay lists.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from datasets import Dataset
 
 from .errors import nearest, shown
 from .label_cells import LabelCells, read_label_cells, split_strings
+from .label_lists import LabelLists, too_large_for_rows
 from .labels import (
     UNKNOWN_LABEL,
     canonical_labels,
@@ -41,8 +44,6 @@ from .labels import (
 
 logger = logging.getLogger(__name__)
 
-_MAX_CELLS = 2**33  # a larger multi-hot array would not fit into memory: nearly always a text column taken for labels
-
 
 def encode_labels(
     splits: Mapping[str, Dataset],
@@ -51,7 +52,7 @@ def encode_labels(
     delimiter: str | None = None,
     label_names: Sequence[str] | None = None,
     indicators: bool | None = None,
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray | LabelLists], list[str]]:
     """Turn the label column(s) of all splits into multi-hot arrays over one universe of labels.
 
     Args:
@@ -65,7 +66,7 @@ def encode_labels(
 
     Returns:
         an array (N, L) per split, bool where all labels are known, else int8 with -100 for unknown ones (a warning
-        counts them), and the L label names.
+        counts them), or `LabelLists` where arrays would be too large; and the L label names.
 
     Raises:
         ValueError: the column has no readable form, a label is not in `label_names`, or two names are the same but for
@@ -86,13 +87,16 @@ def encode_labels(
     return labels, names
 
 
-def _count_unknown(labels: np.ndarray, split_name: str) -> None:
+def _count_unknown(labels: np.ndarray | LabelLists, split_name: str) -> None:
     """Say how many labels of a split are unknown: it may be that nulls were meant as "not"."""
-    if labels.dtype == bool:
+    if isinstance(labels, LabelLists):
+        unlabelled, partly = int(labels.unlabelled.sum()), 0
+    else:
+        unknown = labels == UNKNOWN_LABEL
+        unlabelled = 0 if labels.dtype == bool else int(unknown.all(axis=1).sum())
+        partly = 0 if labels.dtype == bool else int(unknown.any(axis=1).sum()) - unlabelled
+    if not unlabelled + partly:
         return
-    unknown = labels == UNKNOWN_LABEL
-    unlabelled = int(unknown.all(axis=1).sum())
-    partly = int(unknown.any(axis=1).sum()) - unlabelled
     logger.warning(
         "split '%s': of %d rows %d are unlabelled and %d have some unknown labels (null, NaN or -100; "
         'an empty string or list says "no label")',
@@ -102,7 +106,7 @@ def _count_unknown(labels: np.ndarray, split_name: str) -> None:
 
 def _from_column(
     splits: Mapping[str, Dataset], column: str, delimiter: str | None, label_names: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray | LabelLists], list[str]]:
     cells = {name: _read(split, name, column) for name, split in splits.items()}
     kinds = {split.kind for split in cells.values()} - {"nothing"}
     if kinds == {"bool"} and not any(split.is_list for split in cells.values()):
@@ -178,11 +182,11 @@ def _multi_hot_width(cells: list[LabelCells], column: str) -> int:
 
 def _from_multi_hot(
     cells: Mapping[str, LabelCells], width: int, column: str, label_names: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray | LabelLists], list[str]]:
     names = [str(number) for number in range(width)] if label_names is None else list(label_names)
     if len(names) != width:
         raise ValueError(f"label column '{column}': expected multi-hot rows of {len(names)} labels, got width {width}")
-    result = {}
+    result: dict[str, np.ndarray | LabelLists] = {}
     for name, split in cells.items():
         missing = split.missing
         there = ~missing[split.rows]
@@ -195,7 +199,7 @@ def _from_multi_hot(
 
 def _from_indicators(
     splits: Mapping[str, Dataset], columns: Sequence[str], label_names: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray | LabelLists], list[str]]:
     """One 0/1 column per label, named as the column; a label of `label_names` without a column is 0."""
     own_names = [normal_name(column) for column in columns]
     twice = duplicates(own_names)
@@ -203,7 +207,7 @@ def _from_indicators(
         raise ValueError(f"label_column: expected different columns, got '{twice[0]}' twice")
     names = own_names if label_names is None else list(label_names)
     position = {name: number for number, name in enumerate(names)}
-    result = {}
+    result: dict[str, np.ndarray | LabelLists] = {}
     for split_name, split in splits.items():
         labels = np.zeros((len(split), len(names)), dtype=np.int8)
         for column, values in zip(columns, indicator_matrix(split, columns), strict=True):
@@ -223,7 +227,7 @@ def _from_indicators(
 
 def _from_names(
     cells: Mapping[str, LabelCells], column: str, label_names: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray | LabelLists], list[str]]:
     cells = {name: _without_padding(split) for name, split in cells.items()}
     missing = {name: split.missing for name, split in cells.items()}
     named = {name: _as_names(split, column, name) for name, split in cells.items()}
@@ -241,18 +245,25 @@ def _from_names(
         if not set(present) & set(names):  # numbers that are not names count in the given names
             keys = [str(number) for number in range(len(names))]
     num_rows = sum(split.num_rows for split in cells.values())
-    if num_rows * len(names) > _MAX_CELLS:
+    pairs = sum(len(split.rows) for split in named.values())
+    lists = too_large_for_rows(num_rows, len(names))
+    if lists and label_names is None and not declared and 2 * len(names) > pairs:
         raise ValueError(
-            f"label column '{column}': {len(names)} different labels in {num_rows} rows; is it the label column?"
+            f"label column '{column}': {len(names)} different labels in {num_rows} rows, most of them once; is it the "
+            "label column?"
         )
-    result = {}
+    result: dict[str, np.ndarray | LabelLists] = {}
     for name, split in named.items():
         index = pc.index_in(split.values, value_set=pa.array(keys, pa.string()))
         if index.null_count:
             raise _unknown(
                 pc.filter(split.values, pc.is_null(index))[0].as_py(), name, f"label column '{column}'", names
             )
-        labels = np.zeros((split.num_rows, len(names)), dtype=bool)
+        shape = (split.num_rows, len(names))
+        if lists:
+            result[name] = LabelLists.from_pairs(split.rows, index.to_numpy(), shape, missing[name])
+            continue
+        labels = np.zeros(shape, dtype=bool)
         labels[split.rows, index.to_numpy()] = True
         result[name] = with_unknown(labels, missing[name])
     return result, names

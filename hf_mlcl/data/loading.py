@@ -16,6 +16,7 @@ from .columns import Columns, Task, find_columns
 from .errors import shown
 from .label_cells import arrow_column
 from .label_encoding import encode_labels
+from .label_lists import LabelLists, add_label_lists
 from .labels import add_labels, checked_label_names
 from .sources import Source, read_source
 from .splits import iterative_split, random_subset
@@ -30,7 +31,9 @@ class MultiLabelData:
     Attributes:
         splits: some of `train`, `validation`, `test`, each with the column `text` (str) or `image` (`datasets.Image`),
             `labels` (multi-hot, `List(Value("bool"), length=L)`, or "int8" with -100 in a split with unknown labels),
-            and `id` where the source has one. Text pairs have the column `text_pair` as well.
+            and `id` where the source has one. Text pairs have the column `text_pair` as well. Where rows of labels
+            would be too large (see `LabelLists`), the column is `label_ids`: lists of ids, null where an example is
+            unlabelled.
         label_names: names of the L labels, in the order of `labels`.
         task: "text" or "vision".
         name: short name of the data set, for tables and cards.
@@ -73,7 +76,8 @@ def load_multilabel_dataset(
         label_names: labels and their order, for instance those of a model; by default all labels of all loaded splits.
         splits: load only these, and carve nothing; by default train, validation and test as far as they exist.
         validation_fraction: share of the training rows that becomes a missing validation split (iterative
-            stratification), or 0 for none. Happens before any subset is drawn.
+            stratification; of `LabelLists` at random, where that would take the only example of labels), or 0 for
+            none. Happens before any subset is drawn.
         max_train_samples, max_eval_samples: sizes of uniform random subsets of train, and of validation and test.
         seed: seed of carving and subsets.
         config_name, revision: of a data set on the Hub.
@@ -156,7 +160,7 @@ def _check_arguments(
     return text_column if task == "text" else image_column
 
 
-def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: np.ndarray) -> Dataset:
+def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: np.ndarray | LabelLists) -> Dataset:
     """The columns `text` (and `text_pair`) or `image`, `labels`, and `id` if there is one."""
     rows = source.splits[split]
     names = {columns.input: "text" if task == "text" else "image"}
@@ -166,7 +170,7 @@ def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: 
     rows = rows.select_columns([*names, *(["id"] if has_id else [])])
     if list(names) != list(names.values()):
         rows = rows.rename_columns({**names, **({"id": "id"} if has_id else {})})
-    rows = add_labels(rows, labels)
+    rows = add_label_lists(rows, labels) if isinstance(labels, LabelLists) else add_labels(rows, labels)
     if task == "vision":
         return _as_image(rows, columns.input, source.folders[split])
     for column, name in names.items():
@@ -204,10 +208,19 @@ def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:
 
 
 def _carve_validation(
-    splits: dict[str, Dataset], labels: np.ndarray, fraction: float, seed: int
+    splits: dict[str, Dataset], labels: np.ndarray | LabelLists, fraction: float, seed: int
 ) -> dict[str, Dataset]:
     """Hold out a validation split from train; the order of the splits is train, validation, test."""
     kept, held = iterative_split(labels, fraction, seed)
+    wanted = max(1, round(fraction * len(labels)))
+    if isinstance(labels, LabelLists) and len(held) < wanted < len(labels):
+        logger.warning(
+            "the validation split of %d rows is drawn at random: there are not as many without the only example of "
+            "a label",
+            wanted,
+        )
+        order = np.random.default_rng(seed).permutation(len(labels))
+        held, kept = np.sort(order[:wanted]), np.sort(order[wanted:])
     if not (len(kept) and len(held)):
         raise ValueError(
             f"validation_fraction: expected a share that leaves rows on both sides, got {fraction} of {len(labels)} "

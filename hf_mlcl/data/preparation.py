@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from .label_cells import arrow_column
+from .label_lists import LABEL_IDS
 from .preprocessing import CUT, EMPTY, REPORT_COLUMN, TextPreprocessing, preprocess_function
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def prepare_text(
     max_length: int | None = None,
     num_proc: int | None = None,
 ) -> Split:
-    """Tokenize the column `text`, with `text_pair` if there is one: the tokenizer's columns and `labels`, unpadded.
+    """Tokenize the column `text`, with `text_pair` if there is one: the tokenizer's columns and the labels, unpadded.
 
     Empty texts become their special tokens, and texts that are too long are cut (of a pair the longer one first);
     warnings say how many. The result is kept on disk where `split` is, and made anew when the texts, the tokenizer or
@@ -33,7 +34,7 @@ def prepare_text(
     multi-hot already, see `preprocess_function`.
 
     Args:
-        split: data set with the columns `text` and, for training, `labels`.
+        split: data set with the columns `text` and, for training, `labels` or `label_ids`.
         tokenizer: the encoder's tokenizer; it needs a pad token, because batches are padded later.
         max_length: number of tokens, special ones included, that a text is cut to; by default the tokenizer's limit,
             or 512 if it knows none.
@@ -47,7 +48,7 @@ def prepare_text(
         raise ValueError(f"column 'text': expected a text column, got the columns {columns}")
     pair = "text_pair" if "text_pair" in columns else None
     function = preprocess_function(tokenizer, text_pair_column=pair, max_length=max_length)
-    removed = [name for name in columns if name != "labels"]
+    removed = [name for name in columns if name not in ("labels", LABEL_IDS)]
     if isinstance(split, IterableDataset):
         if num_proc is not None:
             raise ValueError(f"num_proc: expected None for a stream, got {num_proc}")

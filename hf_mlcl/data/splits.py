@@ -1,13 +1,15 @@
-"""Dividing the rows of a data set: iterative stratification and random subsets. Imports labels and numpy."""
+"""Dividing the rows of a data set: iterative stratification and random subsets. Imports label_lists and numpy."""
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
-from .labels import canonical_labels
+from .label_lists import LabelLists, label_pairs
 
 
-def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def iterative_split(labels: np.ndarray | LabelLists, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a fraction of the rows so that every label keeps its proportion in both parts.
 
     Rows are dealt out label by label, the rarest remaining label first, each to the part that still wants most rows
@@ -16,7 +18,7 @@ def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.
     make the held-out part smaller, or even empty.
 
     Args:
-        labels: multi-hot (N, L), 0/1 of any dtype; unknown labels (-100, NaN) count as 0.
+        labels: multi-hot (N, L), 0/1 of any dtype, or `LabelLists`; unknown labels (-100, NaN) count as 0.
         fraction: share of the rows to hold out, between 0 and 1 (both excluded).
         seed: seed of the order in which rows are dealt out; numpy's global random state is left alone.
 
@@ -28,20 +30,17 @@ def iterative_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.
 
     Source: Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 2:
-        raise ValueError(f"labels: expected a multi-hot array (N, L) of 0 and 1, got shape {labels.shape}")
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    labels = canonical_labels(labels, "labels: expected a multi-hot array; values") == 1
-    num_rows = len(labels)
+    labels = labels if isinstance(labels, LabelLists) else np.asarray(labels)
+    rows, ids = label_pairs(labels, "labels: expected a multi-hot array; values")
+    num_rows, num_labels = labels.shape
     rng = np.random.default_rng(seed)
     # Chance enters through the order of rows and labels, shuffled once, instead of a draw at every tie.
     order = rng.permutation(num_rows)
-    label_order = rng.permutation(labels.shape[1])
-    shuffled = labels[order][:, label_order]
+    label_order = rng.permutation(num_labels)
     held = np.zeros(num_rows, dtype=bool)
-    held[order] = _deal(shuffled, fraction)
+    held[order] = _deal(np.argsort(order)[rows], np.argsort(label_order)[ids], num_rows, num_labels, fraction)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
@@ -55,11 +54,13 @@ def random_subset(num_rows: int, max_rows: int | None, seed: int) -> np.ndarray 
     return np.sort(np.random.default_rng(seed).choice(num_rows, size=max_rows, replace=False))
 
 
-def _deal(labels: np.ndarray, fraction: float) -> np.ndarray:
-    """Decide for each row of a shuffled multi-hot array whether it is held out; (N,) bool."""
-    num_rows = len(labels)
-    labels_of_row = np.split(np.nonzero(labels)[1], np.cumsum(labels.sum(axis=1))[:-1])
-    remaining = labels.sum(axis=0).astype(np.int64)  # rows of each label that are not dealt out yet
+def _deal(rows: np.ndarray, ids: np.ndarray, num_rows: int, num_labels: int, fraction: float) -> np.ndarray:
+    """Decide for each row, given by the pairs of a row and its labels, whether it is held out; (N,) bool."""
+    labels_of_row = _grouped(ids, rows, num_rows)
+    rows_of_label = _grouped(rows, ids, num_labels)
+    remaining = np.bincount(ids, minlength=num_labels)  # rows of each label that are not dealt out yet
+    rarest = [(count, label) for label, count in enumerate(remaining.tolist()) if count]  # and outdated pairs
+    heapq.heapify(rarest)
     in_training = np.zeros_like(remaining)
     wanted = np.stack([remaining * (1 - fraction), remaining * fraction])  # (2, L): training, held out
     num_held = min(max(1, round(fraction * num_rows)), num_rows)
@@ -76,17 +77,32 @@ def _deal(labels: np.ndarray, fraction: float) -> np.ndarray:
         # no threshold.
         return int(wanted[1, label] - wanted[0, label] > -1e-9)
 
-    while remaining.any():
-        label = int(np.where(remaining > 0, remaining, num_rows + 1).argmin())
-        for row in np.flatnonzero(labels[:, label] & ~dealt):
+    while rarest:
+        count, label = heapq.heappop(rarest)
+        if count != remaining[label]:
+            continue
+        touched = []
+        for row in rows_of_label[label]:
+            if dealt[row]:
+                continue
             row_labels = labels_of_row[row]
             part = choose(row_labels, label)
             held[row], dealt[row] = part == 1, True
             wanted[part, row_labels] -= 1
             room[part] -= 1
             remaining[row_labels] -= 1
+            touched.append(row_labels)
             if part == 0:
                 in_training[row_labels] += 1
+        for other in np.unique(np.concatenate(touched)).tolist():
+            if remaining[other]:
+                heapq.heappush(rarest, (int(remaining[other]), other))
     unlabelled = np.flatnonzero(~dealt)  # shuffled already, so the first ones are a random subset
     held[unlabelled[: max(room[1], 0)]] = True
     return held
+
+
+def _grouped(values: np.ndarray, keys: np.ndarray, num_keys: int) -> list[np.ndarray]:
+    """Values by their keys 0 to `num_keys` - 1, each group ascending."""
+    order = np.lexsort((values, keys))
+    return np.split(values[order], np.cumsum(np.bincount(keys, minlength=num_keys))[:-1]) if num_keys else []

@@ -9,6 +9,7 @@ from .calibration import (
     reliability_curve,
 )
 from .compute_metrics import compute_metrics, per_label_metrics
+from .label_blocks import LinearScores
 from .linear_evaluation import LinearEvaluation, fit_linear_evaluation
 from .plots import plot_f1_against_frequency, plot_precision_recall, plot_reliability
 from .probe import Probe, fit_probe
@@ -17,6 +18,7 @@ from .thresholds import Thresholds, tune_thresholds
 __all__ = [
     "Calibration",
     "LinearEvaluation",
+    "LinearScores",
     "Probe",
     "ReliabilityCurve",
     "Thresholds",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import as_array, as_matrix, as_probabilities, as_vector, check_positive, sigmoid, split_labels
+from .label_blocks import LabelScores, LinearScores, labelled
+
+if TYPE_CHECKING:
+    from ..data.label_lists import LabelLists
 
 # Gaussian priors, as precisions of (log scale, shift). Those of a label gave the lowest cross-entropy of a grid from
 # 0.25 to 64 and 0.25 to 16 on held-out parts of the train and validation splits of three data sets, a shift precision
@@ -16,6 +20,7 @@ from .arrays import as_array, as_matrix, as_probabilities, as_vector, check_posi
 _LABEL_PRECISION = np.array([4.0, 4.0])
 _POOL_PRECISION = np.array([0.01, 0.01])
 _MAX_ITERATIONS = 100
+_POOL_BINS = 2**17  # of label lists
 # Below this share of the objective a decrease is lost in rounding, and trying shorter steps would be in vain.
 _ROUNDING = 1e-15
 
@@ -50,8 +55,10 @@ class Calibration:
     ece_before: float
     ece_after: float
 
-    def apply(self, logits: Any) -> np.ndarray:
-        """Calibrated logits, float64 N x L, of `logits` N x L."""
+    def apply(self, logits: Any) -> Any:
+        """Calibrated logits, float64 N x L, of `logits` N x L; `LinearScores` of such."""
+        if isinstance(logits, LinearScores):
+            return LinearScores(logits.features, *fold_calibration(logits.weight, logits.bias, self))
         return as_matrix("logits", logits, columns=len(self.scale)) * self.scale + self.shift
 
 
@@ -59,23 +66,32 @@ def reliability_curve(probabilities: Any, labels: Any, *, num_bins: int = 15) ->
     """Observed against predicted share of positives, all N x L decisions pooled, those of unknown labels left out.
 
     Args:
-        probabilities: N x L numbers in [0, 1].
+        probabilities: N x L numbers in [0, 1]; or `LinearScores` (of logits), beside `LabelLists`.
         labels: N x L multi-hot, -100 or NaN where unknown.
 
     Raises:
         ValueError: arrays of wrong shape or values, `num_bins` that is no whole number above 0.
     """
-    scores = as_probabilities("probabilities", probabilities)
-    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
     check_positive("num_bins", num_bins, whole=True)
-    scores, truth = (array.ravel() if known is None else array[known] for array in (scores, truth))
-    bins = np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
-    counts = np.bincount(bins, minlength=num_bins)
+    if isinstance(probabilities, LabelScores):
+        logits, lists = labelled(probabilities, labels)
+        bins = np.zeros((3, num_bins))
+        for _, part, truth in logits.blocks(lists):
+            bins += _bins(sigmoid(part).ravel(), truth.ravel(), num_bins)
+        counts, scores, positives = bins
+    else:
+        array = as_probabilities("probabilities", probabilities)
+        truth, known = split_labels("labels", labels, rows=array.shape[0], columns=array.shape[1])
+        every = slice(None) if known is None else known
+        counts, scores, positives = _bins(array[every].ravel(), truth[every].ravel(), num_bins)
     used = counts > 0
-    mean_probability, positive_rate = (
-        np.bincount(bins, weights=values, minlength=num_bins)[used] / counts[used] for values in (scores, truth)
-    )
-    return ReliabilityCurve(mean_probability, positive_rate, counts[used])
+    return ReliabilityCurve(scores[used] / counts[used], positives[used] / counts[used], counts[used].astype(np.int64))
+
+
+def _bins(probabilities: np.ndarray, truth: np.ndarray, num_bins: int) -> np.ndarray:
+    """Number of decisions, sum of their probabilities, and number of positives in each bin: float64 (3, num_bins)."""
+    bins = np.minimum((probabilities * num_bins).astype(np.int64), num_bins - 1)
+    return np.stack([np.bincount(bins, weights, num_bins) for weights in (None, probabilities, truth)])
 
 
 def expected_calibration_error(probabilities: Any, labels: Any, *, num_bins: int = 15) -> float:
@@ -106,12 +122,14 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     calibration (mean of the data sets), with the scale and shift of the pool alone to 82 %.
 
     Args:
-        logits: N x L, finite.
-        labels: N x L multi-hot, -100 or NaN where unknown.
+        logits: N x L, finite; or `LinearScores`.
+        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside `LinearScores`.
 
     Raises:
         ValueError: arrays of wrong shape or values.
     """
+    if isinstance(logits, LinearScores):
+        return _fit_in_blocks(*labelled(logits, labels))
     scores = as_matrix("logits", logits)
     labels = as_array("labels", labels)
     truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
@@ -120,12 +138,7 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     unit = max(float(np.sqrt(np.mean(scores[every] ** 2))), 1e-12)
     unitless, targets = scores / unit, truth.astype(np.float64)
 
-    pooled = _Decisions(unitless[every].reshape(-1, 1), targets[every].reshape(-1, 1))
-    centre = np.array([[np.log(unit)], [0.0]])
-    starts = np.stack([np.linspace(-3, 5, 17), np.zeros(17)])
-    values = [pooled.objective(start[:, None], centre, _POOL_PRECISION)[0] for start in starts.T]
-    pool = _minimise(pooled, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
-
+    pool = _pool(_Decisions(unitless[every].reshape(-1, 1), targets[every].reshape(-1, 1)), unit)
     parameters = np.repeat(pool, truth.shape[1], axis=1)
     mixed = np.asarray(truth.any(axis=0) & (~truth if known is None else known & ~truth).any(axis=0))
     if mixed.any():
@@ -137,6 +150,46 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     return Calibration(scale, shift, before, after)
 
 
+def _pool(decisions: _Decisions, unit: float) -> np.ndarray:
+    """Log scale and shift (2 x 1) of all decisions together, on logits of size 1 that were divided by `unit`."""
+    centre = np.array([[np.log(unit)], [0.0]])
+    starts = np.stack([np.linspace(-3, 5, 17), np.zeros(17)])
+    values = [decisions.objective(start[:, None], centre, _POOL_PRECISION)[0] for start in starts.T]
+    return _minimise(decisions, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
+
+
+def _fit_in_blocks(scores: LinearScores, labels: LabelLists) -> Calibration:
+    """`fit_calibration` of label lists. The pool holds negatives by their mean in each of very many bins of logits:
+    what that leaves out is of the order of the square of a bin's width, 1e-8 of the cross-entropy."""
+    squares, lowest, highest = 0.0, np.inf, -np.inf
+    for _, logits, _ in scores.blocks(labels):
+        squares += float((logits**2).sum())
+        lowest, highest = min(lowest, logits.min()), max(highest, logits.max())
+    unit = max(float(np.sqrt(squares / (scores.shape[0] * scores.shape[1]))), 1e-12)
+    width = max((highest - lowest) / _POOL_BINS, 1e-300)
+    counts, sums, positives = np.zeros(_POOL_BINS), np.zeros(_POOL_BINS), []
+    for _, logits, truth in scores.blocks(labels):
+        positives.append(logits[truth])
+        negatives = logits[~truth]
+        bins = np.minimum(((negatives - lowest) / width).astype(np.int64), _POOL_BINS - 1)
+        counts += np.bincount(bins, minlength=_POOL_BINS)
+        sums += np.bincount(bins, negatives, _POOL_BINS)
+    used, held = counts > 0, np.concatenate(positives)
+    values = np.concatenate([sums[used] / counts[used], held])[:, None] / unit
+    weights = np.concatenate([counts[used], np.ones(len(held))])[:, None]
+    targets = np.concatenate([np.zeros(used.sum()), np.ones(len(held))])[:, None]
+    pool = _pool(_Decisions(values, targets, weights), unit)
+
+    parameters = np.repeat(pool, scores.shape[1], axis=1)
+    support = labels.counts()
+    for ids, logits, truth in scores.blocks(labels, np.flatnonzero((support > 0) & (support < len(labels)))):
+        labelwise = _Decisions(logits / unit, truth.astype(np.float64))
+        parameters[:, ids] = _minimise(labelwise, parameters[:, ids], pool, _LABEL_PRECISION)
+    scale, shift = np.exp(parameters[0]) / unit, parameters[1]
+    fitted = Calibration(scale, shift, expected_calibration_error(scores, labels), 0.0)
+    return replace(fitted, ece_after=expected_calibration_error(fitted.apply(scores), labels))
+
+
 def fold_calibration(weight: Any, bias: Any, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
     """Weight (float64, L x feature_dim) and bias (float64, L) of the linear classifier with calibrated logits."""
     rows = as_matrix("weight", weight, rows=len(calibration.scale))
@@ -146,7 +199,7 @@ def fold_calibration(weight: Any, bias: Any, calibration: Calibration) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class _Decisions:
-    """Logits and targets, float64 N x L, and which of them are `known` (bool; None: all)."""
+    """Logits and targets, float64 N x L, and which of them are `known` (bool, or their weights; None: all)."""
 
     logits: np.ndarray
     targets: np.ndarray

@@ -9,6 +9,8 @@ import numpy as np
 
 from .arrays import as_array, as_matrix, as_vector, sigmoid, split_labels
 from .calibration import expected_calibration_error
+from .label_blocks import LinearScores
+from .many_labels import label_list_scores
 
 
 def compute_metrics(
@@ -22,7 +24,7 @@ def compute_metrics(
     Args:
         eval_prediction: a `transformers.EvalPrediction` or a pair (logits, labels); logits N x L, or a tuple of model
             outputs with the logits first; labels N x L multi-hot, -100 or NaN where unknown. Unknown ones count in no
-            score.
+            score. Of too many labels for arrays: `LinearScores` and `LabelLists`.
         thresholds: a number or L numbers; on probabilities; 0.5 if absent.
         train_label_counts: L numbers, how often each label occurs in the training set; adds the head, medium and tail
             scores.
@@ -33,7 +35,12 @@ def compute_metrics(
     # Imported here: the metric's file imports `evaluate`, which imports transformers.
     from ..metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
-    probabilities, labels = _probabilities_and_labels(*_logits_and_labels(eval_prediction))
+    logits, labels = _logits_and_labels(eval_prediction)
+    if isinstance(logits, LinearScores):
+        found = label_list_scores(logits, labels, thresholds=thresholds, train_label_counts=train_label_counts)
+        found["ece"] = expected_calibration_error(logits, labels)
+        return {name: float(value) for name, value in found.items() if not name.startswith("per_label_")}
+    probabilities, labels = _probabilities_and_labels(logits, labels)
     scores = multilabel_scores(
         labels, probabilities=probabilities, thresholds=thresholds, train_label_counts=train_label_counts
     )
@@ -54,8 +61,8 @@ def per_label_metrics(
     of 0 is in no average of `compute_metrics`.
 
     Args:
-        logits: N x L.
-        labels: N x L multi-hot, -100 or NaN where unknown.
+        logits: N x L, or `LinearScores`.
+        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside `LinearScores`.
         thresholds: a number or L numbers; 0.5 if absent.
         train_label_counts: L whole numbers.
         label_names: L names.
@@ -65,9 +72,12 @@ def per_label_metrics(
     """
     from ..metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
-    probabilities, truth = _probabilities_and_labels(logits, labels)
-    scores = multilabel_scores(truth, probabilities=probabilities, thresholds=thresholds, per_label=True)
-    num_labels = truth.shape[1]
+    if isinstance(logits, LinearScores):
+        scores = label_list_scores(logits, labels, thresholds=thresholds, rankings=False)
+    else:
+        probabilities, truth = _probabilities_and_labels(logits, labels)
+        scores = multilabel_scores(truth, probabilities=probabilities, thresholds=thresholds, per_label=True)
+    num_labels = len(scores["per_label_f1"])
     names: Sequence[Any] = range(num_labels) if label_names is None else list(label_names)
     if len(names) != num_labels:
         raise ValueError(f"label_names: expected one name per label ({num_labels}), got {len(names)}")

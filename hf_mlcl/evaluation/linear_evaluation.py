@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .arrays import as_matrix, check_positive, split_labels
+from .label_blocks import are_lists, labelled
 
 # Training keeps five arrays of this many numbers (parameters, gradients, two moments, one scratch): 1.3 GB in float32.
 # Its logits, a sixth array, and the half a dozen of the validation examples at one grid point are no larger.
@@ -66,7 +67,7 @@ def fit_linear_evaluation(
     cross-entropy (mean over examples x labels), AdamW and a linear decay of the learning rate to 0 at every step. The
     initialisations' *weights* are averaged (exact folding: logits are linear in them), and each label takes the grid
     point with the best validation F1 at threshold 0.5; ties go to the lower validation cross-entropy. A label without
-    a validation positive takes the grid point with the best mean F1 over the others.
+    a validation positive takes the grid point with the best mean F1 over the others (ties: their cross-entropy).
 
     Unknown labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: labels
     stay independent of each other, so that what is unknown of one changes no other's classifier. Validation F1 and
@@ -76,12 +77,15 @@ def fit_linear_evaluation(
     All problems share the order of the mini-batches and are trained as one, in float32 on `device`. Only local
     generators are used: the same `seed` gives the same result, and the global random state is not touched.
 
+    Labels are trained and scored in blocks that bound the memory; where there are several, labels without a validation
+    positive come last, and only at their grid point.
+
     Features are not copied where they are float32 and every example has a known label. A `numpy.memmap` stays in its
     file: rows are read as mini-batches need them, and go to `device` batch by batch.
 
     Args:
         train_features: N x feature_dim, finite; also what `validation_features` is with its own number of rows.
-        train_labels: N x L multi-hot, -100 or NaN where unknown; also `validation_labels`.
+        train_labels: N x L multi-hot, -100 or NaN where unknown, or `LabelLists`; also `validation_labels`.
         progress: shows a progress bar where the work takes over a second.
 
     Raises:
@@ -103,12 +107,8 @@ def fit_linear_evaluation(
         check_positive("weight_decays", weight_decay, zero=True)
 
     train, validation = train.to(device, not in_files[0]), validation.to(device, not in_files[1])
-    num_labels, width = train.positive.shape[1], train.features.shape[1] + 1
-    initial = initial_parameters(num_initializations, num_labels, width, seed).to(device)
-    solutions = train_grid(train, initial, grid, num_epochs, batch_size, seed, progress)
-    if train.known is not None:
-        solutions[:, :, ~train.known.any(dim=0)] = _prevalence_only(train, width)
-    return _choose(solutions, validation, grid)
+    options = {"num_epochs": num_epochs, "batch_size": batch_size, "seed": seed}
+    return _Fit(train, validation, grid, num_initializations, options, device, progress).result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +117,21 @@ class _Labelled:
 
     Attributes:
         features: float32 N x feature_dim; on the CPU where they lie in a file, else where the rest is.
-        positive: bool N x L.
+        positive: bool N x L, or the same as a sparse matrix, of label lists.
         known: bool N x L; None where all are.
     """
 
     features: Tensor
-    positive: Tensor
+    positive: Any
     known: Tensor | None
 
     @classmethod
     def of(cls, name: str, features: np.ndarray, labels: Any, columns: int | None = None) -> _Labelled:
+        if are_lists(labels):
+            if labels.shape[1] != (columns or labels.shape[1]):
+                raise ValueError(f"{name}: expected lists of {columns} labels, got {labels.shape[1]}")
+            features, labels = labelled(features, labels)
+            return cls(torch.from_numpy(features), labels.by_label, None)
         positive, known = split_labels(name, labels, rows=len(features), columns=columns)
         if known is not None and not (rows := known.any(axis=1)).all():
             features, positive, known = features[rows], positive[rows], known[rows]
@@ -136,7 +141,32 @@ class _Labelled:
     def to(self, device: str | torch.device, with_features: bool = True) -> _Labelled:
         known = None if self.known is None else self.known.to(device)
         features = self.features.to(device) if with_features else self.features
-        return _Labelled(features, self.positive.to(device), known)
+        positive = self.positive.to(device) if isinstance(self.positive, Tensor) else self.positive
+        return _Labelled(features, positive, known)
+
+    def of_labels(self, ids: np.ndarray) -> _Labelled:
+        """The same examples with some of the labels."""
+        if not isinstance(self.positive, Tensor):
+            return _Labelled(self.features, self.positive[:, ids].tocsr(), None)
+        known = None if self.known is None else self.known[:, ids]
+        return _Labelled(self.features, self.positive[:, ids], known)
+
+    def targets(self, device: torch.device, rows: Tensor | None = None) -> Tensor:
+        """Which labels examples have, bool; of all examples or of some."""
+        if isinstance(self.positive, Tensor):
+            return self.positive if rows is None else self.positive[rows.to(self.positive.device)]
+        part = self.positive if rows is None else self.positive[rows.cpu().numpy()]
+        return torch.from_numpy(part.toarray()).to(device)
+
+    def with_positive(self) -> np.ndarray:
+        """Bool, L: the labels that an example has."""
+        if isinstance(self.positive, Tensor):
+            return self.positive.any(dim=0).cpu().numpy()
+        return np.diff(self.positive.tocsc().indptr) > 0
+
+    def with_known(self) -> np.ndarray:
+        """Bool, L: the labels of which something is known."""
+        return np.ones(self.positive.shape[1], bool) if self.known is None else self.known.any(dim=0).cpu().numpy()
 
     def inputs(self, batch: Tensor, like: Tensor) -> Tensor:
         """Rows of features, as `like`, with a last column of ones: the bias is one more weight, decayed alike."""
@@ -149,6 +179,77 @@ class _Labelled:
         return torch.cat([torch.addmm(bias, rows.to(parameters), weight) for rows in self.features.split(_ROWS)])
 
 
+class _Fit:
+    """The grid trained on blocks of labels, of each of which the chosen solution is kept."""
+
+    def __init__(
+        self,
+        train: _Labelled,
+        validation: _Labelled,
+        grid: list[tuple[float, float]],
+        num_initializations: int,
+        options: dict[str, int],
+        device: str | torch.device,
+        progress: bool,
+    ) -> None:
+        self.train, self.validation, self.grid = train, validation, grid
+        self.num_initializations, self.options = num_initializations, options
+        self.device, self.progress = device, progress
+        self.num_labels, self.width = train.positive.shape[1], train.features.shape[1] + 1
+        self.best = np.empty((self.num_labels, self.width), dtype=np.float32)
+        self.chosen = np.zeros(self.num_labels, dtype=np.int64)
+        # Of each grid point and label: F1, cross-entropy (0 where nothing is known), largest and mean averaging gap.
+        self.scores = np.zeros((4, len(grid), self.num_labels))
+        self.present, self.scored = validation.with_positive(), validation.with_known()
+        self.prevalence = None if train.known is None else _prevalence_only(train, self.width)
+
+    def result(self) -> LinearEvaluation:
+        per_label = max(self.width, min(self.options["batch_size"], len(self.train.features)))
+        size = max(1, _MAX_NUMBERS // (len(self.grid) * self.num_initializations * per_label))
+        if size >= self.num_labels:
+            self.fit(np.arange(self.num_labels), range(len(self.grid)), self.progress)
+        else:
+            # First the labels that choose their grid point, then those that take the one of the others.
+            choosing = self.present if self.present.any() else self.scored
+            self.fit_blocks(np.flatnonzero(choosing), range(len(self.grid)), size)
+            shared = _shared_point(*self.scores[:2, :, choosing])
+            self.fit_blocks(np.flatnonzero(~self.present), [shared], size)
+        columns = np.arange(self.num_labels)
+        f1, _, gap_max, gap_mean = self.scores
+        gaps = {
+            "max": float(gap_max[self.chosen, columns].max()),
+            "mean": float(gap_mean[self.chosen, columns].mean()),
+        }
+        return LinearEvaluation(self.best[:, :-1].copy(), self.best[:, -1].copy(), self.grid, self.chosen, f1, gaps)
+
+    def fit_blocks(self, ids: np.ndarray, points: Sequence[int], size: int) -> None:
+        starts = range(0, len(ids), size)
+        for start in tqdm(starts, desc=f"linear evaluation, {len(points)} x", disable=not self.progress):
+            self.fit(ids[start : start + size], points, False)
+
+    @torch.no_grad()
+    def fit(self, ids: np.ndarray, points: Sequence[int], progress: bool) -> None:
+        """Trains some labels at some grid points, and keeps of each the best one on the validation examples."""
+        train = self.train.of_labels(ids)
+        initial = initial_parameters(self.num_initializations, self.num_labels, self.width, self.options["seed"], ids)
+        grid = [self.grid[point] for point in points]
+        solutions = train_grid(
+            train, initial.to(self.device), grid, **self.options, progress=progress, num_labels=self.num_labels
+        )
+        if train.known is not None and self.prevalence is not None:
+            solutions[:, :, ~train.known.any(dim=0)] = self.prevalence
+        folded = solutions.mean(dim=1)
+        scores = np.empty((4, len(points), len(ids)))
+        for block in _label_blocks(len(ids), len(self.validation.features)):
+            validation = self.validation.of_labels(ids[block])
+            for index in range(len(points)):
+                scores[:, index, block] = _scores(folded[index, block], solutions[index, :, block], validation)
+        self.scores[:, np.asarray(points)[:, None], ids] = scores
+        local = _choose_grid_points(scores[0], scores[1], self.present[ids], self.scored[ids])
+        self.chosen[ids] = np.asarray(points)[local]
+        self.best[ids] = folded.cpu().numpy()[local, np.arange(len(ids))]
+
+
 def _prevalence_only(train: _Labelled, width: int) -> Tensor:
     """Parameters (width) of a label of which nothing is known: zeros, and as bias the log-odds of a positive."""
     assert train.known is not None
@@ -158,12 +259,15 @@ def _prevalence_only(train: _Labelled, width: int) -> Tensor:
     return parameters
 
 
-def initial_parameters(count: int, num_labels: int, width: int, seed: int) -> Tensor:
-    """Float32 count x L x width, drawn as `torch.nn.Linear` draws weight and bias (the last column)."""
+def initial_parameters(count: int, num_labels: int, width: int, seed: int, ids: np.ndarray | None = None) -> Tensor:
+    """Float32 count x L x width, drawn as `torch.nn.Linear` draws weight and bias (the last column).
+
+    Those of some labels alone, given their `ids`, are the same.
+    """
     bound = 1 / math.sqrt(width - 1)
     generator = torch.Generator().manual_seed(seed)
-    parameters = torch.empty(count, num_labels, width, dtype=torch.float32)
-    return parameters.uniform_(-bound, bound, generator=generator)
+    every = (torch.empty(num_labels, width).uniform_(-bound, bound, generator=generator) for _ in range(count))
+    return torch.stack([each if ids is None else each[torch.from_numpy(ids)] for each in every])
 
 
 @torch.no_grad()
@@ -175,30 +279,27 @@ def train_grid(
     batch_size: int,
     seed: int,
     progress: bool,
+    num_labels: int | None = None,
 ) -> Tensor:
-    """Trains all grid points from all initial parameters; returns G x I x L x width in their dtype.
+    """Trains all grid points from all initial parameters; returns G x I x l x width in their dtype.
 
-    `initial` I x L x width. Labels do not interact, so they are trained in blocks that bound the memory.
+    `initial` I x l x width. Labels do not interact: these may be some of `num_labels`, over which the loss is a mean.
     """
-    num_examples, (num_labels, width) = len(train.features), initial.shape[1:]
-    blocks = _label_blocks(num_labels, len(grid) * len(initial) * max(width, min(batch_size, num_examples)))
+    num_examples = len(train.features)
     num_steps = num_epochs * math.ceil(num_examples / batch_size)
-    solutions = initial.new_empty(len(grid), *initial.shape)
-    with tqdm(total=len(blocks) * num_steps, desc="linear evaluation", delay=1, disable=not progress) as bar:
-        for block in blocks:
-            parameters = initial[:, block].expand(len(grid), -1, -1, -1).contiguous()
-            optimizer = _BatchedAdamW(parameters, grid, num_steps)
-            for batch in _batches(num_examples, num_epochs, batch_size, seed):
-                inputs = train.inputs(batch, like=initial)
-                batch = batch.to(initial.device)
-                # Numbers for one batch at a time: those of all N x L labels would be four times as large as bools.
-                targets = train.positive[batch, block].to(initial)
-                mask = None if train.known is None else train.known[batch, block].to(initial)
-                _gradient(parameters, inputs, targets, mask, num_labels, optimizer.gradient)
-                optimizer.step()
-                bar.update()
-            solutions[:, :, block] = parameters
-    return solutions
+    parameters = initial.expand(len(grid), -1, -1, -1).contiguous()
+    optimizer = _BatchedAdamW(parameters, grid, num_steps)
+    with tqdm(total=num_steps, desc="linear evaluation", delay=1, disable=not progress) as bar:
+        for batch in _batches(num_examples, num_epochs, batch_size, seed):
+            inputs = train.inputs(batch, like=initial)
+            batch = batch.to(initial.device)
+            # Numbers for one batch at a time: those of all N x L labels would be four times as large as bools.
+            targets = train.targets(initial.device, batch).to(initial)
+            mask = None if train.known is None else train.known[batch].to(initial)
+            _gradient(parameters, inputs, targets, mask, num_labels or initial.shape[1], optimizer.gradient)
+            optimizer.step()
+            bar.update()
+    return parameters
 
 
 def _label_blocks(num_labels: int, numbers_per_label: int) -> list[slice]:
@@ -248,33 +349,15 @@ class _BatchedAdamW:
         self.parameters.addcmul_(update, -rates / (1 - beta1**self.done))
 
 
-@torch.no_grad()
-def _choose(solutions: Tensor, validation: _Labelled, grid: list[tuple[float, float]]) -> LinearEvaluation:
-    """Folds the initialisations and takes, for each label, the best grid point on the validation examples."""
-    folded = solutions.mean(dim=1)
-    scores = np.empty((4, *folded.shape[:2]))
-    for block in _label_blocks(folded.shape[1], len(validation.features)):
-        for index in range(len(grid)):
-            scores[:, index, block] = _scores(folded[index, block], solutions[index, :, block], validation, block)
-    f1, cross_entropy, gap_max, gap_mean = scores
-    present = validation.positive.any(dim=0).cpu().numpy()
-    scored = np.ones_like(present) if validation.known is None else validation.known.any(dim=0).cpu().numpy()
-    chosen = _choose_grid_points(f1, cross_entropy, present, scored)
-    columns = np.arange(len(chosen))
-    best = folded.cpu().numpy().astype(np.float32, copy=False)[chosen, columns]
-    gaps = {"max": float(gap_max[chosen, columns].max()), "mean": float(gap_mean[chosen, columns].mean())}
-    return LinearEvaluation(best[:, :-1].copy(), best[:, -1].copy(), grid, chosen, f1, gaps)
-
-
-def _scores(folded: Tensor, singles: Tensor, validation: _Labelled, block: slice) -> np.ndarray:
-    """F1, cross-entropy (0 where nothing is known), largest and mean averaging gap of a block of labels, one a row."""
-    labels, logits = validation.positive[:, block], validation.logits(folded)
+def _scores(folded: Tensor, singles: Tensor, validation: _Labelled) -> np.ndarray:
+    """F1, cross-entropy (0 where nothing is known), largest and mean averaging gap of each label, one a row."""
+    labels, logits = validation.targets(folded.device), validation.logits(folded)
     predicted = logits >= 0
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
     if validation.known is None:
         cross_entropy = losses.mean(dim=0)
     else:
-        known = validation.known[:, block]
+        known = validation.known
         predicted &= known
         cross_entropy = (losses * known).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     hits = (predicted & labels).sum(dim=0)
@@ -293,7 +376,12 @@ def _choose_grid_points(
     """
     chosen = np.where(f1 == f1.max(axis=0), cross_entropy, np.inf).argmin(axis=0)
     if not present.all():
-        shared = f1[:, present].mean(axis=1) if present.any() else np.zeros(len(f1))
-        mean = cross_entropy[:, scored].mean(axis=1)
-        chosen[~present] = np.where(shared == shared.max(), mean, np.inf).argmin()
+        choosing = present if present.any() else scored
+        chosen[~present] = _shared_point(f1[:, choosing], cross_entropy[:, choosing]) if choosing.any() else 0
     return chosen
+
+
+def _shared_point(f1: np.ndarray, cross_entropy: np.ndarray) -> int:
+    """The grid point with the best mean F1 over some labels (G x l), then the lowest mean cross-entropy."""
+    mean = f1.mean(axis=1)
+    return int(np.where(mean == mean.max(), cross_entropy.mean(axis=1), np.inf).argmin())

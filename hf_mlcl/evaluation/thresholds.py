@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arrays import as_probabilities, check_positive, split_labels
+from .arrays import as_probabilities, check_positive, sigmoid, split_labels
+from .label_blocks import LabelScores, labelled
 
 # Beyond this logit a float32 sigmoid is 1, and a threshold there would no longer separate anything.
 _LARGEST_LOGIT = 16.0
 _GRID_SIZE = 256
+
+# Ids of some labels, their scores (N, l), which are positives (N, l), and which are known (N, l), or None for all.
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +52,8 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
     Unknown labels are in no count: all of TP, FP and P, of a label and of the pool, are of known entries.
 
     Args:
-        probabilities: N x L numbers in [0, 1] of the validation set.
-        labels: N x L multi-hot, -100 or NaN where unknown.
+        probabilities: N x L numbers in [0, 1] of the validation set; or `LinearScores` (of logits).
+        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside `LinearScores`.
         prior_positives: k. The default has the highest Micro-F1 + Macro-F1 of 0, 1, 2, 5, 10, 20 and 50 (k to infinity
             is below it) on held-out parts of the train and validation splits of reuters21578, goemotions and arxiv:
             `python benchmarks/evaluation_priors.py --encoder FOLDER`, which never reads a test split. The maximum is
@@ -57,26 +62,46 @@ def tune_thresholds(probabilities: Any, labels: Any, *, prior_positives: float =
     Raises:
         ValueError: arrays of wrong shape or values, a negative or infinite `prior_positives`.
     """
-    scores = as_probabilities("probabilities", probabilities)
-    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
     check_positive("prior_positives", prior_positives, zero=True)
-    num_labels = truth.shape[1]
-    support = truth.sum(axis=0)[:, None]
-    if not support.any():
-        return Thresholds(np.full(num_labels, 0.5), 0.5)
+    if isinstance(probabilities, LabelScores):
+        logits, lists = labelled(probabilities, labels)
+        support = lists.counts()
 
-    candidates = _candidate_logits(scores[truth])
+        def parts(ids: np.ndarray | None = None) -> Iterator[_Part]:
+            for part, values, has_label in logits.blocks(lists, ids):
+                yield part, sigmoid(values), has_label, None
+    else:
+        scores = as_probabilities("probabilities", probabilities)
+        truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+        support = truth.sum(axis=0)
+
+        def parts(ids: np.ndarray | None = None) -> Iterator[_Part]:
+            yield np.arange(truth.shape[1]), scores, truth, known
+
+    present = np.flatnonzero(support)
+    if not len(present):
+        return Thresholds(np.full(len(support), 0.5), 0.5)
+    candidates = _candidate_logits(np.concatenate([values[truth] for _, values, truth, _ in parts(present)]))
     limits = 1 / (1 + np.exp(-candidates))
-    predicted = _counts_at_least(scores, np.ones_like(truth) if known is None else known, limits)
-    hits = _counts_at_least(scores, truth, limits)
-    false = predicted - hits
+    # All labels count in the pool; counts of those with a positive are kept.
+    pool_hits, pool_false = np.zeros((2, len(limits)), dtype=np.int64)
+    kept = []
+    for ids, values, truth, known in parts():
+        predicted = _counts_at_least(values, np.ones_like(truth) if known is None else known, limits)
+        hits = _counts_at_least(values, truth, limits)
+        pool_hits += hits.sum(axis=0)
+        pool_false += (predicted - hits).sum(axis=0)
+        own = np.flatnonzero(support[ids])
+        kept.append((ids[own], hits[own].astype(np.int32), (predicted - hits)[own].astype(np.int32)))
 
     pool = support.sum()
-    pool_hits, pool_false = hits.sum(axis=0) / pool, false.sum(axis=0) / pool
-    best = _best(_f1(pool_hits, pool_false, 1.0)[None], candidates, 0.0)[0]
-    smoothed = _f1(hits + prior_positives * pool_hits, false + prior_positives * pool_false, support + prior_positives)
-    smoothed[support[:, 0] == 0] = np.arange(len(candidates)) == best
-    return Thresholds(limits[_best(smoothed, candidates, candidates[best])], float(limits[best]))
+    best = _best(_f1(pool_hits / pool, pool_false / pool, 1.0)[None], candidates, 0.0)[0]
+    per_label = np.full(len(support), limits[best])
+    for ids, hits, false in kept:
+        given = prior_positives * (pool_hits / pool), prior_positives * (pool_false / pool)
+        smoothed = _f1(hits + given[0], false + given[1], support[ids, None] + prior_positives)
+        per_label[ids] = limits[_best(smoothed, candidates, candidates[best])]
+    return Thresholds(per_label, float(limits[best]))
 
 
 def _candidate_logits(positives: np.ndarray) -> np.ndarray:

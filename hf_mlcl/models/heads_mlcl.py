@@ -116,8 +116,18 @@ def choose_labels(scores: Tensor, thresholds: Any, min_labels: int, top_k: int) 
     At least `min_labels` of them, also below the thresholds, and at most `top_k`. ValueError for other thresholds.
     """
     limits = _limits(thresholds, scores.shape[1])
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    passed = (scores >= limits).gather(1, order)
-    # Among those that pass, and then among the rest, the best score comes first.
-    chosen = passed | ((~passed).cumsum(1) + passed.sum(1, keepdim=True) <= min_labels)
-    return [row[keep][:top_k].tolist() for row, keep in zip(order, chosen, strict=True)]
+    chosen = []
+    for row, passed in zip(scores, scores >= limits, strict=True):
+        ids = passed.nonzero().flatten()  # mostly few of very many, so that not all are sorted
+        missing = min_labels - len(ids)
+        if missing > 0:
+            others = row.masked_fill(passed, -torch.inf)
+            best = (others >= others.topk(missing).values[-1]).nonzero().flatten()
+            ids = torch.cat([ids, _best_first(best, others)[:missing]]).sort().values
+        chosen.append(_best_first(ids, row)[:top_k].tolist())
+    return chosen
+
+
+def _best_first(ids: Tensor, row: Tensor) -> Tensor:
+    """Ascending ids by falling score; among equal scores the lower id comes first."""
+    return ids[row[ids].argsort(descending=True, stable=True)]

@@ -201,13 +201,16 @@ class MLCLPreTrainedModel(MLCLAdapters):
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
-    def objective_losses(self, output: MLCLOutput, labels: Tensor, references: Any = None) -> dict[str, Tensor]:
+    def objective_losses(
+        self, output: MLCLOutput, labels: Tensor | None, references: Any = None, **lists: Any
+    ) -> dict[str, Tensor]:
         """The training objective and its parts.
 
         Args:
             output: What forward returned for a batch, or embeddings, logits and prototypes gathered from several.
             labels: (B, L) multi-hot labels of its examples, -100 or NaN where unknown.
             references: `hf_mlcl.losses.References` that they are contrasted with instead of each other.
+            **lists: `label_ids` and `chosen`, which the contrastive loss takes in place of `labels`.
 
         Returns:
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
@@ -217,7 +220,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config, parts = self.config, {}
         if config.objective != "classification":
             contrast = build_loss(config.loss, **config.loss_parameters)
-            parts["contrastive_loss"] = contrast(output.embeddings, labels, output.prototypes, references=references)
+            rows, prototypes = None if lists else labels, output.prototypes
+            parts["contrastive_loss"] = contrast(output.embeddings, rows, prototypes, references=references, **lists)
         if config.objective != "contrastive":
             classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
             parts["classification_loss"] = classify(output.logits, labels)

@@ -48,6 +48,7 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "views": (1, math.inf, False, True),
     "gradient_cache_chunk_size": (1, math.inf, False, True),
     "max_feature_memory": (0, math.inf, False, False),
+    "prototype_sample_size": (1, math.inf, False, True),
     "queue_size": (0, math.inf, False, True),
     "dataloader_num_workers": (0, math.inf, False, True),
     "seed": (0, 2**32 - 1, False, True),
@@ -125,6 +126,13 @@ class MLCLTrainingArguments(TrainingArguments):
     label_aware_batches: bool = field(
         default=False,
         metadata={"help": "Order examples so that each label of a step has two carriers, as far as the data allow."},
+    )
+    prototype_sample_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "So many of the labels that a batch lacks, drawn at each step, are negatives for all of these. "
+            "Default: all of them."
+        },
     )
     queue_size: int = field(
         default=0, metadata={"help": "Keys of so many past examples are references, beside those of the batch."}

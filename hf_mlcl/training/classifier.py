@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from hf_mlcl.evaluation import fit_calibration, fit_linear_evaluation, fold_calibration, tune_thresholds
+from hf_mlcl.data import LabelLists
+from hf_mlcl.evaluation import (
+    LinearScores,
+    fit_calibration,
+    fit_linear_evaluation,
+    fold_calibration,
+    tune_thresholds,
+)
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
@@ -45,23 +52,27 @@ class ClassifierReport:
 def fit_and_write_classifier(
     model: MLCLPreTrainedModel,
     train_features: np.ndarray,
-    train_labels: np.ndarray,
+    train_labels: np.ndarray | LabelLists,
     validation_features: np.ndarray,
-    validation_labels: np.ndarray,
+    validation_labels: np.ndarray | LabelLists,
     *,
     seed: int,
     device: Any,
 ) -> ClassifierReport:
     """Linear evaluation on features (N, h) and labels (N, L), then calibration and thresholds, into `model`.
 
-    Labels are multi-hot, -100 or NaN where unknown; what is unknown has no part in any of the three.
+    Labels are multi-hot, -100 or NaN where unknown, or lists; what is unknown has no part in any of the three.
     """
     fit = fit_linear_evaluation(
         train_features, train_labels, validation_features, validation_labels, seed=seed, device=device
     )
     _write(model, fit.weight, fit.bias)
     points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
-    logits = validation_features @ fit.weight.T + fit.bias
+    logits: Any
+    if isinstance(validation_labels, LabelLists):
+        logits = LinearScores(validation_features, fit.weight, fit.bias)
+    else:
+        logits = validation_features @ fit.weight.T + fit.bias
     return write_calibrated(
         model,
         logits,
@@ -74,8 +85,8 @@ def fit_and_write_classifier(
 
 def write_calibrated(
     model: MLCLPreTrainedModel,
-    logits: np.ndarray,
-    labels: np.ndarray,
+    logits: np.ndarray | LinearScores,
+    labels: np.ndarray | LabelLists,
     *,
     linear_evaluation: bool = False,
     grid_points: dict[str, int] | None = None,
@@ -83,9 +94,10 @@ def write_calibrated(
 ) -> ClassifierReport:
     """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
     calibration = fit_calibration(logits, labels)
-    weight, bias = (whole(parameter).float().cpu().numpy() for parameter in _parameters(model))
+    weight, bias = (whole(parameter).float().cpu().numpy() for parameter in classifier_parameters(model))
     _write(model, *fold_calibration(weight, bias, calibration))
-    thresholds = tune_thresholds(sigmoid(calibration.apply(logits)), labels)
+    calibrated = calibration.apply(logits)
+    thresholds = tune_thresholds(calibrated if isinstance(calibrated, LinearScores) else sigmoid(calibrated), labels)
     model.config.thresholds = thresholds.per_label.tolist()
     # The uncalibrated logit 0 has become the logit `shift`.
     model.config.uncalibrated_half = sigmoid(calibration.shift).tolist()
@@ -100,7 +112,7 @@ def write_calibrated(
     )
 
 
-def _parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:
+def classifier_parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:
     """Weight and bias of the classifier, under FSDP2 the shards, which alone are kept.
 
     After a forward pass whole copies can be in their place, which the next one replaces: what is written into them
@@ -120,7 +132,7 @@ def whole(parameter: Tensor) -> Tensor:
 @torch.no_grad()
 def _write(model: MLCLPreTrainedModel, *values: Any) -> None:
     """Writes weight (L, h) and bias (L,), the same on all processes, into the classifier."""
-    for parameter, value in zip(_parameters(model), values, strict=True):
+    for parameter, value in zip(classifier_parameters(model), values, strict=True):
         tensor = torch.as_tensor(value).to(parameter.device, parameter.dtype)
         if isinstance(parameter, DTensor):
             tensor = distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
@@ -132,7 +144,7 @@ def classifier_replaced(
     model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray, thresholds: np.ndarray
 ) -> Iterator[None]:
     """Lets `model` score with another classifier (L, h), (L,) and thresholds (L,) inside the block."""
-    kept = [whole(parameter).clone() for parameter in _parameters(model)]
+    kept = [whole(parameter).clone() for parameter in classifier_parameters(model)]
     kept_thresholds, model.config.thresholds = model.config.thresholds, thresholds.tolist()
     _write(model, weight, bias)
     try:

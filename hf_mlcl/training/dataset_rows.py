@@ -8,8 +8,9 @@ import datasets
 import numpy as np
 import torch
 
-from hf_mlcl.data import LabelAwareSampler, label_matrix
+from hf_mlcl.data import LabelAwareSampler, LabelLists, label_matrix, read_label_lists
 from hf_mlcl.data.images import PreparedImages
+from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
 from hf_mlcl.data.numbered import Numbered
 from hf_mlcl.data.views import Views
@@ -17,17 +18,25 @@ from hf_mlcl.data.views import Views
 MOST_WORKERS = 4
 
 
-def dataset_labels(dataset: Any) -> np.ndarray | None:
-    """Labels (N, L), bool or int8 with -100 where unknown; None where they cannot be had as a whole."""
+def dataset_labels(dataset: Any) -> np.ndarray | LabelLists | None:
+    """Labels (N, L), bool, int8 with -100 where unknown, or lists; None where they cannot be had as a whole."""
     labels = getattr(dataset, "labels", None)
-    if labels is None and isinstance(dataset, datasets.Dataset) and "labels" in dataset.column_names:
-        return label_matrix(dataset)
-    return None if labels is None else canonical_labels(labels)
+    if labels is None and isinstance(dataset, datasets.Dataset):
+        if LABEL_IDS in dataset.column_names:
+            return read_label_lists(dataset)
+        if "labels" in dataset.column_names:
+            return label_matrix(dataset)
+    return labels if labels is None or isinstance(labels, LabelLists) else canonical_labels(labels)
 
 
-def count_labels(dataset: Any) -> list[int] | None:
-    """How many examples are known to have each label; None where the labels cannot be had as a whole."""
+def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | None:
+    """How many examples are known to have each label; None where the labels cannot be had as a whole.
+
+    Lists of ids do not tell how many labels there are: `num_labels` does.
+    """
     labels = dataset_labels(dataset)
+    if isinstance(labels, LabelLists):
+        return np.bincount(labels.pairs()[1], minlength=num_labels or 0).tolist()
     return None if labels is None else (labels == 1).sum(0).tolist()
 
 
@@ -49,6 +58,11 @@ def default_workers(dataset: Any) -> int:
     return max(0, min(MOST_WORKERS, spare))
 
 
+def _unlabelled(labels: np.ndarray | LabelLists) -> np.ndarray:
+    """The examples of which nothing is known, bool (N,)."""
+    return labels.unlabelled if isinstance(labels, LabelLists) else (labels == UNKNOWN_LABEL).all(axis=1)
+
+
 def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generator) -> LabelAwareSampler:
     """The order of a training data set for batches that labels share; see `LabelAwareSampler`.
 
@@ -67,14 +81,14 @@ def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generato
 def without_unlabelled(dataset: Any) -> Any:
     """The examples with at least one known label; all where labels cannot be had as a whole, or none is known."""
     labels = dataset_labels(dataset)
-    rows = np.ones(0, dtype=bool) if labels is None else (labels != UNKNOWN_LABEL).any(axis=1)
+    rows = np.ones(0, dtype=bool) if labels is None else ~_unlabelled(labels)
     return dataset if rows.all() or not rows.any() else select_rows(dataset, np.flatnonzero(rows))
 
 
 def has_known_labels(dataset: Any) -> bool:
     """Whether any label of any example is known; True where labels cannot be had as a whole."""
     labels = dataset_labels(dataset)
-    return labels is None or bool((labels != UNKNOWN_LABEL).any())
+    return labels is None or not _unlabelled(labels).all()
 
 
 def select_rows(dataset: Any, indices: np.ndarray) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 import datasets
 import numpy as np
 
+from hf_mlcl.data.label_lists import LabelLists
+
 from .dataset_rows import select_rows
 
 # Of the memory that features may take, the share that is computed before it goes to the file. The Trainer holds what
@@ -17,14 +19,14 @@ _SHARE = 4
 
 
 def features_in_file(
-    compute: Callable[[Any], tuple[np.ndarray, np.ndarray]],
+    compute: Callable[[Any], tuple[np.ndarray, Any]],
     dataset: Any,
     columns: int,
     *,
     max_bytes: float,
     batch_size: int,
     folder: str | Path,
-) -> tuple[np.memmap, np.ndarray]:
+) -> tuple[np.memmap, np.ndarray | LabelLists]:
     """Features (N, columns) float32 in a file, and labels, of a data set that is taken in parts, longest texts first.
 
     Parts are whole batches of the data set in order of length, so that every batch is what it would be without them.
@@ -48,10 +50,9 @@ def features_in_file(
         part = order[start : start + batches * batch_size]
         values[part], labels = compute(select_rows(dataset, part))
         all_labels.append(labels)
-    sorted_labels = np.concatenate(all_labels)  # of bool and int8 parts: int8
-    labels = np.empty_like(sorted_labels)
-    labels[order] = sorted_labels
-    return values, labels
+    lists = isinstance(all_labels[0], LabelLists)
+    labels = LabelLists.concatenate(all_labels) if lists else np.concatenate(all_labels)  # of bool and int8: int8
+    return values, labels[np.argsort(order)]
 
 
 def file_array(folder: str | Path, rows: int, columns: int) -> np.memmap:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
+from .label_ids import labels_name
 from .objective import LOSS_INPUTS, chunks, model_inputs
 from .random_state import RandomState
 from .remembering import RememberingTrainer
@@ -49,14 +50,15 @@ class CachingTrainer(RememberingTrainer):
     ) -> Tensor:
         """One forward and backward pass over a batch; see `transformers.Trainer.training_step`."""
         size = self._chunk_size
-        if size is None or "labels" not in inputs or len(inputs["labels"]) <= size:
+        name = labels_name(inputs)
+        if size is None or name is None or len(inputs[name]) <= size:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         optimizer: Any = self.optimizer
         if callable(getattr(optimizer, "train", None)):  # of optimizers without a schedule
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        parts = list(chunks(model_inputs(inputs), len(inputs["labels"]), size))
+        parts = list(chunks(model_inputs(inputs), len(inputs[name]), size))
 
         cached, states, kept = self._first_pass(model, parts)
         with self.compute_loss_context_manager():

@@ -22,20 +22,28 @@ class Queue:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.rows: tuple[Tensor, ...] = ()  # keys (Q, d), labels (Q, L) int8, indices (Q,)
+        self.rows: tuple[Tensor, ...] = ()  # keys (Q, d), labels (Q, L) int8 or lists (Q, K) int64, indices (Q,)
 
     def joined(self, *new: Tensor) -> tuple[Tensor, ...]:
         """The new rows, then those of the queue."""
-        return tuple(map(torch.cat, zip(new, self.rows, strict=True))) if self.rows else new
+        return tuple(map(_joined, new, self.rows)) if self.rows else new
 
     def push(self, *new: Tensor) -> None:
         """Appends rows; the oldest beyond `size` leave."""
         old = self.rows or tuple(rows[:0] for rows in new)
         kept = max(0, self.size - len(new[0]))
         self.rows = tuple(
-            torch.cat([rows[max(0, len(rows) - kept) :], added[max(0, len(added) - self.size) :].detach()])
+            _joined(rows[max(0, len(rows) - kept) :], added[max(0, len(added) - self.size) :].detach())
             for rows, added in zip(old, new, strict=True)
         )
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """One after the other; label lists that are not equally long are padded."""
+    longest = max(first.shape[-1], second.shape[-1])
+    if first.ndim == 2 and first.shape[1] != second.shape[1]:
+        first, second = (nn.functional.pad(rows, (0, longest - rows.shape[1]), value=-1) for rows in (first, second))
+    return torch.cat([first, second])
 
 
 class MomentumEncoder:

@@ -45,6 +45,8 @@ class RememberingTrainer(ObjectiveTrainer):
     def check_memory(self) -> None:
         """Raises ValueError where keys make no sense, or cannot be had."""
         args: Any = self.args
+        if args.prototype_sample_size is not None:
+            self._check_prototypes()
         if not self.remembers:
             return
         name = "queue_size" if args.queue_size else "momentum"
@@ -62,6 +64,14 @@ class RememberingTrainer(ObjectiveTrainer):
             )
         if args.momentum is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(f"momentum: expected None with FSDP or DeepSpeed, got {args.momentum}")
+
+    def _check_prototypes(self) -> None:
+        config, size = self.core_model.config, self.args.prototype_sample_size  # type: ignore[attr-defined]
+        expected = "prototype_sample_size: expected None with the"
+        if config.objective == "classification":
+            raise ValueError(f"{expected} objective 'classification', got {size}")
+        if not loss_class(config.loss).uses_prototypes:  # type: ignore[union-attr]
+            raise ValueError(f"{expected} loss {config.loss!r}, which has no prototypes, got {size}")
 
     # --- examples with their positions ---
 
@@ -105,13 +115,18 @@ class RememberingTrainer(ObjectiveTrainer):
             keys = self._momentum_encoder.keys(parts)
         return keys.to(embeddings.dtype), inputs[DATASET_INDEX]
 
-    def references(self, labels: Tensor, *keys_and_indices: Tensor) -> References | None:
+    def references(
+        self, labels: Tensor | None, label_ids: Tensor | None, *keys_and_indices: Tensor
+    ) -> References | None:
         if self._queue is None or not keys_and_indices:
             return None
         keys, indices = keys_and_indices
-        new = keys, compact_labels(labels), indices
+        own: Any = label_ids if labels is None else compact_labels(labels)
+        new = keys, own, indices
         embeddings, label_sets, ids = self._queue.joined(*new)
         self._queue.push(*new)
+        if labels is None:
+            return References(embeddings, None, ids, anchor_ids=indices, label_ids=label_sets)
         return References(embeddings, label_sets, ids, anchor_ids=indices)
 
     # --- state ---

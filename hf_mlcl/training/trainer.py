@@ -11,9 +11,11 @@ from transformers import EvalPrediction
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data.label_lists import LabelLists
 from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.views import Views
-from hf_mlcl.evaluation import compute_metrics, fit_probe
+from hf_mlcl.evaluation import LinearScores, compute_metrics, fit_probe
+from hf_mlcl.evaluation.many_labels import decision_scores
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
@@ -30,19 +32,20 @@ from .dataset_rows import (
     select_rows,
     without_unlabelled,
 )
+from .evaluating_lists import ListEvaluatingTrainer
 from .feature_arrays import by_length, features_in_file
-from .gradient_cache import CachingTrainer
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
+from .replacing import replaced
 
 PROBE_EXAMPLES = 2000
 
 
-class MLCLTrainer(CachingTrainer, PublishingTrainer):
+class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
     Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
-    the model has labels; the default collator pads and checks them.
+    the model has labels, or `label_ids`, lists of label ids; the default collator pads and checks them.
 
     Without `compute_metrics`, evaluation reports all of `hf_mlcl.compute_metrics` at the model's thresholds, with
     head/medium/tail by the training counts, and as `macro_f1_uncalibrated` what the classifier decided at 0.5 before
@@ -110,7 +113,7 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         self.check_memory()
         core.freeze_unused_parameters()
         if self.train_dataset is not None:
-            config.train_label_counts = count_labels(self.train_dataset)
+            config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         self._check_batches()
 
     def _check_batches(self) -> None:
@@ -239,8 +242,11 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
             prediction, thresholds=config.thresholds, train_label_counts=config.train_label_counts
         )
         if config.uncalibrated_half is not None:
-            half = compute_metrics(prediction, thresholds=config.uncalibrated_half)
-            scores |= {f"{name}_uncalibrated": half[name] for name in ("macro_f1", "micro_f1", "hamming_loss")}
+            if isinstance(prediction.predictions, LinearScores):
+                half = decision_scores(prediction.predictions, prediction.label_ids, config.uncalibrated_half)
+            else:
+                half = compute_metrics(prediction, thresholds=config.uncalibrated_half)
+            scores |= {f"{name}_uncalibrated": float(half[name]) for name in ("macro_f1", "micro_f1", "hamming_loss")}
         return scores
 
     @contextmanager
@@ -263,15 +269,16 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         finally:
             self._scoring = False
 
-    def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray]:
+    def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray | LabelLists]:
         """Encoder features (N, feature_dim) float32 and labels (N, L) of a data set, from all processes.
 
-        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown. Features of a data set with a
+        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown; or the lists that the data set
+        has. Features of a data set with a
         length that take more than `max_feature_memory` lie in a `numpy.memmap`: its file in `output_dir`, one for each
         process, is gone with it.
         """
 
-        def compute(part: Any) -> tuple[np.ndarray, np.ndarray]:
+        def compute(part: Any) -> tuple[np.ndarray, np.ndarray | LabelLists]:
             return self._outputs(part, "features", description)
 
         columns, rows = self.core_model.config.feature_dim, len(dataset) if hasattr(dataset, "__len__") else 0
@@ -281,7 +288,7 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         batch_size, folder = self.args.eval_batch_size * self.args.world_size, str(self.args.output_dir)
         return features_in_file(compute, dataset, columns, max_bytes=max_bytes, batch_size=batch_size, folder=folder)
 
-    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
+    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, np.ndarray | LabelLists]:
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
         order = by_length(dataset)
@@ -294,7 +301,11 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
             loader = self.get_test_dataloader(ordered)
             output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
         self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
-        values, labels = np.asarray(output.predictions, dtype=np.float32), canonical_labels(output.label_ids)
+        values, labels = output.predictions, output.label_ids
+        if not isinstance(labels, LabelLists):
+            values, labels = np.asarray(values, dtype=np.float32), canonical_labels(labels)
+        elif name == "features":
+            values = values.features
         if order is not None:
             back = np.argsort(order)
             values, labels = values[back], labels[back]
@@ -337,7 +348,9 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
             train = self.features(train_dataset, "Features of the training examples")
             validation = self.features(eval_dataset, "Features of the validation examples")
             if core.config.train_label_counts is None:  # the labels of a stream are known only now
-                core.config.train_label_counts = (train[1] == 1).sum(0).tolist()
+                lists = train[1] if isinstance(train[1], LabelLists) else None
+                counts = np.sum(train[1] == 1, axis=0) if lists is None else lists.counts()
+                core.config.train_label_counts = counts.tolist()
             report = fit_and_write_classifier(core, *train, *validation, seed=self.args.seed, device=self.args.device)
         else:
             if core.config.objective == "contrastive":
@@ -351,16 +364,3 @@ class MLCLTrainer(CachingTrainer, PublishingTrainer):
         core.eval()
         self._report, self._measured = report, {}
         return report
-
-
-@contextmanager
-def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Gives attributes of `owner` other values inside the block."""
-    kept = {name: getattr(owner, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(owner, name, value)
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(owner, name, value)

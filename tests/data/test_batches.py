@@ -129,7 +129,7 @@ def test_nothing_to_share_and_empty_data():
 
 
 @pytest.mark.parametrize(("labels", "size", "message"), [
-    (np.zeros(3, dtype=bool), 2, r"labels: expected a multi-hot array \(N, L\), got shape \(3,\)"),
+    (np.zeros(3, dtype=bool), 2, r"labels: expected a multi-hot array \(N, L\) of 0 and 1, got shape \(3,\)"),
     (np.zeros((3, 2), dtype=bool), 0, "batch_size: expected at least 1, got 0"),
 ])  # fmt: skip
 def test_mistakes_are_named(labels, size, message):

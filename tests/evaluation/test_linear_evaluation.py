@@ -44,9 +44,7 @@ def train_alone(features, labels, initial, learning_rate, weight_decay, num_epoc
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("labels_per_block", [5, 2])
-def test_every_batched_solution_equals_training_it_alone(dtype, labels_per_block, monkeypatch):
-    monkeypatch.setattr(linear_evaluation, "_MAX_NUMBERS", labels_per_block * len(GRID) * 3 * 32)
+def test_every_batched_solution_equals_training_it_alone(dtype):
     features, labels = (torch.from_numpy(array).to(dtype) for array in make_data())
     initial = initial_parameters(3, 5, 7, seed=3).to(dtype)
     data = _Labelled(features, labels.bool(), None)
@@ -89,6 +87,12 @@ def test_result_is_the_documented_choice_among_averaged_single_trainings():
     taken = gaps[fit.chosen, :, np.arange(5)]
     assert fit.averaging_gap == pytest.approx({"max": taken.max(), "mean": taken.mean()}, abs=1e-4)
     assert fit.weight.dtype == fit.bias.dtype == np.float32
+
+
+def test_initial_parameters_of_some_labels_are_those_of_all():
+    every = torch.empty(3, 50, 7).uniform_(-(6**-0.5), 6**-0.5, generator=torch.Generator().manual_seed(2))
+    assert initial_parameters(3, 50, 7, seed=2).equal(every)
+    assert initial_parameters(3, 50, 7, seed=2, ids=np.array([4, 40, 9])).equal(every[:, [4, 40, 9]])
 
 
 def test_ties_go_to_the_lower_cross_entropy_and_absent_labels_follow_the_others():

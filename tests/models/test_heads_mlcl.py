@@ -149,3 +149,17 @@ def test_chosen_labels_follow_thresholds_then_the_bounds():
     assert choose_labels(scores, thresholds, 0, 3) == [[2, 1], [1]]
     assert choose_labels(scores, thresholds, 2, 2) == [[2, 1], [1, 0]]
     assert choose_labels(scores, torch.tensor(0.99), 1, 3) == [[0], [1]]
+
+
+@pytest.mark.parametrize("min_labels", [0, 1, 4, 12])
+@pytest.mark.parametrize("top_k", [12, 13])
+def test_chosen_labels_are_those_of_a_whole_stable_sort(min_labels, top_k):
+    scores = (torch.rand(30, 12, generator=torch.Generator().manual_seed(0)) * 5).round() / 5
+    thresholds = torch.rand(12, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for row in scores:
+        order = sorted(range(12), key=lambda label: (-row[label], label))
+        passed = [label for label in order if row[label] >= thresholds[label]]
+        more = [label for label in order if label not in passed][: max(0, min_labels - len(passed))]
+        expected.append([label for label in order if label in passed + more][:top_k])
+    assert choose_labels(scores, thresholds, min_labels, top_k) == expected

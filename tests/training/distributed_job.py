@@ -19,7 +19,7 @@ from rank_trainer import (
     numbered_examples,
     paired_examples,
 )
-from toy import toy_dataset, toy_model, toy_trainer
+from toy import toy_dataset, toy_model, toy_trainer, with_lists
 
 # What is deprecated would warn the user at every step.
 for category in (FutureWarning, DeprecationWarning):
@@ -51,6 +51,26 @@ def train(folder):
                 metrics = trainer.evaluate()
                 if trainer.is_world_process_zero():
                     torch.save((trainer.model.state_dict(), metrics), folder / f"{objective}-fitted.pt")
+
+
+def train_on_lists(folder):
+    """One step on label lists, with all labels and with a sample of those that are absent; then an evaluation."""
+    for sample_size in (None, 1):
+        trainer = toy_trainer(
+            folder / "lists",
+            model=toy_model(dropout=0.0).double(),
+            train=with_lists(toy_dataset(8)),
+            callbacks=[SaveGradients(folder / f"lists-{sample_size}.pt")],
+            per_device_train_batch_size=4,
+            max_steps=1,
+            max_grad_norm=0,
+            train_sampling_strategy="sequential",
+            prototype_sample_size=sample_size,
+        )
+        batch = next(iter(trainer.get_train_dataloader()))
+        trainer.train()
+        scores = trainer.evaluate(with_lists(toy_dataset(30, seed=1)))
+        torch.save((batch["label_ids"], scores), folder / f"lists-{sample_size}-{trainer.args.process_index}.pt")
 
 
 def cache_gradients(folder):
@@ -121,6 +141,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     if deal_out(folder) == 2:
         train(folder)
+        train_on_lists(folder)
         cache_gradients(folder)
         remember(folder)
         image_trainer(folder / "images", SaveGradients(folder / "images.pt")).train()

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from rank_trainer import OBJECTIVES, STEPS, WithUnknownLabels, image_batch, image_model
+from rank_trainer import OBJECTIVES, STEPS, SaveGradients, WithUnknownLabels, image_batch, image_model
 from ranks import folder_of_ranks
-from toy import toy_dataset, toy_model, toy_trainer
+from toy import toy_dataset, toy_model, toy_trainer, with_lists
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 
@@ -42,6 +42,34 @@ def test_gradients_with_frozen_batch_norm_are_those_of_the_whole_batch(tmp_path_
     model.freeze_unused_parameters()
     model(**image_batch()).loss.backward()
     assert_same_gradients(found, model)
+
+
+@pytest.mark.parametrize("sample_size", [None, 1])
+def test_lists_of_two_processes_are_those_of_one(tmp_path_factory, sample_size, tmp_path):
+    """Lists of processes are not equally long; absent labels drawn are the same."""
+    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
+    (lists, scores), (others, _) = (torch.load(folder / f"lists-{sample_size}-{rank}.pt") for rank in (0, 1))
+    assert lists.shape[1] != others.shape[1]
+    keep = SaveGradients(tmp_path / "gradients.pt")
+    trainer = toy_trainer(
+        tmp_path,
+        model=toy_model(dropout=0.0).double(),
+        train=with_lists(toy_dataset(8)),
+        callbacks=[keep],
+        max_steps=1,
+        max_grad_norm=0,
+        train_sampling_strategy="sequential",
+        prototype_sample_size=sample_size,
+    )
+    trainer.train()
+    found, expected = torch.load(folder / f"lists-{sample_size}.pt"), torch.load(tmp_path / "gradients.pt")
+    assert found.keys() == expected.keys()
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= 1e-6 * largest, name
+    again = trainer.evaluate(with_lists(toy_dataset(30, seed=1)))
+    names = [name for name in scores if "f1" in name or "map" in name]
+    assert {name: again[name] for name in names} == pytest.approx({name: scores[name] for name in names}, abs=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -28,6 +28,14 @@ def test_a_queue_holds_the_last_rows_and_is_filled_from_empty():
     assert empty.joined(new)[0].equal(new)
 
 
+def test_lists_in_a_queue_are_padded_to_the_longest():
+    queue = Queue(3)
+    for lists in ([[1], [2]], [[3, 4, 5]], [[6, 7]]):
+        queue.push(torch.tensor(lists))
+    assert queue.rows[0].tolist() == [[2, -1, -1], [3, 4, 5], [6, 7, -1]]
+    assert queue.joined(torch.tensor([[8, 9, 10, 11]]))[0].tolist()[:2] == [[8, 9, 10, 11], [2, -1, -1, -1]]
+
+
 def test_compact_labels():
     labels = torch.tensor([[1.0, 0.0, -100.0, torch.nan]])
     assert compact_labels(labels).tolist() == [[1, 0, -100, -100]] and compact_labels(labels).dtype == torch.int8

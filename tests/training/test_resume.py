@@ -25,12 +25,14 @@ EVERY_STEP = {
     "logging_steps": 2,
 }
 EARLY = {"metric_for_best_model": "macro_f1", "patience": 1, "num_train_epochs": 6}
+NO_SCORES = {"eval_strategy": "no"}
 QUICK = {
     "contrastive": {"head_learning_rate": 1e-2, "seed": 3},
     "joint": {"objective": "joint", "eval_strategy": "no"},
     "grouped by length": {"train_sampling_strategy": "group_by_length", "eval_strategy": "no"},
     "label-aware batches": {"label_aware_batches": True, "eval_strategy": "no"},
     "early stopping": EARLY,
+    "sampled prototypes": {"prototype_sample_size": 1, "per_device_train_batch_size": 2, "max_steps": 5, **NO_SCORES},
     "queue and momentum": {"queue_size": 40, "momentum": 0.9, "loss": "msc", "eval_strategy": "no"},
 }
 SLOW = {

@@ -53,6 +53,13 @@ def toy_dataset(rows=48, seed=0):
     return datasets.Dataset.from_dict(columns, features=features)
 
 
+def with_lists(dataset):
+    """The data set with `label_ids` in the place of `labels`; None where the row is unknown."""
+    ids = [None if -100 in row else np.flatnonzero(row).tolist() for row in dataset["labels"]]
+    feature = datasets.List(datasets.Value("int32"))
+    return dataset.remove_columns("labels").add_column("label_ids", ids, feature=feature)
+
+
 def toy_model(seed=0, dropout=0.1, **fields):
     """A one-layer BERT with `NUM_LABELS` labels."""
     torch.manual_seed(seed)

@@ -148,13 +148,12 @@ def _decision_scores(
     return scores | {f"per_label_{kind}": values for kind, values in arrays.items()}
 
 
-def _top_k_scores(
-    references: np.ndarray, ranked: np.ndarray, ks: list[int], num_known: np.ndarray
-) -> dict[str, float]:
-    """Scores at k; `ranked` are label ids by falling probability, N x max(ks), the first `num_known` of them known."""
-    hits = np.take_along_axis(references, ranked, axis=1)
-    counts = references.sum(axis=1)
-    discount = 1.0 / np.log2(np.arange(references.shape[1]) + 2.0)
+def _top_k_scores(hits: np.ndarray, counts: np.ndarray, ks: list[int], num_known: np.ndarray) -> dict[str, float]:
+    """Scores at k; `hits` are the references by falling probability, N x max(ks), `counts` all positives (N,).
+
+    Of an example the first `num_known` labels are known.
+    """
+    discount = 1.0 / np.log2(np.arange(hits.shape[1]) + 2.0)
     best = np.concatenate([[0.0], np.cumsum(discount)])
     scores = {}
     for k in ks:
@@ -194,7 +193,8 @@ def _ranking_scores(
     }
     # Stable, so that the label with the lower id comes first among equal probabilities.
     ranked = np.argsort(-probabilities[:, :num_labels], axis=1, kind="stable")[:, : max(ks, default=0)]
-    scores.update(_top_k_scores(references[:, :num_labels], ranked, ks, known.sum(axis=1)))
+    hits = np.take_along_axis(references, ranked, axis=1)
+    scores.update(_top_k_scores(hits, references.sum(axis=1), ks, known.sum(axis=1)))
     scores["per_label_average_precision"] = average_precision
     return scores
 

@@ -1,0 +1,172 @@
+"""Labels as lists of ids: the same sets as multi-hot rows, from the column to the batch."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Image, List, Value
+from PIL import Image as PILImage
+
+from hf_mlcl.data import (
+    LabelAwareSampler,
+    LabelLists,
+    MultiLabelCollator,
+    encode_labels,
+    iterative_split,
+    load_multilabel_dataset,
+    prepare_images,
+    read_label_lists,
+)
+from hf_mlcl.data import label_lists as module
+from hf_mlcl.data.label_lists import add_label_lists, padded_ids
+
+MANY = 100_000
+
+
+def some_lists(rows=50, labels=30, seed=0):
+    """Lists and the multi-hot rows they stand for; examples 3 and 7 are unlabelled, 5 has no label."""
+    rng = np.random.default_rng(seed)
+    dense = rng.random((rows, labels)) < 0.1
+    unlabelled = np.isin(np.arange(rows), [3, 7])
+    dense[unlabelled | (np.arange(rows) == 5)] = False
+    lists = LabelLists.from_pairs(*np.nonzero(dense), (rows, labels), unlabelled)
+    return lists, np.where(unlabelled[:, None], -100, dense)
+
+
+def test_lists_are_the_rows_they_stand_for():
+    lists, dense = some_lists()
+    assert lists.shape == dense.shape and len(lists) == len(dense)
+    assert np.array_equal(lists.rows(), dense) and np.array_equal(lists.rows(slice(4, 9)), dense[:, 4:9])
+    assert np.array_equal(lists.counts(), (dense == 1).sum(0))
+    assert np.array_equal(lists[np.array([9, 3, 0])].rows(), dense[[9, 3, 0]])
+    assert np.array_equal(lists[dense[:, 2] == 1].rows(), dense[dense[:, 2] == 1])
+    assert lists.ids(3) is None and lists.ids(5).tolist() == []
+    assert lists.ids(10).tolist() == np.flatnonzero(dense[10]).tolist()
+
+
+def test_order_and_repetition_of_pairs_do_not_matter():
+    twice = LabelLists.from_pairs(np.array([1, 0, 1, 1]), np.array([4, 2, 0, 4]), (2, 5))
+    assert [twice.ids(row).tolist() for row in (0, 1)] == [[2], [0, 4]] and twice.counts().tolist() == [1, 0, 1, 0, 1]
+
+
+def test_the_column_comes_back():
+    lists, dense = some_lists()
+    split = add_label_lists(Dataset.from_dict({"text": list(map(str, range(50)))}), lists)
+    assert split.features["label_ids"] == List(Value("int32")) and split[3]["label_ids"] is None
+    assert np.array_equal(read_label_lists(split, 30).rows(), dense)
+    assert np.array_equal(read_label_lists(split.select([9, 3, 0]), 30).rows(), dense[[9, 3, 0]])
+    padded = Dataset.from_dict({"label_ids": [[2, -1], [0, 1]]})
+    assert read_label_lists(padded).rows().tolist() == [[False, False, True], [True, True, False]]
+
+
+def test_splits_and_orders_are_those_of_the_rows():
+    lists, dense = some_lists(200, 12)
+    for part, expected in zip(iterative_split(lists, 0.2, 1), iterative_split(dense, 0.2, 1), strict=True):
+        assert np.array_equal(part, expected)
+    orders = [list(LabelAwareSampler(labels, 16, torch.Generator().manual_seed(0))) for labels in (lists, dense)]
+    assert orders[0] == orders[1]
+
+
+def encoded(labels, monkeypatch, limit, **options):
+    monkeypatch.setattr(module, "MAX_ROW_LABELS", limit)
+    split = Dataset.from_dict({"labels": labels})
+    found, names = encode_labels({"train": split}, ["labels"], **options)
+    return found["train"], names
+
+
+@pytest.mark.parametrize("labels", [
+    [["b", "a"], [], None, ["c", "b"], ["a", "c", "a"]],
+    ["b;a", "", None, "c;b", "a;c;a"],
+    [[7, 2], [], None, [11, 7], [2, 11, 2]],
+])  # fmt: skip
+def test_names_and_ids_of_many_labels_stay_lists(labels, monkeypatch):
+    rows, names = encoded(labels, monkeypatch, 3)
+    lists, same_names = encoded(labels, monkeypatch, 2)
+    assert isinstance(rows, np.ndarray) and isinstance(lists, LabelLists)
+    assert names == same_names and np.array_equal(lists.rows(), rows) and lists.unlabelled.tolist()[2]
+
+
+def test_lists_start_where_rows_would_fill_a_gibibyte():
+    assert not module.too_large_for_rows(107_374, 10_000) and module.too_large_for_rows(107_375, 10_000)
+    assert module.too_large_for_rows(1, 10_001)
+
+
+def write(path, rows):
+    """Texts with 10 of 100,000 labels each, some of them frequent."""
+    rng = np.random.default_rng(0)
+    ids = np.where(rng.random((rows, 10)) < 0.3, rng.integers(0, 20, (rows, 10)), rng.integers(0, MANY, (rows, 10)))
+    cells = [[f"L{number}" for number in row] for row in ids.tolist()]
+    Dataset.from_dict({"text": [f"text {number}" for number in range(rows)], "labels": cells}).to_parquet(path)
+    return ids
+
+
+def test_a_hundred_thousand_labels_load_in_little_memory(tmp_path):
+    """Dense rows would take 300 MB."""
+    ids = write(tmp_path / "train.parquet", 3000)
+    names = [f"L{number}" for number in range(MANY)]
+    tracemalloc.start()
+    data = load_multilabel_dataset(str(tmp_path), task="text", label_names=names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    train, validation = data.splits["train"], data.splits["validation"]
+    assert set(train.column_names) == {"text", "label_ids"} and len(validation) == 300
+    number = int(train[0]["text"].split()[1])
+    assert train[0]["label_ids"] == sorted(set(ids[number].tolist()))
+    assert read_label_lists(train, MANY).shape == (2700, MANY)
+
+
+class Tokenizer:
+    model_input_names = ["input_ids"]
+
+    def pad(self, features, **_):
+        return {"input_ids": torch.tensor([feature["input_ids"] for feature in features])}
+
+
+def test_a_batch_holds_padded_ids():
+    collate = MultiLabelCollator(Tokenizer(), 10)
+    examples = [{"input_ids": [1], "label_ids": ids} for ids in ([4, 9], [], None, [0])]
+    batch = collate(examples)
+    assert batch["label_ids"].tolist() == [[4, 9], [-1, -1], [-100, -100], [0, -1]]
+    repeated = collate([{"input_ids": [1], "label_ids": ids} for ids in ([9, -1, 4, 9], [-1])])
+    assert repeated["label_ids"].tolist() == [[4, 9], [-1, -1]]
+    assert batch["label_ids"].dtype == torch.int64 and "labels" not in batch
+    assert collate([{"input_ids": [1], "label_ids": []}])["label_ids"].tolist() == [[-1]]
+    with pytest.raises(ValueError, match="label_ids: row 0 of the batch: expected label ids from 0 to 9, got 0.5"):
+        collate([{"input_ids": [1], "label_ids": [0.5]}])
+    with pytest.raises(ValueError, match="label_ids: row 1 of the batch: expected label ids from 0 to 9, got 10"):
+        collate([examples[0], {"input_ids": [1], "label_ids": [10]}])
+    with pytest.raises(
+        ValueError, match="label_ids: expected labels in all 2 examples of a batch or in none, got 1 without"
+    ):
+        collate([examples[0], {"input_ids": [1]}])
+
+
+def test_images_have_lists_too():
+    lists, dense = some_lists(6, 8)
+    image = PILImage.new("RGB", (4, 4))
+    split = add_label_lists(Dataset.from_dict({"image": [image] * 6}).cast_column("image", Image()), lists)
+
+    def processor(images, return_tensors):
+        return {"pixel_values": torch.zeros(len(images), 3, 4, 4)}
+
+    images = prepare_images(split, processor)
+    width = images.labels.shape[1]  # of the largest id
+    assert np.array_equal(images.select([5, 3]).labels.rows(), dense[[5, 3], :width])
+    batch = MultiLabelCollator(None, 8)([images[number] for number in range(6)])
+    assert batch["label_ids"][3].unique().tolist() == [-100]
+    assert [set(row.tolist()) - {-1} for row in batch["label_ids"][:3]] == [set(np.flatnonzero(d)) for d in dense[:3]]
+
+
+@pytest.mark.parametrize(("column", "message"), [
+    ([["a"]], "column 'label_ids': expected lists of label ids, got"),
+    ([[1.5]], "column 'label_ids': expected lists of label ids, got"),
+    ([[3], [12]], "column 'label_ids': expected label ids from 0 to 9, got 12"),
+    ([[3], [-2]], "column 'label_ids': expected label ids from 0 to 9, got -2"),
+])  # fmt: skip
+def test_mistakes_are_named(column, message):
+    with pytest.raises(ValueError, match=message):
+        read_label_lists(Dataset.from_dict({"label_ids": column}), 10)
+    with pytest.raises(ValueError, match="expected label ids from 0 to 9, got -5"):
+        padded_ids([np.array([-5])], 10)
