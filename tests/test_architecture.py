@@ -116,6 +116,14 @@ def test_metric_stands_alone() -> None:
     assert {name for name in foreign if distributions.get(name, name) not in required} == set()
 
 
+def test_page_stands_alone() -> None:
+    """It is copied as the app.py of a Space, whose requirements.txt names what it imports, beside Gradio."""
+    found = imports(PACKAGE / "hub" / "page.py")
+    assert not [one.module for one in found if one.relative or top(one.module) == "hf_mlcl"]
+    required = {"torch", "transformers", "safetensors", "numpy", "gradio"}
+    assert {top(one.module) for one in found} - sys.stdlib_module_names <= required
+
+
 def test_checkpoint_code_stands_alone() -> None:
     """Saving copies flat siblings of the modeling file only, and loading elsewhere finds no hf_mlcl."""
     waiting, seen = [MODELING], set()

@@ -15,6 +15,8 @@ COMMANDS = {
     "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",
     "push": "publish a trained model on the Hub, in one commit",
+    "export": "write a trained model as ONNX, in float32 or int8, to serve it without torch",
+    "app": "serve a page to try a trained model, or write it as a Space",
     "demo": "train tiny models on embedded data, without network, and show what comes out",
     "losses": "list the losses and their parameters",
 }

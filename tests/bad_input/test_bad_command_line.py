@@ -210,6 +210,23 @@ COMMAND_CASES = [
     ("inspect {model} --dataset {data} --neighbors 3", "--neighbors: expected .*did you mean --neighbours"),
     ("inspect {model} --dataset {root}/none", "dataset: expected a file or folder, found none at .*none"),
     ("inspect {unfitted} --dataset {data}", "model: expected a fitted classifier, got none"),
+    ("app {root}/none --space {root}/space", "model: expected a folder to make a Space of, got .*none"),
+    ("app {unfitted} --space {root}/space", "model: expected a fitted classifier, got none in .*unfitted"),
+    ("app {model} --space {a_file}", "--space: expected a folder, got .*a_file"),
+    ("app {model} --task vision --space {root}/space", "--task: expected 'text', .*'vision'"),
+    ("app {model} --dataset {root}/none --space {root}/space", "dataset: expected a file or folder, found none at"),
+    ("app {model} --port 80", "--port: expected an option of hf-mlcl app"),
+    ("export", "model: expected a value, got none"),
+    ("export {root}/none", "model: expected the folder or Hub id of a model trained with hf-mlcl, got .*none"),
+    ("export {encoder}", "model: expected .*hf-mlcl, got .*a model of type 'bert'"),
+    ("export {unfitted}", "model: expected a fitted classifier, got none in .*unfitted"),
+    ("export {model} --format onxn", "--format: expected one of onnx, got 'onxn' .did you mean 'onnx'"),
+    ("export {model} --quantize int4", "--quantize: expected one of int8, got 'int4'"),
+    ("export {model} --output_dir {a_file}", "--output_dir: expected a folder, got .*a_file"),
+    (
+        "export {image_model} --quantize int8 --output_dir {root}/onnx",
+        "quantize: expected an encoder of .*got 'resnet'",
+    ),
 ]
 
 MISSING = list(REQUIRED)

@@ -1,0 +1,203 @@
+"""The page to try a model: what it says is what the model says, and it runs as a Space without the package."""
+
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig, AutoModel, ViTImageProcessor
+
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.data import build_word_tokenizer, digit_canvases, generated_corpus, prepare_images, prepare_text
+from hf_mlcl.hub import Page, write_index, write_space
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def fitted(model, limit=0.5):
+    model.config.classifier_fitted = True
+    model.config.thresholds = [limit] * model.config.num_labels
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Model, tokenizer, training rows, and the folder of the model with an index."""
+    folder = tmp_path_factory.mktemp("text")
+    data = generated_corpus(60, 1, 1, num_labels=6)
+    rows = data.splits["train"]
+    tokenizer = build_word_tokenizer(rows["text"], max_length=32)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("bert", **SIZES, vocab_size=len(tokenizer), max_position_embeddings=32)
+    encoder = AutoModel.from_config(config)
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight *= 50  # so that random words are not all alike
+    names = ["<b>bold</b>", *data.label_names[1:]]
+    model = fitted(MLCLForSequenceClassification.from_encoder(encoder, labels=names, pooling="mean"))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    prepared = prepare_text(rows, tokenizer)
+    assert write_index(model, tokenizer, rows, prepared, folder / "app" / "index.safetensors")
+    return model, tokenizer, rows, prepared, folder
+
+
+def given_labels(piece):
+    return {html.unescape(name) for name in re.findall(r'class="score given"><span>(.*?)</span>', piece)}
+
+
+def test_the_page_gives_the_labels_that_the_model_gives(text):
+    model, tokenizer, rows, _, folder = text
+    page = Page(model, tokenizer, folder / "app" / "index.safetensors", "name")
+    for row in range(5):
+        inputs = tokenizer([rows["text"][row]], truncation=True, return_tensors="pt")
+        expected = {label["label"] for label in model.predict_labels(**inputs)[0]}
+        assert given_labels(page.answer(rows["text"][row])[0]) == expected
+
+
+def test_a_training_example_is_its_own_nearest_and_lies_on_its_point(text):
+    model, tokenizer, rows, _, folder = text
+    page = Page(model, tokenizer, folder / "app" / "index.safetensors")
+    _, nearest, drawing = page.answer(rows["text"][7])
+    first = re.search(r'class="near"><span>([\d.]+)</span><div><div class="text">(.*?)</div>', nearest)
+    assert float(first[1]) == pytest.approx(1, abs=2e-3)
+    assert html.unescape(first[2]) in " ".join(rows["text"][7].split())
+    ring, here = (re.search(rf'cx="([\d.]+)" cy="([\d.]+)" r="{size}"', drawing) for size in (6, 8))
+    assert np.allclose([float(one) for one in ring.groups()], [float(one) for one in here.groups()], atol=1.5)
+
+
+def test_what_others_wrote_is_text_not_markup(text):
+    model, tokenizer, _, _, folder = text
+    pieces = "".join(Page(model, tokenizer, folder / "app" / "index.safetensors").answer("<script>wheat</script>"))
+    assert "<b>bold" not in pieces and "&lt;b&gt;bold" in pieces and "<script" not in pieces
+
+
+def test_without_an_index_or_an_input_there_is_less(text):
+    model, tokenizer, *_ = text
+    page = Page(model, tokenizer)
+    assert page.answer("wheat")[1:] == ("", "")
+    for nothing in (None, "  "):
+        assert "Nothing given" in page.answer(nothing)[0]
+
+
+def test_examples_are_embedded_again_only_for_another_model_or_other_rows(text, tmp_path):
+    model, tokenizer, rows, prepared, _ = text
+    path = tmp_path / "index.safetensors"
+    assert write_index(model, tokenizer, rows, prepared, path)
+    assert not write_index(model, tokenizer, rows, prepared, path)
+    fewer = rows.select(range(30))
+    assert write_index(model, tokenizer, fewer, prepare_text(fewer, tokenizer), path)
+    bias = model.projection.output.bias
+    with torch.no_grad():
+        bias += 1
+    try:
+        assert write_index(model, tokenizer, fewer, prepare_text(fewer, tokenizer), path)
+    finally:
+        with torch.no_grad():
+            bias -= 1
+    path.write_bytes(b"damaged")
+    assert write_index(model, tokenizer, rows, prepared, path)
+
+
+def test_images_are_shown_as_pictures(tmp_path):
+    data = digit_canvases(12, 1, 1)
+    rows, processor = data.splits["train"], ViTImageProcessor(size={"height": 40, "width": 40})
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    encoder = AutoModel.from_config(AutoConfig.for_model("resnet", **sizes))
+    model = fitted(
+        MLCLForImageClassification.from_encoder(encoder, labels=data.label_names, objective="classification")
+    )
+    write_index(model, processor, rows, prepare_images(rows, processor), tmp_path / "index.safetensors")
+    page = Page(model, processor, tmp_path / "index.safetensors")
+    assert page.index["space"] == "features"  # no projection was trained
+    labels, nearest, _ = page.answer(rows[3]["image"])
+    pixels = processor([rows[3]["image"].convert("RGB")], return_tensors="pt")
+    assert given_labels(labels) == {label["label"] for label in model.predict_labels(**pixels)[0]}
+    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", nearest)
+    assert len(pictures) == 5 and base64.b64decode(pictures[0])[:2] == b"\xff\xd8"
+
+
+@pytest.mark.slow
+def test_a_space_answers_where_the_package_is_absent(text, tmp_path):
+    model, tokenizer, rows, _, folder = text
+    write_space(folder, tmp_path / "space", "News: labels", folder / "app" / "index.safetensors")
+    names = {path.relative_to(tmp_path / "space").as_posix() for path in (tmp_path / "space").rglob("*")}
+    assert {"app.py", "README.md", "requirements.txt", "index.safetensors", "model/model.safetensors"} <= names
+    metadata = yaml.safe_load((tmp_path / "space" / "README.md").read_text().split("---")[1])
+    assert metadata["title"] == "News: labels" and metadata["sdk"] == "gradio" and metadata["app_file"] == "app.py"
+    code = (
+        "import sys\nsys.modules['hf_mlcl'] = None\nfrom app import Page\n"
+        f"import json\nprint(json.dumps(Page.load('.').answer({rows['text'][0]!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "space",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    expected = Page(model, tokenizer, folder / "app" / "index.safetensors").answer(rows["text"][0])
+    assert json.loads(done.stdout.splitlines()[-1]) == list(expected)
+
+
+def test_without_gradio_one_line_says_what_to_install(text, monkeypatch):
+    model, tokenizer, *_ = text
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"^the page needs the package gradio: pip install 'hf-mlcl\[app\]'$"):
+        Page(model, tokenizer).build()
+
+
+@pytest.mark.slow
+def test_gradios_client_gets_the_same_answer(text):
+    pytest.importorskip("gradio")
+    from gradio_client import Client
+
+    model, tokenizer, rows, _, folder = text
+    page = Page(model, tokenizer, folder / "app" / "index.safetensors", "name")
+    application, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(address, verbose=False)
+        assert client.predict(rows["text"][0], api_name="/label") == page.answer(rows["text"][0])
+    finally:
+        application.blocks.close()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_on_a_desk_and_on_a_phone(text):
+    """Debian's Chromium, driven headless: a text is typed, the button clicked, and nothing sticks out sideways."""
+    pytest.importorskip("gradio")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    service = shutil.which("chromedriver")
+    if service is None:
+        pytest.skip("needs chromium and chromedriver")
+    model, tokenizer, rows, _, folder = text
+    page = Page(model, tokenizer, folder / "app" / "index.safetensors", "name")
+    application, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-proxy-server"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
+    browser.implicitly_wait(60)
+    try:
+        for width in (1280, 390):
+            size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get(address)
+            browser.find_element("css selector", "textarea").send_keys(rows["text"][0])
+            browser.find_element("css selector", "button.primary").click()
+            assert browser.find_element("css selector", ".mlcl svg circle[r='8']").is_displayed()
+            assert len(browser.find_elements("css selector", ".mlcl .near")) == 5
+            assert len(browser.find_elements("css selector", ".mlcl .score")) == 6
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.quit()
+        application.blocks.close()
