@@ -62,6 +62,7 @@ FIGURES = {
     "embedding_map.png": "Embeddings of the examples in two dimensions",
 }
 # Arguments that change nothing of the model; `run.json` has them.
+OF_THE_DATA = ("max_train_samples", "max_length", "image_size", "augmentation", "prototype_init")
 OF_THE_PROCESS = ("disable_", "use_cpu", "logging_", "save_", "dataloader_pin", "dataloader_num", "hub_")
 # The last line of a card that this package wrote and may write again.
 MARK = "<!-- written by hf_mlcl; without this line the card is left as it is -->"
@@ -217,10 +218,11 @@ def _loss(config: Any) -> str:
 
 
 def _training(run: dict[str, Any], config: Any) -> str:
+    arguments = {name: run.get("job", {}).get(name) for name in OF_THE_DATA} | run["arguments"]
     rows = [
         f"| {name} | {value} |"
-        for name, value in run["arguments"].items()
-        if value not in (None, False) and not name.startswith(OF_THE_PROCESS)
+        for name, value in arguments.items()
+        if value not in (None, False, "none") and not name.startswith(OF_THE_PROCESS)
     ]
     examples = ", ".join(f"{count:,} {name}" for name, count in run.get("examples", {}).items())
     facts = [f"Examples: {examples}." if examples else "", f"Pooling: {config.pooling}."]

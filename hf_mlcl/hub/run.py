@@ -88,6 +88,8 @@ def describe_run(
         "seconds": None if seconds is None else round(seconds, 1),
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
+        else "CPU, 1 thread"
+        if torch.get_num_threads() == 1
         else f"CPU, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }

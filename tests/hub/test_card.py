@@ -19,14 +19,14 @@ CLASSIFIER = {
     "global_threshold": 0.31,
 }
 RUN = {
-    "job": {"encoder": "org/encoder", "dataset": "org/data", "task": "text"},
+    "job": {"encoder": "org/encoder", "dataset": "org/data", "task": "text", "max_length": 48, "augmentation": "none"},
     "arguments": {"learning_rate": 5e-5},
     "processes": 1,
     "objective": {"pooling": "cls"},
     "examples": {"train": 10, "test": 5},
     "classifier": CLASSIFIER,
     "seconds": 3.2,
-    "hardware": "CPU, 1 threads",
+    "hardware": "CPU, 1 thread",
 }
 METRICS = {"validation": {"macro_f1": 0.5, "map": 0.4}, "test": {"macro_f1": 0.4567, "map": 0.3}}
 
@@ -50,6 +50,11 @@ def test_text_has_numbers_usage_and_no_empty_field():
     text = build().text
     assert "| Macro-F1 | 0.5000 | 0.4567 |" in text and 'from_pretrained("me/model")' in text
     assert "0.0200 before and 0.0100 after" in text and "0.310" in text and "None" not in text
+
+
+def test_training_says_how_data_were_prepared():
+    text = build().text
+    assert "| max_length | 48 |\n| learning_rate | 5e-05 |" in text and "augmentation" not in text
 
 
 def test_objectives_are_named():
