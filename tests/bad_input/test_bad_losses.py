@@ -81,7 +81,7 @@ TENSOR_CASES = {
         "labels: expected .*got shape \\(4,\\), class indices",
     ),
     "labels as a list": (("base", vectors(), [[1, 0]]), "labels: expected .*got list"),
-    "labels None": (("base", vectors(), None), "labels: expected .*got NoneType"),
+    "labels None": (("base", vectors(), None), "labels: expected .*label_ids, got neither"),
     "labels of complex numbers": (("base", vectors(), labels().to(torch.complex64)), "labels: expected .*complex64"),
     "soft labels": (("base", vectors(), labels() * 0.5), "labels: expected .*got the value 0.5"),
     "class ids in rows": (("base", vectors(), labels() * 2), "labels: expected .*got the value 2"),
