@@ -73,7 +73,12 @@ def check_equal(model, folder, kind, sizes=((1, 3), (2, 7), (5, 30))):
             expected = model(**inputs)
         outputs = session.run(["logits", "embeddings"], {name: value.numpy() for name, value in inputs.items()})
         for name, value in zip(("logits", "embeddings"), outputs, strict=True):
-            np.testing.assert_allclose(value, expected[name].numpy(), rtol=0, atol=1e-4)
+            check_near(value, expected[name].numpy())
+
+
+def check_near(value, expected):
+    """Equal to 1e-4, of the largest output where that is above 1, as the export itself checks."""
+    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 @pytest.fixture(scope="module")
@@ -241,4 +246,4 @@ def test_a_pretrained_image_encoder(shared_folder, tmp_path):
             expected = model(pixel_values=pixels[:rows])
         outputs = session.run(["logits", "embeddings"], {"pixel_values": pixels[:rows].numpy()})
         for name, value in zip(("logits", "embeddings"), outputs, strict=True):
-            np.testing.assert_allclose(value, expected[name].numpy(), rtol=0, atol=1e-4)
+            check_near(value, expected[name].numpy())
