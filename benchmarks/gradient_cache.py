@@ -2,11 +2,12 @@
 
     python benchmarks/gradient_cache.py --output benchmarks/results/gradient_cache.json
 
-The encoder is a BERT of 4 layers and 128 units with random weights (time and memory do not depend on them), the texts
-are random tokens. Memory: each point is a process of its own, which takes two optimizer steps; the figure is its peak
-resident memory less what it had before the first step. Time: both kinds of step in one process, taking turns, in
-processor seconds of one thread, which other programs disturb less than the clock; the figure is the median of the
-ratios of neighbours.
+The encoders are BERTs with random weights (time and memory do not depend on them), the texts random tokens. Memory: a
+small encoder; each point is a process of its own, which takes two optimizer steps; the figure is its peak resident
+memory less what it had before the first step. Time: the small one, and one of the size of MiniLM; both kinds of step
+in one process, taking turns, in processor seconds of one thread, which other programs disturb less than the clock;
+the figure is the median of the ratios of neighbours. Beside it stands `floor`, what running all chunks but the last
+forward twice must cost: 1 + share of the forward pass in the uncached step x (1 - chunk / batch).
 """
 
 import argparse
@@ -31,19 +32,23 @@ from transformers import AutoConfig, AutoModel
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
 
 LABELS, TOKENS, VOCABULARY = 90, 32, 1000
-ENCODER = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+ENCODERS = {
+    "small": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512},
+    "MiniLM": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+}
 BATCHES = (32, 64, 128, 256, 512)
 CHUNKS = (None, 16, 32, 64)
-TIMED = ((256, 16), (256, 32), (256, 64))
+TIMED = [(encoder, 256, chunk) for encoder in ENCODERS for chunk in CHUNKS[1:]]
 MIB = 2**20
 
 
 class Step:
     """Optimizer steps of the Trainer on one batch of random texts."""
 
-    def __init__(self, rows: int, folder: str) -> None:
+    def __init__(self, encoder_name: str, rows: int, folder: str) -> None:
         torch.manual_seed(0)
-        encoder = AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=VOCABULARY, **ENCODER))
+        config = AutoConfig.for_model("bert", vocab_size=VOCABULARY, **ENCODERS[encoder_name])
+        encoder = AutoModel.from_config(config)
         args = MLCLTrainingArguments(output_dir=folder, use_cpu=True, report_to="none")
         model = MLCLForSequenceClassification.from_encoder(encoder, labels=LABELS)
         self.trainer = MLCLTrainer(model=model, args=args)
@@ -65,6 +70,13 @@ class Step:
         self.optimizer.zero_grad()
         return time.process_time() - start
 
+    def forward(self) -> float:
+        """Processor seconds of the forward pass alone."""
+        inputs = self.trainer.training_inputs(self.batch)
+        start = time.process_time()
+        self.trainer.model(**inputs)
+        return time.process_time() - start
+
 
 def resident() -> int:
     """Bytes of this process that are in memory."""
@@ -74,26 +86,29 @@ def resident() -> int:
 def peak_memory(rows: int, chunk: int | None) -> int:
     """MiB that two steps need at most, beside what was there before; for a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
-        step = Step(rows, folder)
+        step = Step("small", rows, folder)
         before = resident()
         for _ in range(2):
             step(chunk)
     return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / MIB)
 
 
-def times(rows: int, chunk: int, rounds: int) -> dict[str, Any]:
+def times(encoder: str, rows: int, chunk: int, rounds: int) -> dict[str, Any]:
     """Medians over rounds in which the two kinds of step take turns."""
     with tempfile.TemporaryDirectory() as folder:
-        step = Step(rows, folder)
+        step = Step(encoder, rows, folder)
         step(None), step(chunk)
-        pairs = [(step(None), step(chunk)) for _ in range(rounds)]
+        taken = [(step(None), step(chunk), step.forward()) for _ in range(rounds)]
+    share = statistics.median(forward / plain for plain, _, forward in taken)
     return {
+        "encoder": encoder,
         "batch": rows,
         "chunk": chunk,
-        "uncached_seconds": round(statistics.median(plain for plain, _ in pairs), 3),
-        "cached_seconds": round(statistics.median(cached for _, cached in pairs), 3),
-        "ratio": round(statistics.median(cached / plain for plain, cached in pairs), 3),
-        "ratios": [round(cached / plain, 3) for plain, cached in pairs],
+        "uncached_seconds": round(statistics.median(plain for plain, _, _ in taken), 3),
+        "cached_seconds": round(statistics.median(cached for _, cached, _ in taken), 3),
+        "ratio": round(statistics.median(cached / plain for plain, cached, _ in taken), 3),
+        "floor": round(1 + share * (1 - chunk / rows), 3),
+        "ratios": [round(cached / plain, 3) for plain, cached, _ in taken],
     }
 
 
@@ -122,12 +137,13 @@ def main() -> None:
                 memory.append({"batch": rows, "chunk": chunk, "peak_mib": in_fresh_process(rows, chunk)})
                 print(memory[-1], flush=True)
     timed = []
-    for rows, chunk in TIMED:
-        timed.append(times(min(rows, max(options.batches)), chunk, options.rounds))
+    for encoder, rows, chunk in TIMED:
+        timed.append(times(encoder, min(rows, max(options.batches)), chunk, options.rounds))
         print(timed[-1], flush=True)
     result = {
         "command": "python benchmarks/gradient_cache.py",
-        "encoder": {"model_type": "bert", **ENCODER, "tokens": TOKENS, "labels": LABELS},
+        "encoders": ENCODERS,
+        "sizes": {"tokens": TOKENS, "labels": LABELS},
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

@@ -18,7 +18,7 @@ class MLCLOutput(ModelOutput):
 
     Args:
         loss: Scalar, given labels: the objective on this batch.
-        logits: (B, L) scores of the labels; their sigmoid is the probability.
+        logits: (B, L) scores of the labels; their sigmoid is the probability. None with `output_logits=False`.
         embeddings: (B, projection_dim) projections, not normalised.
         features: (B, feature_dim) pooled encoder outputs.
         prototypes: (L, projection_dim) label vectors, not normalised.

@@ -178,10 +178,16 @@ class MLCLPreTrainedModel(MLCLAdapters):
         outputs = self.encoder(**inputs, return_dict=True)
         return pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling), outputs
 
-    def _forward(self, encoder_inputs: dict[str, Any], labels: Tensor | None, return_dict: bool | None) -> Any:
+    def _forward(
+        self, encoder_inputs: dict[str, Any], labels: Tensor | None, output_logits: bool, return_dict: bool | None
+    ) -> Any:
+        if labels is not None and not output_logits and self.config.objective != "contrastive":
+            raise ValueError(
+                f"output_logits: expected True with labels and the objective {self.config.objective!r}, got False"
+            )
         features, encoder_outputs = self._encode(encoder_inputs)
         output = MLCLOutput(
-            logits=self.classifier(features),
+            logits=self.classifier(features) if output_logits else None,
             embeddings=self.projection(features),
             features=features,
             prototypes=self.prototypes(),
@@ -352,6 +358,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_logits: bool = True,
         return_dict: bool | None = None,
     ) -> MLCLOutput | tuple[Tensor, ...]:
         """Scores texts; `input_ids` and the masks are (B, T) int64, `labels` (B, L) multi-hot. See `MLCLOutput`."""
@@ -364,7 +371,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,
         }
-        return self._forward(inputs, labels, return_dict)
+        return self._forward(inputs, labels, output_logits, return_dict)
 
 
 class MLCLForImageClassification(MLCLPreTrainedModel):
@@ -379,6 +386,7 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
         labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_logits: bool = True,
         return_dict: bool | None = None,
     ) -> MLCLOutput | tuple[Tensor, ...]:
         """Scores images; `pixel_values` (B, channels, height, width), `labels` (B, L) multi-hot. See `MLCLOutput`."""
@@ -387,7 +395,7 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,
         }
-        return self._forward(inputs, labels, return_dict)
+        return self._forward(inputs, labels, output_logits, return_dict)
 
 
 __all__ = ["MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "MLCLPreTrainedModel"]

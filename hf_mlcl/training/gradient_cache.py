@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
 from .label_ids import labels_name
-from .objective import LOSS_INPUTS, chunks, model_inputs
+from .objective import LOSS_INPUTS, chunks
 from .random_state import RandomState
 from .remembering import RememberingTrainer
 
@@ -58,7 +58,7 @@ class CachingTrainer(RememberingTrainer):
         if callable(getattr(optimizer, "train", None)):  # of optimizers without a schedule
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        parts = list(chunks(model_inputs(inputs), len(inputs[name]), size))
+        parts = list(chunks(self.training_inputs(inputs), len(inputs[name]), size))
 
         cached, states, kept = self._first_pass(model, parts)
         with self.compute_loss_context_manager():

@@ -48,7 +48,7 @@ class ObjectiveTrainer(SearchingTrainer):
             raise ValueError(
                 f"labels: expected a column of multi-hot labels, or label_ids, got the inputs {', '.join(inputs)}"
             )
-        outputs: Any = model(**model_inputs(inputs))
+        outputs: Any = model(**(self.training_inputs(inputs) if model.training else model_inputs(inputs)))
         if model.training:
             loss = self.training_loss(outputs, inputs)
         elif name == "labels":
@@ -60,6 +60,11 @@ class ObjectiveTrainer(SearchingTrainer):
             output = MLCLOutput(prototypes=outputs.prototypes, **gathered)
             loss = self._losses_of_lists(output, lists)["loss"]
         return (loss, outputs) if return_outputs else loss
+
+    def training_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What the model gets of a training batch: logits, B x L, are made only where the objective uses them."""
+        uses_logits = "logits" in LOSS_INPUTS[self.core_model.config.objective]
+        return model_inputs(inputs) | ({} if uses_logits else {"output_logits": False})
 
     def training_loss(self, outputs: MLCLOutput, inputs: dict[str, Any]) -> Tensor:
         """The objective of a training batch, of which this process holds `outputs`; its parts go into the log.

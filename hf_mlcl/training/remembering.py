@@ -14,7 +14,7 @@ from hf_mlcl.losses import References, loss_class
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
 from .memory import MomentumEncoder, Queue, compact_labels
-from .objective import ObjectiveTrainer, chunks, model_inputs
+from .objective import ObjectiveTrainer, chunks
 
 logger = logging.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class RememberingTrainer(ObjectiveTrainer):
             return embeddings.detach(), inputs[DATASET_INDEX]
         args: Any = self.args
         rows = len(embeddings)
-        parts = list(chunks(model_inputs(inputs), rows, args.gradient_cache_chunk_size or max(rows, 1)))
+        parts = list(chunks(self.training_inputs(inputs), rows, args.gradient_cache_chunk_size or max(rows, 1)))
         with self.accelerator.autocast():
             keys = self._momentum_encoder.keys(parts)
         return keys.to(embeddings.dtype), inputs[DATASET_INDEX]

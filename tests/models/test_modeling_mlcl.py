@@ -38,6 +38,18 @@ def test_forward_gives_all_parts(kind):
 
 
 @kinds
+def test_logits_can_be_left_out(kind):
+    model, labels = tiny_model(kind), torch.tensor([[1, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 1]])
+    whole = model(**tiny_inputs(kind), labels=labels)
+    output = model(**tiny_inputs(kind), labels=labels, output_logits=False)
+    assert whole.keys() - output.keys() == {"logits"}
+    assert all(value.equal(whole[name]) for name, value in output.items())
+    model.config.objective = "joint"
+    with pytest.raises(ValueError, match="output_logits: expected True with labels and the objective 'joint', got F"):
+        model(**tiny_inputs(kind), labels=labels, output_logits=False)
+
+
+@kinds
 @pytest.mark.parametrize("objective", ["contrastive", "joint", "classification"])
 def test_every_parameter_of_an_objective_gets_a_gradient(kind, objective):
     model = tiny_model(kind, objective=objective).train()

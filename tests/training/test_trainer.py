@@ -222,6 +222,19 @@ def test_more_contrastive_training_unfits_the_classifier(tmp_path):
     assert not trainer.model.config.classifier_fitted and trainer.model.config.thresholds is None
 
 
+@pytest.mark.parametrize("arguments", [{}, {"gradient_cache_chunk_size": 3}, {"momentum": 0.9, "loss": "msc"}])
+@pytest.mark.parametrize("objective", ["contrastive", "joint"])
+def test_logits_are_made_in_training_where_the_objective_uses_them(objective, arguments, tmp_path):
+    trainer = toy_trainer(tmp_path, objective=objective, max_steps=2, **arguments)
+    training = []
+    classifier = trainer.model.classifier
+    classifier.register_forward_hook(lambda *_: training.append(trainer.model.training))
+    trainer.train()
+    assert any(training) == (objective == "joint")
+    trainer.evaluate(trainer.train_dataset)
+    assert not training[-1]
+
+
 def test_logs_hold_the_parts_and_the_positives(tmp_path):
     trainer = toy_trainer(tmp_path, objective="joint", max_steps=4, logging_steps=2)
     trainer.train()
