@@ -171,9 +171,13 @@ class _Labelled:
         return np.ones(self.positive.shape[1], bool) if self.known is None else self.known.any(dim=0).cpu().numpy()
 
     def inputs(self, batch: Tensor, like: Tensor) -> Tensor:
-        """Rows of features, as `like`, with a last column of ones: the bias is one more weight, decayed alike."""
-        rows = self.features[batch.to(self.features.device)].to(like)
-        return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+        """Rows of features, as `like`, then a column of ones, as the bias is one more weight, decayed alike, then zeros
+        up to the width of `like`."""
+        rows = self.features[batch.to(self.features.device)]
+        padded = like.new_zeros(len(rows), like.shape[-1])
+        padded[:, : rows.shape[1]] = rows
+        padded[:, rows.shape[1]] = 1
+        return padded
 
     def logits(self, parameters: Tensor) -> Tensor:
         """Logits N x L of parameters L x (feature_dim + 1)."""
@@ -295,7 +299,7 @@ def train_grid(
     optimizer = _GridAdamW(parameters, grid, num_steps)
     with tqdm(total=num_steps, desc="linear evaluation", delay=1, disable=not progress) as bar:
         for step, batch in enumerate(_batches(num_examples, num_epochs, batch_size, seed)):
-            inputs = torch.nn.functional.pad(train.inputs(batch, like=initial), (0, padding))
+            inputs = train.inputs(batch, like=initial)
             batch = batch.to(initial.device)
             # Numbers for one batch at a time: those of all N x L labels would be four times as large as bools.
             targets = train.targets(initial.device, batch).to(initial)

@@ -91,8 +91,11 @@ def check_task(encoder: PreTrainedModel, task: str) -> None:
         raise ValueError(f"encoder: expected a {task} encoder, got {encoder.config.model_type!r}, which takes {takes}")
 
 
-def check_inputs(name: str, inputs: dict[str, Any]) -> None:
-    """Raises ValueError unless the main input is a batch: token ids (B, T), or pixels of 4 axes."""
+def check_inputs(encoder: nn.Module, name: str, inputs: dict[str, Any]) -> None:
+    """Raises ValueError unless the main input is a batch that the encoder takes: token ids (B, T), or pixels of 4 axes.
+
+    Values are looked at on the CPU only: elsewhere that would wait for the device.
+    """
     given = inputs.get(name)
     if name == "input_ids" and given is None and inputs.get("inputs_embeds") is not None:
         return
@@ -100,6 +103,44 @@ def check_inputs(name: str, inputs: dict[str, Any]) -> None:
     if not isinstance(given, Tensor) or given.ndim != axes or given.is_floating_point() != (axes == 4):
         got = f"{given.dtype} of {given.ndim}" if isinstance(given, Tensor) else type(given).__name__
         raise ValueError(f"{name}: expected a batch, a tensor of {axes} axes and {what} dtype, got {got}")
+    if name == "pixel_values":
+        channels = getattr(encoder.config, "num_channels", None)
+        if channels not in (None, given.shape[1]):
+            raise ValueError(f"pixel_values: expected {channels} channels (B, {channels}, H, W), got {[*given.shape]}")
+        return
+    mask, length = inputs.get("attention_mask"), given.shape[1]
+    if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape != given.shape:
+        raise ValueError(f"attention_mask: expected the shape of input_ids, {[*given.shape]}, got {[*mask.shape]}")
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    # Some keep two positions for padding; only then is it worth the search for the module.
+    if length > (getattr(encoder.config, "max_position_embeddings", None) or length + 2) - 2:
+        most = _max_length(encoder)
+        if most is not None and length > most:
+            raise ValueError(f"input_ids: expected at most {most} tokens a text, got {length}; see truncation=True")
+    if given.device.type == "cpu" and given.numel():
+        vocabulary = _vocabulary(encoder)
+        if vocabulary is not None and not (0 <= given.min() and given.max() < vocabulary):
+            raise ValueError(
+                f"input_ids: expected ids of 0 to {vocabulary - 1}, got {given.min():d} to {given.max():d}; is the "
+                "tokenizer that of the model?"
+            )
+
+
+def _vocabulary(encoder: nn.Module) -> int | None:
+    """How many token ids the encoder has vectors for, where it tells."""
+    try:
+        return getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:
+        return None
+
+
+def _max_length(encoder: nn.Module) -> int | None:
+    """How many tokens have a position, of an encoder that learned one vector for each."""
+    for name, module in encoder.named_modules():
+        if name.endswith(("position_embeddings", "position_embedding", "wpe")) and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:

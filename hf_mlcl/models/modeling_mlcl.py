@@ -167,7 +167,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        check_inputs(self.main_input_name, encoder_inputs)
+        check_inputs(self.encoder, self.main_input_name, encoder_inputs)
         parameters = inspect.signature(self.encoder.forward).parameters
         accepted = set(parameters)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -329,6 +329,8 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
     @torch.no_grad()
     def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
         tokenizer = tokenizer or load_tokenizer(source, kwargs)
+        if not callable(tokenizer):
+            raise ValueError(f"tokenizer: expected a tokenizer, got {tokenizer!r}; see AutoTokenizer.from_pretrained")
         names, descriptions = self.config.label_names, descriptions or {}
         unknown = [name for name in descriptions if name not in names]
         if unknown:

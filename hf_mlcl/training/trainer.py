@@ -71,6 +71,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if not isinstance(model, torch.nn.Module) and (model is not None or kwargs.get("model_init") is None):
             got = "None, and no model_init" if model is None else type(model).__name__
             raise ValueError(f"model: expected an MLCL model, got {got}; see from_encoder")
+        if isinstance(kwargs.get("train_dataset"), str):
+            raise ValueError(f"train_dataset: expected a data set, got the text {kwargs['train_dataset']!r}")
         self._scoring = False
         self._peft_config = peft_config
         try:

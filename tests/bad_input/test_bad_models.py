@@ -108,6 +108,7 @@ ENCODER_CASES = {
     "labels in a mapping": (lambda w: TEXT.from_encoder(w.encoder, {"a": 1}), "labels: expected a list of label names, got .'a': 1"),
     "half a label": (lambda w: TEXT.from_encoder(w.encoder, 2.5), "labels: expected .*got 2.5"),
     "another type": (lambda w: TEXT.from_encoder(w.encoder, 3, dtype="float99"), "encoder: expected .*dtype"),
+    "the name of a tokenizer": (lambda w: TEXT.from_encoder(w.encoder, ["a"], prototype_init="label_names", tokenizer="bert"), "tokenizer: expected a tokenizer, got 'bert'"),
     "names for images": (lambda w: VISION.from_encoder(str(w.image_encoder), 3, prototype_init="label_names"), "prototype_init: expected 'xavier'"),
 }  # fmt: skip
 
@@ -238,6 +239,10 @@ CALL_CASES = {
     "token ids as a list": (lambda m: m.predict_labels(input_ids=[[1, 2]]), "input_ids: expected a batch.*got list"),
     "token ids of one text": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"][0]), "input_ids: expected .*2 axes.*got torch.int64 of 1"),
     "token ids that are fractions": (lambda m: m.predict_labels(input_ids=torch.ones(2, 3)), "input_ids: expected .*integer dtype, got torch.float32"),
+    "token ids of another tokenizer": (lambda m: m.predict_labels(input_ids=torch.tensor([[1, 10**6]])), "input_ids: expected ids of 0 to [0-9]+, got 1 to 1000000; is the tokenizer that of the model"),
+    "negative token ids": (lambda m: m.predict_labels(input_ids=torch.tensor([[1, -1]])), "input_ids: expected ids of 0 to [0-9]+, got -1 to 1"),
+    "a mask of another length": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"], attention_mask=torch.ones(2, 4)), r"attention_mask: expected the shape of input_ids, \[2, 3\], got \[2, 4\]"),
+    "a text that is too long": (lambda m: m.predict_labels(input_ids=torch.zeros(1, 600, dtype=torch.long)), "input_ids: expected at most 512 tokens a text, got 600; see truncation=True"),
     "class ids as labels": (lambda m: m(labels=torch.tensor([0, 1]), **INPUTS), "labels: expected multi-hot .*\\(2,\\)"),
     "labels of another width": (lambda m: m(labels=torch.ones(2, 4), **INPUTS), "labels: expected multi-hot .*\\(2, 4\\)"),
     "soft labels": (lambda m: m(labels=torch.full((2, 3), 0.5), **INPUTS), "labels: expected multi-hot .*0.5"),

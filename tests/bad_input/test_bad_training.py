@@ -56,6 +56,7 @@ TRAINER_CASES = {
     "one class id a row": (lambda f: toy_trainer(f, train=labelled(*[3] * 8)).train(), "labels.*: expected "),
     "ragged labels": (lambda f: toy_trainer(f, train=labelled(*[[1] * 5] * 7, [1])).train(), "labels.*: expected .*"),
     "names as labels": (lambda f: toy_trainer(f, train=labelled(*[["a", "b"]] * 8)).train(), "labels.*: expected "),
+    "the name of a data set": (lambda f: build(f, train_dataset="reuters"), "train_dataset: expected a data set, got the text 'reuters'"),
     "rows that are numbers": (lambda f: build(f, train_dataset=list(range(64))).train(), "examples: expected mappings of columns to values, got int"),
     "texts that are not prepared": (lambda f: build(f, train_dataset=TEXTS.select([0] * 64)).train(), "examples: expected 'input_ids' .*labels"),
     "no tokenizer to pad with": (lambda f: build(f, processing_class=None, train_dataset=toy_dataset(64)).train(), "processing_class: expected a tokenizer, got NoneType"),

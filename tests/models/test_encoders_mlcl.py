@@ -246,6 +246,27 @@ def test_frozen_batch_norm_makes_features_independent_of_the_batch():
         assert scales and all(scale.grad is not None for scale in scales)
 
 
+@pytest.mark.parametrize("kind", TEXT)
+def test_the_longest_text_is_read_and_a_longer_one_named(kind):
+    model = tiny_model(kind)
+    longest = getattr(model.encoder.config, "max_position_embeddings", 512)
+    longest -= 2 if kind in ("roberta", "xlm-roberta", "mpnet") else 0  # which keep two positions for padding
+    assert model(input_ids=torch.full((1, longest), 5)).logits.isfinite().all()
+    longer = torch.full((1, longest + 1), 5)
+    if kind in ("t5", "qwen2", "llama", "modernbert"):  # positions are computed
+        assert model(input_ids=longer).logits.isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1}"):
+            model(input_ids=longer)
+
+
+@pytest.mark.parametrize("kind", sorted(set(ENCODERS) - set(TEXT)))
+def test_images_with_another_number_of_channels_are_named(kind):
+    pixels = tiny_inputs(kind)["pixel_values"][:, :1]
+    with pytest.raises(ValueError, match=r"pixel_values: expected 3 channels \(B, 3, H, W\), got \[4, 1, "):
+        tiny_model(kind)(pixel_values=pixels)
+
+
 def test_the_readme_lists_the_table(request):
     readme = (request.config.rootpath / "README.md").read_text(encoding="utf-8")
     listed = set(re.search(r"Tested encoders: ([^.]*)\.", readme)[1].replace("\n", " ").split(", "))
