@@ -171,8 +171,7 @@ class _Labelled:
         return np.ones(self.positive.shape[1], bool) if self.known is None else self.known.any(dim=0).cpu().numpy()
 
     def inputs(self, batch: Tensor, like: Tensor) -> Tensor:
-        """Rows of features, as `like`, then a column of ones, as the bias is one more weight, decayed alike, then zeros
-        up to the width of `like`."""
+        """Rows of features as `like` and as wide: then a column of ones, as the bias is one more weight, and zeros."""
         rows = self.features[batch.to(self.features.device)]
         padded = like.new_zeros(len(rows), like.shape[-1])
         padded[:, : rows.shape[1]] = rows

@@ -91,8 +91,8 @@ def check_task(encoder: PreTrainedModel, task: str) -> None:
         raise ValueError(f"encoder: expected a {task} encoder, got {encoder.config.model_type!r}, which takes {takes}")
 
 
-def check_inputs(encoder: nn.Module, name: str, inputs: dict[str, Any]) -> None:
-    """Raises ValueError unless the main input is a batch that the encoder takes: token ids (B, T), or pixels of 4 axes.
+def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) -> None:
+    """Raises ValueError unless the main input is a batch the encoder takes: token ids (B, T), or pixels of 4 axes.
 
     Values are looked at on the CPU only: elsewhere that would wait for the device.
     """
@@ -127,7 +127,7 @@ def check_inputs(encoder: nn.Module, name: str, inputs: dict[str, Any]) -> None:
             )
 
 
-def _vocabulary(encoder: nn.Module) -> int | None:
+def _vocabulary(encoder: PreTrainedModel) -> int | None:
     """How many token ids the encoder has vectors for, where it tells."""
     try:
         return getattr(encoder.get_input_embeddings(), "num_embeddings", None)

@@ -256,7 +256,9 @@ def test_the_longest_text_is_read_and_a_longer_one_named(kind):
     if kind in ("t5", "qwen2", "llama", "modernbert"):  # positions are computed
         assert model(input_ids=longer).logits.isfinite().all()
     else:
-        with pytest.raises(ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1}"):
+        with pytest.raises(
+            ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1};"
+        ):
             model(input_ids=longer)
 
 
