@@ -42,15 +42,17 @@ class ClassificationLoss(nn.Module):
 
 
 class BCELoss(ClassificationLoss):
-    """Binary cross-entropy of each label, positives weighted by `pos_weight` (a number or one number a label)."""
+    """Binary cross-entropy of each label, positives weighted by `pos_weight`, a number or one number a label, of which
+    float32 is kept."""
 
     pos_weight: Tensor | None
 
-    def __init__(self, pos_weight: float | list[float] | None = None) -> None:
+    def __init__(self, pos_weight: float | list[float] | Tensor | None = None) -> None:
         super().__init__()
         weights = None
         if pos_weight is not None:
-            values = list(pos_weight) if isinstance(pos_weight, (list, tuple, Tensor)) else [pos_weight]
+            values = pos_weight.tolist() if hasattr(pos_weight, "tolist") else pos_weight
+            values = list(values) if isinstance(values, (list, tuple)) else [values]
             if not values:
                 raise ValueError("pos_weight: expected at least one number, got none")
             weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
@@ -77,7 +79,10 @@ class FocalLoss(ClassificationLoss):
         towards_truth = torch.where(labels.positives > 0, logits, -logits)
         # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
         losses = -torch.exp(self.gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
-        return losses if self.alpha is None else torch.where(labels.positives > 0, self.alpha, 1 - self.alpha) * losses
+        if self.alpha is None:
+            return losses
+        # Numbers as both branches would make float32 weights, also of float64 losses.
+        return torch.where(labels.positives > 0, self.alpha * losses, (1 - self.alpha) * losses)
 
 
 class AsymmetricLoss(ClassificationLoss):

@@ -14,7 +14,7 @@ CONTRASTIVE = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
 ]
 CLASSIFICATION = [(name, {}) for name in CLASSIFICATION_LOSSES] + [
     ("bce", {"pos_weight": 3.0}),
-    ("focal", {"gamma": 0.5, "alpha": 0.25}),
+    ("focal", {"gamma": 0.5, "alpha": 0.3}),
     ("asymmetric", {"gamma_negative": 1, "gamma_positive": 0, "clip": 0}),
     ("asymmetric", {"gamma_negative": 0.5, "gamma_positive": 0.5, "clip": 0.2}),
 ]

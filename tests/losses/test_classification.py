@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from batches import CLASSIFICATION, each
@@ -59,12 +60,13 @@ def test_better_logits_cost_less_and_empty_batches_nothing(name, parameters):
     assert empty.item() == 0 and torch.autograd.grad(empty, logits)[0].eq(0).all()
 
 
-def test_bce_takes_a_weight_for_each_label():
+@pytest.mark.parametrize("form", [list, tuple, torch.tensor, np.array], ids=["list", "tuple", "tensor", "array"])
+def test_bce_takes_a_weight_for_each_label(form):
     logits, labels = batch()
     weights = [1.0, 2.0, 3.0, 4.0, 5.0]
     reference = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights, dtype=torch.float64))
     torch.testing.assert_close(
-        build_loss("bce", pos_weight=weights)(logits, labels), reference(logits, labels.double())
+        build_loss("bce", pos_weight=form(weights))(logits, labels), reference(logits, labels.double())
     )
     with pytest.raises(ValueError, match="pos_weight: expected 1 or 5 numbers, got 2"):
         build_loss("bce", pos_weight=[1.0, 2.0])(logits, labels)
