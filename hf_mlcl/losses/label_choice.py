@@ -35,7 +35,7 @@ class ChosenLabels:
     def multi_hot(self, label_ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Label lists (N, K) -> (N, P), 1 where an example has a present label; other labels count nowhere."""
         number = self.present.shape[0]
-        columns = torch.searchsorted(self.present, label_ids).clamp(max=max(number - 1, 0))
+        columns = torch.searchsorted(self.present, label_ids.contiguous()).clamp(max=max(number - 1, 0))
         if number:
             columns = torch.where(self.present[columns] == label_ids, columns, number)
         multi_hot = torch.zeros(label_ids.shape[0], number + 1, dtype=dtype, device=label_ids.device)

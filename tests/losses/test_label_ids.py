@@ -35,6 +35,18 @@ def test_lists_equal_rows(name, parameters, with_references):
     torch.testing.assert_close(value_and_gradients(loss, embeddings, None, prototypes, **lists), expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_lists_of_any_memory_layout_pass_without_a_warning():
+    embeddings, labels, prototypes = batch()
+    lists, loss = as_lists(labels), build_loss("reg")
+    torch.set_warn_always(True)
+    try:
+        value = loss(embeddings, None, prototypes, label_ids=lists.T.contiguous().T)
+    finally:
+        torch.set_warn_always(False)
+    assert value == loss(embeddings, None, prototypes, label_ids=lists)
+
+
 @each(CONTRASTIVE)
 def test_all_absent_labels_chosen_is_the_full_loss(name, parameters):
     embeddings, labels, prototypes = batch(labels=LABELS + 4, density=0.2)
