@@ -78,9 +78,9 @@ def split_labels(
     return positive, known
 
 
-def as_probabilities(name: str, values: Any, *, rows: int | None = None, columns: int | None = None) -> np.ndarray:
-    """Float64 matrix (rows, columns) of numbers in [0, 1]; raises ValueError on anything else."""
-    array = as_matrix(name, values, rows=rows, columns=columns)
+def as_probabilities(name: str, values: Any) -> np.ndarray:
+    """Float64 matrix of numbers in [0, 1]; raises ValueError on anything else."""
+    array = as_matrix(name, values)
     wrong = (array < 0) | (array > 1)
     if wrong.any():
         raise ValueError(f"{name}: expected numbers in [0, 1], got {array[wrong][0]} (logits need a sigmoid first)")

@@ -24,7 +24,7 @@ class Probe:
     """A linear classifier: predict label l where sigmoid(features @ weight[l] + bias[l]) >= thresholds[l].
 
     Attributes:
-        weight: float64, L x feature_dim.
+        weight: float64 (of label lists float32), L x feature_dim.
         bias: float64, L.
         thresholds: float64, L.
         strength: the ridge penalty that was chosen.

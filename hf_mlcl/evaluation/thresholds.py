@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import as_probabilities, check_positive, sigmoid, split_labels
 from .label_blocks import LabelScores, labelled
 
-# Beyond this logit a float32 sigmoid is 1, and a threshold there would no longer separate anything.
+# From a logit of 16.6 on a float32 sigmoid is 1, where thresholds no longer separate anything.
 _LARGEST_LOGIT = 16.0
 _GRID_SIZE = 256
 

@@ -35,7 +35,10 @@ class _Normalize(torch.autograd.Function):
 
 
 def normalize(vectors: Tensor) -> Tensor:
-    """L2-normalised rows; a zero row stays zero and gets a zero gradient instead of a huge one."""
+    """L2-normalised rows; a zero row stays zero and gets a zero gradient instead of a huge one.
+
+    So does a row whose squares under- or overflow, in float32 one shorter than about 1e-20 or longer than 1e19.
+    """
     return _Normalize.apply(vectors)
 
 

@@ -67,6 +67,14 @@ def test_metrics_are_those_of_arrays(thresholds, unlabelled, tied):
         same(row, expected)
 
 
+def test_a_classifier_that_has_diverged_is_no_score():
+    scores, lists, _, _ = problem()
+    weight = scores.weight.copy()
+    weight[3, 2] = np.nan
+    with pytest.raises(ValueError, match="weight: expected finite numbers, got nan"):
+        compute_metrics((LinearScores(scores.features, weight, scores.bias), lists))
+
+
 def test_metrics_without_a_positive():
     scores, _, logits, _ = problem()
     nothing = LabelLists.from_pairs(np.zeros(0, int), np.zeros(0, int), scores.shape)

@@ -33,7 +33,7 @@ Args:
     train_label_counts: how often each label occurs in the training set; adds `macro_f1_head`, `_medium` and `_tail`.
     ks (`probabilities` only): the k of precision, recall and nDCG at k. Default (1, 3, 5); those above the number of
         labels are left out.
-    per_label: adds the lists `per_label_f1`, `_precision`, `_recall`, `_support` (and `_average_precision`).
+    per_label: adds the lists `per_label_f1`, `_precision`, `_recall`, `_support`, `_known` (and `_average_precision`).
 Returns:
     A dictionary of numbers; see the README for each of them.
 Examples:
