@@ -62,8 +62,18 @@ class RememberingTrainer(ObjectiveTrainer):
             raise ValueError(
                 f"train_dataset: expected one with positions for {name}, which must know examples again, got a stream"
             )
-        if args.momentum is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if args.momentum is None:
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(f"momentum: expected None with FSDP or DeepSpeed, got {args.momentum}")
+        # A copy in half precision would stay where it is: steps this small are lost in rounding.
+        half = [p.dtype for p in self.core_model.parameters() if p.requires_grad and torch.finfo(p.dtype).bits < 32]
+        if half:
+            dtype = str(half[0]).removeprefix("torch.")
+            raise ValueError(
+                f"momentum: expected None with trained weights in {dtype}, which no copy follows in small steps, got "
+                f"{args.momentum}; load them in float32, with --bf16 for speed"
+            )
 
     def _check_prototypes(self) -> None:
         config, size = self.core_model.config, self.args.prototype_sample_size  # type: ignore[attr-defined]

@@ -112,8 +112,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             core.add_adapter(self._peft_config)
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config)  # type: ignore[attr-defined]
-        self.check_memory()
         core.freeze_unused_parameters()
+        self.check_memory()
         if self.train_dataset is not None:
             config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         self._check_batches()

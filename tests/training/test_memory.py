@@ -222,6 +222,16 @@ def test_what_cannot_be_is_refused(arguments, message, tmp_path):
         toy_trainer(tmp_path, train=train, **arguments)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_weights_cannot_follow_slowly(dtype, tmp_path):
+    expected = f"momentum: expected None with trained weights in {str(dtype).removeprefix('torch.')}, .* got 0.99"
+    with pytest.raises(ValueError, match=expected):
+        toy_trainer(tmp_path, model=toy_model().to(dtype), momentum=0.99)
+    model = toy_model().to(dtype)
+    model.projection.float(), model.prototypes.float(), model.encoder.requires_grad_(False)
+    toy_trainer(tmp_path, model=model, momentum=0.99)  # what is frozen need not move
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
