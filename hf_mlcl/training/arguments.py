@@ -36,7 +36,6 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "max_grad_norm": (0, math.inf, False, False),
     "warmup_steps": (0, math.inf, False, False),
     "neftune_noise_alpha": (0, math.inf, False, False),
-    "label_smoothing_factor": (0, 1, False, False),
     "eval_delay": (0, math.inf, False, False),
     "num_train_epochs": (0, math.inf, True, False),
     "logging_steps": (0, math.inf, True, False),
@@ -211,6 +210,9 @@ class MLCLTrainingArguments(TrainingArguments):
                 check_number(name, value, low, high, open_low=open_low)
         if self.momentum is not None and not (isinstance(self.momentum, int | float) and 0 <= self.momentum < 1):
             raise ValueError(f"momentum: expected a number of at least 0 and below 1, got {self.momentum!r}")
+        smoothing = self.label_smoothing_factor
+        if smoothing != 0:  # only the loss that the Trainer has of its own would look at it
+            raise ValueError(f"label_smoothing_factor: expected 0, as no objective smooths labels, got {smoothing}")
         if type(self.max_steps) is not int or (self.max_steps < 1 and self.max_steps != -1):
             raise ValueError(f"max_steps: expected at least 1, or -1 to go by epochs, got {self.max_steps!r}")
 

@@ -55,6 +55,7 @@ def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_
     ("fields", "message"),
     [
         ({"loss": "regg"}, "loss: expected one of .*got 'regg' .did you mean 'reg'"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: expected 0, .* got 0.1"),
         ({"loss": "bce", "objective": "joint"}, "loss: expected a contrastive loss beside objective 'joint', got"),
         (
             {"loss": "bce", "classification_loss": "zlpr"},
