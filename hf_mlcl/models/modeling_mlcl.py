@@ -151,10 +151,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
-        config, names = (
-            self.config,
-            [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names),
-        )
+        config = self.config
+        names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         if not names:
             raise ValueError("names: expected at least one new label, got none")
         if self.has_adapter:
@@ -181,10 +179,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
     def _forward(
         self, encoder_inputs: dict[str, Any], labels: Tensor | None, output_logits: bool, return_dict: bool | None
     ) -> Any:
-        if labels is not None and not output_logits and self.config.objective != "contrastive":
-            raise ValueError(
-                f"output_logits: expected True with labels and the objective {self.config.objective!r}, got False"
-            )
+        objective = self.config.objective
+        if labels is not None and not output_logits and objective != "contrastive":
+            raise ValueError(f"output_logits: expected True with labels and the objective {objective!r}, got False")
         features, encoder_outputs = self._encode(encoder_inputs)
         output = MLCLOutput(
             logits=self.classifier(features) if output_logits else None,
@@ -202,7 +199,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
                 )
             # A new output, so that the loss comes first in it, as `model(**batch)[0]` expects.
             output = MLCLOutput(loss=self.objective_losses(output, labels)["loss"], **output)
-            if self.training and self.config.objective != "contrastive":
+            if self.training and objective != "contrastive":
                 self.config.classifier_fitted = True  # other trainers than ours cannot tell
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
