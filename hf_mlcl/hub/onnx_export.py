@@ -196,8 +196,9 @@ def _quantized(model: Any, whole: Path, target: Path) -> tuple[Path, int]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporter and quantizer print and warn of their own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    names = ("torch.onnx", "root", "onnxscript", "onnx_ir", "onnxruntime")
+    loggers, root = [logging.getLogger(name) for name in names], logging.getLogger()
+    levels, handlers = [logger.level for logger in loggers], list(root.handlers)
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -207,3 +208,4 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        root.handlers[:] = handlers  # the quantizer sets up logging when it is imported

@@ -151,10 +151,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Raises:
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
-        config, names = (
-            self.config,
-            [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names),
-        )
+        config = self.config
+        names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         if not names:
             raise ValueError("names: expected at least one new label, got none")
         if self.has_adapter:
@@ -302,9 +300,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         """
         config, num_labels = self.config, len(self.config.label_names)
         if not config.classifier_fitted:
-            raise ValueError(
-                "predict_labels: expected a fitted classifier, got an untrained one; run fit_classifier()"
-            )
+            raise ValueError("predict_labels: expected a fitted classifier, got none; run fit_classifier()")
         most = num_labels if top_k is None else top_k
         if type(min_labels) is not int or not 0 <= min_labels <= num_labels:
             raise ValueError(f"min_labels: expected an integer of 0 to {num_labels}, got {min_labels!r}")

@@ -1,6 +1,7 @@
 """Exported models give what the model gives, for batches and texts of any size, without torch."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,16 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"onnxscript.*pip install 'hf-mlcl\[onnx\]'"):
         export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)
+
+
+def test_the_packages_leave_logging_as_it_was():
+    root, quantizer = logging.getLogger(), logging.getLogger("onnxruntime.quantization.a_quantizer")
+    before = (root.level, list(root.handlers))
+    with onnx_export._quiet():
+        root.addHandler(logging.NullHandler())  # as the quantizer does when it is imported
+        root.setLevel(logging.INFO)
+        assert not quantizer.isEnabledFor(logging.INFO)
+    assert (root.level, root.handlers) == before
 
 
 def test_an_encoder_that_torch_cannot_export_is_one_line(tmp_path, monkeypatch):
