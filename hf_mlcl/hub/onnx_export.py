@@ -155,6 +155,8 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
                 )
         except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
             cause: BaseException = error.__cause__ or error
+            if isinstance(cause, OSError):  # such as a full disk
+                raise cause from error
             reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
             kind = model.encoder.config.model_type
             raise ValueError(f"model: expected an encoder that torch can export, got {kind!r}: {reason}") from error

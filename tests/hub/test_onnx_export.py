@@ -181,6 +181,12 @@ def test_an_encoder_that_torch_cannot_export_is_one_line(tmp_path, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("the first line\nand many more") from ValueError("no rule for aten::odd\nnor others")
 
+    def finds_no_room(*arguments, **options):
+        raise RuntimeError("failed") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", finds_no_room)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)
     monkeypatch.setattr(torch.onnx, "export", fails)
     with pytest.raises(ValueError, match="^model: expected an encoder that torch can export, got 'resnet': no rule"):
         export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)
