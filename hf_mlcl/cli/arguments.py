@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -166,13 +166,15 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of arguments to values, got {type(values).__name__}")
         actions = {action.dest: action for action in self._actions}
+        kinds = [get_type_hints(kind) for kind in self.dataclass_types]
+        hints = {name: hint for hints in kinds for name, hint in hints.items() if name in actions}
         for name, value in values.items():
-            if name not in actions:
-                near = difflib.get_close_matches(str(name), actions, n=1)
+            if name not in hints:
+                near = difflib.get_close_matches(str(name), hints, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise ValueError(f"{path}: expected arguments of {self.prog}, got {name!r}{hint}")
             action = actions[name]
-            if action.required and value is None:
+            if value is None and type(None) not in get_args(hints[name]):
                 raise ValueError(f"{path}: {name}: expected a value, got None")
             action.required = False
             self.set_defaults(**{name: _checked(action, value, path)})

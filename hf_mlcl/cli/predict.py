@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_mlcl.data import predict_texts
 from hf_mlcl.data.images import read_image
-from hf_mlcl.data.sources import read_source
+from hf_mlcl.data.sources import FORMATS, read_source
 
 from .arguments import OneLineParser
 from .evaluate import load_model
@@ -77,7 +77,7 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
 def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: expected a file, found none at {str(path)!r}")
-    if path.suffix not in (".csv", ".tsv", ".json", ".jsonl", ".parquet"):
+    if path.suffix.lower() not in FORMATS:
         if argument == "--pair_column":
             raise ValueError(f"--pair_column: expected a csv, json or parquet file, got {path.name!r}")
         try:

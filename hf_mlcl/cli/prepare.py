@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
 from hf_mlcl.models import MLCLConfig
-from hf_mlcl.models.encoders_mlcl import reason_of
+from hf_mlcl.models.encoders_mlcl import learned_positions, reason_of
 
 from .arguments import DataArguments
 
@@ -32,13 +31,9 @@ def output_folder(path: str | Path, argument: str = "--output_dir") -> Path:
 
 def check_length(model: Any, max_length: int | None) -> None:
     """Raises ValueError where `max_length` is more than the positions that a text encoder has embeddings of."""
-    names = ("position_embeddings", "position_embedding", "wpe")
-    for name, module in model.encoder.named_modules():
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in names and max_length is not None:
-            # RoBERTa counts its positions from behind the padding's.
-            most = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            if max_length > most:
-                raise ValueError(f"max_length: expected at most {most}, the encoder's positions, got {max_length}")
+    most, _ = learned_positions(model.encoder)
+    if max_length is not None and most is not None and max_length > most:
+        raise ValueError(f"max_length: expected at most {most}, the encoder's positions, got {max_length}")
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:

@@ -30,7 +30,7 @@ SPLIT_ALIASES = {
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
 SPLITS = ("train", "validation", "test")
-_FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -103,7 +103,7 @@ def split_of_path(relative: Path) -> str | None:
 
 def _looks_like_path(dataset: str) -> bool:
     is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
-    return not is_id or Path(dataset).suffix.lower() in _FORMATS
+    return not is_id or Path(dataset).suffix.lower() in FORMATS
 
 
 def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> Source:
@@ -147,8 +147,8 @@ def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
     says = split_of_path(Path(path.name))
     if wanted is not None and says not in (None, split):
         raise ValueError(f"splits: expected '{says}', as the name of the file '{path.name}' says, got '{split}'")
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"dataset: expected a file ending in {shown(_FORMATS)}, got '{path.name}'")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"dataset: expected a file ending in {shown(FORMATS)}, got '{path.name}'")
     return Source({split: _read_files([path])}, {split: path.parent}, path.stem)
 
 
@@ -180,21 +180,21 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
 def _group_files(folder: Path) -> dict[str, list[Path]]:
     """The data files of a folder by split; hidden files and files of another format than most are left out."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
-    files = [path for path in paths if path.suffix.lower() in _FORMATS and path.name not in _NOT_DATA]
+    files = [path for path in paths if path.suffix.lower() in FORMATS and path.name not in _NOT_DATA]
     images = sum(path.suffix.lower() in _IMAGES for path in paths)
     if not files:
         hint = f" ({images} images, but no metadata.csv, .jsonl or .parquet with their labels)" if images else ""
-        raise ValueError(f"dataset: expected files ending in {shown(_FORMATS)} in '{folder}', got none{hint}")
+        raise ValueError(f"dataset: expected files ending in {shown(FORMATS)} in '{folder}', got none{hint}")
     metadata = [path for path in files if path.stem == "metadata" and images]
     named = [path for path in files if split_of_path(path.relative_to(folder))]
     files = metadata or named or files
-    formats = sorted({_FORMATS[path.suffix.lower()] for path in files})
+    formats = sorted({FORMATS[path.suffix.lower()] for path in files})
     if len(formats) > 1:
         raise ValueError(f"dataset: expected files of one format in '{folder}', got {shown(formats)}; name one file")
     by_split: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         by_split[split_of_path(path.relative_to(folder)) or "train"].append(path)
-    left_out = [path.name for path in paths if path.suffix.lower() in _FORMATS and path not in files]
+    left_out = [path.name for path in paths if path.suffix.lower() in FORMATS and path not in files]
     if left_out:
         logger.warning("files of '%s' that name no split are left out: %s", folder, shown(left_out))
     return {split: by_split[split] for split in SPLITS if split in by_split}
@@ -229,7 +229,7 @@ def _read_files(files: list[Path]) -> Dataset:
         if not os.access(path, os.R_OK):
             raise ValueError(f"dataset: expected a file that may be read, got '{path}' (permission denied)")
     try:
-        return readers[_FORMATS[files[0].suffix.lower()]](files)
+        return readers[FORMATS[files[0].suffix.lower()]](files)
     except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
         if isinstance(error, ValueError) and str(error).startswith("dataset:"):
             raise

@@ -155,6 +155,8 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
                 )
         except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
             cause: BaseException = error.__cause__ or error
+            if isinstance(cause, OSError):  # such as a full disk
+                raise cause from error
             reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
             kind = model.encoder.config.model_type
             raise ValueError(f"model: expected an encoder that torch can export, got {kind!r}: {reason}") from error
@@ -196,8 +198,9 @@ def _quantized(model: Any, whole: Path, target: Path) -> tuple[Path, int]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporter and quantizer print and warn of their own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    names = ("torch.onnx", "root", "onnxscript", "onnx_ir", "onnxruntime")
+    loggers, root = [logging.getLogger(name) for name in names], logging.getLogger()
+    levels, handlers = [logger.level for logger in loggers], list(root.handlers)
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -207,3 +210,4 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        root.handlers[:] = handlers  # the quantizer sets up logging when it is imported

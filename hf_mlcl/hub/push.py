@@ -10,6 +10,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
+    HFValidationError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -132,6 +133,8 @@ def one_line_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
             else ("an access token", "none; log in with `hf auth login` or set HF_TOKEN")
         )
         raise (ConnectionError if offline else ValueError)(f"{repo_id}: expected {expected}, got {got}") from error
+    except HFValidationError as error:
+        raise ValueError(f"repo_id: expected user/name, got {repo_id!r}: {_line(error)}") from error
     except RevisionNotFoundError as error:
         raise ValueError(f"revision: expected one that {repo_id} has, got another") from error
     except BadRequestError as error:

@@ -5,7 +5,7 @@ Flat on purpose: this file travels with a checkpoint and must not import the res
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -168,7 +168,7 @@ class MLCLConfig(PreTrainedConfig):
 
     @label_names.setter
     def label_names(self, names: Sequence[str]) -> None:
-        if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+        if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
             raise ValueError(f"labels: expected a list of label names, got {names!r}")
         names = list(names)
         _check_names(names)

@@ -3,6 +3,7 @@
 Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 """
 
+import inspect
 import json
 import os
 from typing import Any
@@ -40,6 +41,9 @@ def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
         return hidden[:, 0]
     if attention_mask is None:
         attention_mask = hidden.new_ones(hidden.shape[:2])
+    elif attention_mask.ndim != 2:  # which token sees which does not say which are text
+        got = [*attention_mask.shape]
+        raise ValueError(f"attention_mask: expected 2 axes (B, T) for the pooling {pooling!r}, got {got}")
     keep = attention_mask.unsqueeze(-1)
     if pooling == "mean":
         return (hidden * keep).sum(1) / keep.sum(1).clamp(min=1).to(hidden.dtype)
@@ -107,15 +111,25 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
         channels = getattr(encoder.config, "num_channels", None)
         if channels not in (None, given.shape[1]):
             raise ValueError(f"pixel_values: expected {channels} channels (B, {channels}, H, W), got {[*given.shape]}")
+        size, patch = getattr(encoder.config, "image_size", None), getattr(encoder.config, "patch_size", None)
+        height, width = given.shape[2:]
+        if isinstance(size, int) and isinstance(patch, int) and (height, width) != (size, size):
+            # One vector for each patch, and none for others; encoders that know how stretch theirs.
+            if (height // patch) * (width // patch) != (size // patch) ** 2 and learned_positions(encoder)[0] is not None:
+                raise ValueError(f"pixel_values: expected images of {size} x {size} pixels, got {height} x {width}")
         return
     mask, length = inputs.get("attention_mask"), given.shape[1]
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape != given.shape:
         raise ValueError(f"attention_mask: expected the shape of input_ids, {[*given.shape]}, got {[*mask.shape]}")
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    # A FakeTensor and its like have no values.
+    if type(given) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return
     # Some keep two positions for padding; only then is it worth the search for the module.
-    if length > (getattr(encoder.config, "max_position_embeddings", None) or length + 2) - 2:
-        most = _max_length(encoder)
+    numbered = inputs.get("position_ids") is None  # else the caller has positions for texts of any length
+    if numbered and length > (getattr(encoder.config, "max_position_embeddings", None) or length + 2) - 2:
+        most, padding = learned_positions(encoder)
+        # Those that keep a position for padding give it to all of it.
+        length = length if padding is None or not given.numel() else int((given != padding).sum(1).max())
         if most is not None and length > most:
             raise ValueError(f"input_ids: expected at most {most} tokens a text, got {length}; see truncation=True")
     if given.device.type == "cpu" and given.numel():
@@ -135,12 +149,13 @@ def _vocabulary(encoder: PreTrainedModel) -> int | None:
         return None
 
 
-def _max_length(encoder: nn.Module) -> int | None:
-    """How many tokens have a position, of an encoder that learned one vector for each."""
+def learned_positions(encoder: nn.Module) -> tuple[int | None, int | None]:
+    """How many tokens have a position, of an encoder that learned one vector for each; the token without one."""
     for name, module in encoder.named_modules():
         if name.endswith(("position_embeddings", "position_embedding", "wpe")) and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
+            padding = module.padding_idx
+            return module.num_embeddings - (0 if padding is None else padding + 1), padding
+    return None, None
 
 
 def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -191,12 +206,20 @@ def aligned(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+class NoPooler(nn.Module):
+    """In the place of a pooler, for encoders that call theirs without asking whether there is one."""
+
+    def forward(self, *inputs: Any, **options: Any) -> None:
+        """Gives nothing."""
+
+
 def drop_unused_pooler(encoder: PreTrainedModel, pooling: str) -> None:
     """Takes away a pooler with weights that `pooling` does not use."""
     # Parameters without a gradient break data-parallel training, and nobody should load or save them.
     pooler = getattr(encoder, "pooler", None)
     if pooling != "pooled" and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
-        setattr(encoder, "pooler", None)  # noqa: B010 - a module's attribute, which type checkers take for a tensor
+        asks = "add_pooling_layer" in inspect.signature(type(encoder)).parameters  # whether there is one
+        setattr(encoder, "pooler", None if asks else NoPooler())  # noqa: B010 - type checkers take it for a tensor
 
 
 def default_pooling(encoder: PreTrainedModel, outputs: Any) -> str:

@@ -299,9 +299,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         """
         config, num_labels = self.config, len(self.config.label_names)
         if not config.classifier_fitted:
-            raise ValueError(
-                "predict_labels: expected a fitted classifier, got an untrained one; run fit_classifier()"
-            )
+            raise ValueError("predict_labels: expected a fitted classifier, got none; run fit_classifier()")
         most = num_labels if top_k is None else top_k
         if type(min_labels) is not int or not 0 <= min_labels <= num_labels:
             raise ValueError(f"min_labels: expected an integer of 0 to {num_labels}, got {min_labels!r}")

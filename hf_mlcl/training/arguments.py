@@ -186,7 +186,10 @@ class MLCLTrainingArguments(TrainingArguments):
         for name, hint in get_type_hints(type(self)).items():
             kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
             value = getattr(self, name, None)
-            if kinds in ([bool], [int], [float]) and isinstance(value, (str, list, dict)):
+            number = kinds in ([bool], [int], [float])
+            if number and value is None and type(None) not in get_args(hint):
+                raise ValueError(f"{name}: expected a value of type {kinds[0].__name__}, got None")
+            if number and isinstance(value, (str, list, dict)):
                 read: Any = string_to_bool if kinds == [bool] else kinds[0]
                 try:
                     setattr(self, name, read(value))

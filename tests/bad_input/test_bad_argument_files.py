@@ -50,6 +50,8 @@ FILE_CASES = {
     "yes for a choice": ("job.yaml", {"objective": True}, "objective: expected one of .*got (True|'True')"),
     "out of range": ("job.yaml", {"per_device_train_batch_size": 0}, "per_device_train_batch_size: expected .*got 0"),
     "not a number": ("job.yaml", {"temperature": float("nan")}, "temperature: expected .*got nan"),
+    "null for a number": ("job.yaml", {"save_steps": None}, "job.yaml: save_steps: expected a value, got None"),
+    "null for a choice": ("job.yaml", {"classifier": None}, "job.yaml: classifier: expected a value, got None"),
     "null for what is needed": ("job.yaml", {"dataset": None}, "dataset: expected .*got (None|none)"),
 }
 

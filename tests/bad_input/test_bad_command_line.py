@@ -216,6 +216,7 @@ COMMAND_CASES = [
     ("app {model} --task vision --space {root}/space", "--task: expected 'text', .*'vision'"),
     ("app {model} --dataset {root}/none --space {root}/space", "dataset: expected a file or folder, found none at"),
     ("app {model} --port 80", "--port: expected an option of hf-mlcl app"),
+    ("push {model} a/b/c", "repo_id: expected user/name, got 'a/b/c'"),
     ("export", "model: expected a value, got none"),
     ("export {root}/none", "model: expected the folder or Hub id of a model trained with hf-mlcl, got .*none"),
     ("export {encoder}", "model: expected .*hf-mlcl, got .*a model of type 'bert'"),

@@ -106,6 +106,7 @@ ENCODER_CASES = {
     "descriptions that are numbers": (lambda w: TEXT.from_encoder(w.encoder, ["a"], prototype_init="label_names", label_descriptions={"a": 3}), "label_descriptions: expected texts, got .*3"),
     "a model with a head": (lambda w: TEXT.from_encoder(AutoModelForSequenceClassification.from_pretrained(w.encoder), 3), "encoder: expected a model that returns last_hidden_state, got "),
     "labels in a mapping": (lambda w: TEXT.from_encoder(w.encoder, {"a": 1}), "labels: expected a list of label names, got .'a': 1"),
+    "labels without an order": (lambda w: TEXT.from_encoder(w.encoder, {"a", "b"}), "labels: expected a list of label names, got .'[ab]', '[ab]'"),
     "half a label": (lambda w: TEXT.from_encoder(w.encoder, 2.5), "labels: expected .*got 2.5"),
     "another type": (lambda w: TEXT.from_encoder(w.encoder, 3, dtype="float99"), "encoder: expected .*dtype"),
     "the name of a tokenizer": (lambda w: TEXT.from_encoder(w.encoder, ["a"], prototype_init="label_names", tokenizer="bert"), "tokenizer: expected a tokenizer, got 'bert'"),

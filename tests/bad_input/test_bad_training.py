@@ -100,6 +100,8 @@ ARGUMENT_CASES = [
     ({"save_strategy": "sometimes"}, "save_strategy: expected .*sometimes"),
     ({"output_dir": 3}, "output_dir: expected a folder, got 3"),
     ({"temperature": "hot"}, "temperature: expected .*'hot'"),
+    ({"save_steps": None}, "save_steps: expected a value of type float, got None"),
+    ({"bf16": None}, "bf16: expected a value of type bool, got None"),
     ({"optim": "magic"}, "optim: expected .*magic"),
 ]
 

@@ -77,9 +77,10 @@ def test_predict(trained, tmp_path, capsys):
     main(["predict", str(trained), "--file", str(tmp_path / "texts.txt"), "--top_k", "1", "--threshold", "0"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == ["one", "two"]
-    (tmp_path / "texts.csv").write_text("body\none\ntwo\n")
-    main(["predict", str(trained), "--file", str(tmp_path / "texts.csv"), "--column", "body", "--json"])
-    assert [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
+    for name in ("texts.csv", "texts.CSV"):
+        (tmp_path / name).write_text("body\none\ntwo\n")
+        main(["predict", str(trained), "--file", str(tmp_path / name), "--column", "body", "--json"])
+        assert [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
 
 
 def test_a_file_of_arguments_is_the_same_as_flags(trained, text_data, text_encoder, tmp_path):

@@ -1,6 +1,7 @@
 """Exported models give what the model gives, for batches and texts of any size, without torch."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -166,10 +167,26 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
         export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)
 
 
+def test_the_packages_leave_logging_as_it_was():
+    root, quantizer = logging.getLogger(), logging.getLogger("onnxruntime.quantization.a_quantizer")
+    before = (root.level, list(root.handlers))
+    with onnx_export._quiet():
+        root.addHandler(logging.NullHandler())  # as the quantizer does when it is imported
+        root.setLevel(logging.INFO)
+        assert not quantizer.isEnabledFor(logging.INFO)
+    assert (root.level, root.handlers) == before
+
+
 def test_an_encoder_that_torch_cannot_export_is_one_line(tmp_path, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("the first line\nand many more") from ValueError("no rule for aten::odd\nnor others")
 
+    def finds_no_room(*arguments, **options):
+        raise RuntimeError("failed") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", finds_no_room)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)
     monkeypatch.setattr(torch.onnx, "export", fails)
     with pytest.raises(ValueError, match="^model: expected an encoder that torch can export, got 'resnet': no rule"):
         export_onnx(tiny_model("resnet"), processor("resnet"), tmp_path)

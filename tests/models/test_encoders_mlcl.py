@@ -8,8 +8,10 @@ import tempfile
 import pytest
 import torch
 from tiny import ENCODERS, TEXT, tiny_encoder, tiny_inputs
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoConfig, CLIPModel, SiglipModel, T5Model
+from transformers import AutoConfig, AutoModel, CLIPModel, SiglipModel, T5Model
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import unused_parameters
@@ -260,6 +262,68 @@ def test_the_longest_text_is_read_and_a_longer_one_named(kind):
             ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1};"
         ):
             model(input_ids=longer)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "gpt2"])
+def test_a_text_of_any_length_may_bring_its_own_positions(kind):
+    model, ids = tiny_model(kind), torch.full((2, 600), 5)
+    positions = (torch.arange(600) % 30 + 2).expand(2, -1)
+    cache = {"use_cache": False} if kind == "gpt2" else {}  # with one it would not see where a text starts again
+    expected = model.encoder(input_ids=ids, position_ids=positions, **cache).last_hidden_state
+    features = model(input_ids=ids, position_ids=positions).features
+    torch.testing.assert_close(features, expected[:, -1 if kind == "gpt2" else 0])
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "mpnet"])
+def test_padding_needs_no_positions_where_it_has_one_of_its_own(kind):
+    model, inputs = tiny_model(kind), tiny_inputs(kind)
+    padding = model.encoder.config.pad_token_id
+    ids = nn.functional.pad(inputs["input_ids"], (0, 600), value=padding)
+    mask = nn.functional.pad(inputs["attention_mask"], (0, 600))
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, model(**inputs).logits)
+    with pytest.raises(ValueError, match="input_ids: expected at most .* tokens a text, got 599; see truncation"):
+        model(input_ids=torch.where(torch.arange(607) < 599, 5, ids))
+
+
+def test_a_mask_of_pairs_of_tokens_says_not_which_tokens_to_pool():
+    inputs = tiny_inputs("bert")
+    pairs = {**inputs, "attention_mask": inputs["attention_mask"][:, None, None].bool().expand(-1, 1, 7, 7)}
+    model = tiny_model("bert", pooling="cls")
+    torch.testing.assert_close(model(**pairs).logits, model(**inputs).logits)
+    for pooling in ("mean", "max", "last"):
+        with pytest.raises(ValueError, match=rf"attention_mask: expected 2 axes .* '{pooling}', got \[4, 1, 7, 7\]"):
+            tiny_model("bert", pooling=pooling)(**pairs)
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit"])
+def test_tensors_without_values_pass(kind):
+    model, inputs = tiny_model(kind), tiny_inputs(kind)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        assert model(**{name: fake.from_tensor(value) for name, value in inputs.items()}).logits.shape == (4, 3)
+
+
+@pytest.mark.parametrize("kind", ["squeezebert", "layoutlm"])
+def test_an_encoder_that_always_calls_its_pooler(kind, tmp_path):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **ENCODERS["bert"], embedding_size=ENCODERS["bert"]["hidden_size"])
+    model = MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=3, pooling="cls").eval()
+    assert not [name for name in model.state_dict() if "pooler" in name]
+    model.save_pretrained(tmp_path)
+    inputs = tiny_inputs("bert")
+    loaded = MLCLForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded(**inputs).logits.equal(model(**inputs).logits)
+
+
+@pytest.mark.parametrize("kind", ["siglip_vision_model", "clip_vision_model"])
+def test_images_of_a_size_that_has_no_positions_are_named(kind):
+    with pytest.raises(ValueError, match="pixel_values: expected images of 16 x 16 pixels, got 32 x 24"):
+        tiny_model(kind)(pixel_values=torch.randn(2, 3, 32, 24))
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "swin", "beit", "convnext", "resnet", "dinov3_vit"])
+def test_images_of_another_size_pass_where_the_encoder_takes_them(kind):
+    size = 2 * ENCODERS[kind].get("image_size", 32)
+    assert tiny_model(kind)(pixel_values=torch.randn(2, 3, size, size)).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", sorted(set(ENCODERS) - set(TEXT)))
