@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import StateDictType
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.modeling_utils import unwrap_model
 from transformers.trainer import TRAINER_STATE_NAME
@@ -16,6 +18,7 @@ from transformers.utils import logging
 
 from .callbacks import SaveAfterEvaluation, SeedEpochs
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
+from .replacing import replaced
 
 logger = logging.get_logger(__name__)
 
@@ -111,7 +114,11 @@ class ResumableTrainer(Trainer):
         try:
             if self.args.should_save:
                 shutil.rmtree(folder / STAGING, ignore_errors=True)
-            super().save_model(str(written), _internal_call=True)
+            # Checkpoints may be in shards; of a model in shards the Trainer would save nothing, without a word.
+            plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+            unsharded = replaced(plugin, state_dict_type=StateDictType.FULL_STATE_DICT) if plugin else nullcontext()
+            with unsharded:
+                super().save_model(str(written), _internal_call=True)
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # otherwise one process may call this alone
                 self.accelerator.wait_for_everyone()
             if self.args.should_save and written.is_dir():
