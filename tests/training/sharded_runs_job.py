@@ -16,6 +16,7 @@ RESUMED = {
     "queue of a run in shards": ("SHARDED_STATE_DICT", {"queue_size": 20}),
     "best model": ("FULL_STATE_DICT", {"metric_for_best_model": "macro_f1", "load_best_model_at_end": True}),
 }
+OTHERS = ({"labels": ["a", "b", "c", "d", "e"]}, {"projection_dim": 64})  # models that a checkpoint does not fit
 BF16 = {
     "contrastive": {},
     "joint": {"objective": "joint"},
@@ -97,6 +98,13 @@ def resume(folder):
             runs.append((weights(trainer), log))
         trainer.save_model(str(folder / f"{name}-saved"))
         yield "resumed", name, runs
+        for change in OTHERS:
+            trainer = toy_trainer(folder / "refused", toy_model(projection_dim=change.get("projection_dim", 256)))
+            trainer.core_model.config.label_names = change.get("labels", trainer.core_model.config.label_names)
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            except ValueError as error:
+                yield "refused", f"{name}-{'-'.join(change)}", str(error)
     os.environ["FSDP_STATE_DICT_TYPE"] = "FULL_STATE_DICT"
 
 

@@ -39,6 +39,14 @@ def test_a_model_is_saved_as_a_whole_whatever_checkpoints_are(folder, name):
     assert same(dict(saved.state_dict()), weights_of_run)
 
 
+@pytest.mark.parametrize("name", RESUMED)
+def test_checkpoints_of_other_models_are_refused(folder, name):
+    expected = "resume_from_checkpoint: expected a checkpoint with "
+    labels, size = (torch.load(folder / f"refused-{name}-{change}.pt") for change in ("labels", "projection_dim"))
+    assert labels.startswith(f"{expected}the labels a, b, c, d, e, got ") and labels.endswith("LABEL_3, LABEL_4")
+    assert size.startswith(f"{expected}projection_dim 64, got ") and size.endswith("with 256")
+
+
 @pytest.mark.parametrize("name", BF16)
 def test_bf16_has_its_loss_in_float32_and_stays_close_to_float32(folder, name, tmp_path):
     found, dtypes, trained = torch.load(folder / f"bf16-{name}.pt")
