@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import set_seed
 
 from hf_mlcl.data import RandAugment
@@ -29,6 +28,7 @@ from hf_mlcl.training.checkpoints import (
     write_json,
 )
 from hf_mlcl.training.dataset_rows import has_known_labels
+from hf_mlcl.training.shards import reshard, whole
 
 from .adapters import adapter_config
 from .arguments import DataclassParser, TrainArguments
@@ -211,15 +211,12 @@ def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list
 
 def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
     core = trainer.core_model
-    features, labels = trainer.features(dataset)
-    logits = trainer.predict(dataset, metric_key_prefix="x").predictions
+    vectors, labels = (trainer.embeddings if uses_embeddings(core.config) else trainer.features)(dataset)
+    logits, prototypes = trainer.predict(dataset, metric_key_prefix="x").predictions, None
+    if uses_prototypes(core.config):  # in all processes, which may hold parts of them
+        reshard(core)
+        prototypes = whole(core.prototypes.weight).float().cpu().numpy()
     if trainer.is_world_process_zero():
-        vectors, prototypes = features, None
-        if uses_embeddings(core.config):
-            with torch.inference_mode():
-                vectors = core.projection(torch.from_numpy(features).to(core.device, core.dtype)).float().cpu().numpy()
-        if uses_prototypes(core.config):
-            prototypes = core.prototypes.weight.detach().float().cpu().numpy()
         draw_pictures(folder, core.config, logits, np.asarray(labels), vectors, prototypes)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hf_mlcl.data import LabelLists
 from hf_mlcl.evaluation import (
@@ -21,6 +19,8 @@ from hf_mlcl.evaluation import (
 )
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
+
+from .shards import reshard, whole, write
 
 
 @dataclass(frozen=True)
@@ -113,30 +113,15 @@ def write_calibrated(
 
 
 def classifier_parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the classifier, under FSDP2 the shards, which alone are kept.
-
-    After a forward pass whole copies can be in their place, which the next one replaces: what is written into them
-    would be lost without a word.
-    """
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+    """Weight and bias of the classifier, under FSDP2 the shards."""
+    reshard(model)
     return model.classifier.weight, model.classifier.bias
 
 
-def whole(parameter: Tensor) -> Tensor:
-    """The values of a parameter, without gradient, put together from all processes where it is in shards."""
-    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach()
-
-
-@torch.no_grad()
 def _write(model: MLCLPreTrainedModel, *values: Any) -> None:
     """Writes weight (L, h) and bias (L,), the same on all processes, into the classifier."""
     for parameter, value in zip(classifier_parameters(model), values, strict=True):
-        tensor = torch.as_tensor(value).to(parameter.device, parameter.dtype)
-        if isinstance(parameter, DTensor):
-            tensor = distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-        parameter.copy_(tensor)
+        write(parameter, torch.as_tensor(value))
 
 
 @contextmanager

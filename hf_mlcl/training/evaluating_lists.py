@@ -10,9 +10,10 @@ from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.evaluation import LinearScores
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
-from .classifier import classifier_parameters, whole
+from .classifier import classifier_parameters
 from .gradient_cache import CachingTrainer
 from .replacing import replaced
+from .shards import whole
 
 
 class ListEvaluatingTrainer(CachingTrainer):

@@ -162,7 +162,7 @@ class RememberingTrainer(ObjectiveTrainer):
         if not path.is_file():
             logger.warning("%s holds no references: the queue starts empty, keys from the present weights", checkpoint)
             return prepared
-        state = torch.load(path, map_location=args.device, weights_only=True)
+        state = torch.load(path, map_location=args.device.type, weights_only=True)  # torch knows no "cpu:0"
         if state["queue"]:
             self._queue.push(*state["queue"])
         if self._momentum_encoder is not None and state["momentum_encoder"] is not None:

@@ -2,20 +2,23 @@
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import StateDictType
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.modeling_utils import unwrap_model
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_length
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from .callbacks import SaveAfterEvaluation, SeedEpochs
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
+from .replacing import replaced
 
 logger = logging.get_logger(__name__)
 
@@ -105,13 +108,19 @@ class ResumableTrainer(Trainer):
         """
         if self._staging:  # the whole checkpoint is being written aside
             super().save_model(output_dir, _internal_call=True)
+            if self.is_fsdp_enabled and self.args.should_save:  # weights in shards come without, and resuming asks it
+                self.core_model.config.save_pretrained(output_dir)
             return
         folder = Path(str(self.args.output_dir if output_dir is None else output_dir))
         written = folder / STAGING / "model"
         try:
             if self.args.should_save:
                 shutil.rmtree(folder / STAGING, ignore_errors=True)
-            super().save_model(str(written), _internal_call=True)
+            # Checkpoints may be in shards; of a model in shards the Trainer would save nothing, without a word.
+            plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+            unsharded = replaced(plugin, state_dict_type=StateDictType.FULL_STATE_DICT) if plugin else nullcontext()
+            with unsharded:
+                super().save_model(str(written), _internal_call=True)
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # otherwise one process may call this alone
                 self.accelerator.wait_for_everyone()
             if self.args.should_save and written.is_dir():
@@ -185,16 +194,23 @@ class ResumableTrainer(Trainer):
         the file, skips what it does not find, and would go on training from weights that were never loaded.
         """
         core, model_class = self.core_model, type(self.core_model)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if not sharded or (Path(folder) / CONFIG_NAME).is_file():
+            saved = model_class.config_class.from_pretrained(folder)
+            names, saved_names = (list((config.id2label or {}).values()) for config in (core.config, saved))
+            if saved_names != names:
+                raise ValueError(
+                    f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} "
+                    f"with {_shown(saved_names)}"
+                )
+            for name in ("feature_dim", "projection_dim") if sharded else ():  # others are told by their weights
+                own, other = getattr(core.config, name), getattr(saved, name)
+                if own != other:
+                    raise ValueError(
+                        f"resume_from_checkpoint: expected a checkpoint with {name} {own}, got {folder} with {other}"
+                    )
+        if sharded:
             return False
-        names, saved = (
-            list((c.id2label or {}).values()) for c in (core.config, model_class.config_class.from_pretrained(folder))
-        )
-        if saved != names:
-            raise ValueError(
-                f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} with "
-                f"{_shown(saved)}"
-            )
         if core.has_adapter:
             try:
                 core.load_adapter_weights(folder)

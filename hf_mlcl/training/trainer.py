@@ -11,7 +11,7 @@ from transformers import EvalPrediction
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from hf_mlcl.data import MultiLabelCollator
-from hf_mlcl.data.label_lists import LabelLists
+from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists
 from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.views import Views
 from hf_mlcl.evaluation import LinearScores, compute_metrics, fit_probe
@@ -37,6 +37,7 @@ from .feature_arrays import by_length, features_in_file
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
+from .shards import reshard
 
 PROBE_EXAMPLES = 2000
 
@@ -155,6 +156,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if self.train_dataset is None:
             raise ValueError("train_dataset: expected one to train on, got None")
         resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
+        reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
@@ -280,10 +282,23 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         process, is gone with it.
         """
 
-        def compute(part: Any) -> tuple[np.ndarray, np.ndarray | LabelLists]:
-            return self._outputs(part, "features", description)
+        return self._vectors(dataset, "features", self.core_model.config.feature_dim, description)
 
-        columns, rows = self.core_model.config.feature_dim, len(dataset) if hasattr(dataset, "__len__") else 0
+    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (N, projection_dim) float32, not normalised, and labels (N, L) of a data set; see `features`.
+
+        Raises:
+            ValueError: For a data set with label lists.
+        """
+        if LABEL_IDS in (getattr(dataset, "column_names", None) or []):
+            raise ValueError(f"dataset: expected labels as rows, got the column {LABEL_IDS!r}")
+        return self._vectors(dataset, "embeddings", self.core_model.config.projection_dim, description)
+
+    def _vectors(self, dataset: Any, name: str, columns: int, description: str) -> tuple[np.ndarray, Any]:
+        def compute(part: Any) -> tuple[np.ndarray, np.ndarray | LabelLists]:
+            return self._outputs(part, name, description)
+
+        rows = len(dataset) if hasattr(dataset, "__len__") else 0
         max_bytes = self.args.max_feature_memory * 2**30  # type: ignore[attr-defined]
         if 4 * rows * columns <= max_bytes:
             return compute(dataset)

@@ -205,16 +205,27 @@ def test_mistakes_end_in_one_line(trained, text_data, text_encoder, image_encode
             assert re.search(message, line), f"{arguments}: {line}"
 
 
-def test_script_under_torchrun(text_data, text_encoder, tmp_path):
+SCRIPTS = {
+    "data parallel": (REPOSITORY / "scripts" / "train.py", ()),
+    "in shards": (Path(__file__).with_name("sharded_training.py"), ("--bf16", "true")),
+}
+
+
+@pytest.mark.parametrize("kind", ["data parallel", pytest.param("in shards", marks=pytest.mark.slow)])
+def test_script_under_torchrun(text_data, text_encoder, tmp_path, kind):
+    pytest.importorskip("matplotlib")
+    script, more = SCRIPTS[kind]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = text_arguments(text_data, text_encoder, tmp_path / "m", "--max_steps", "2")
+    output = tmp_path / "m"
+    arguments = text_arguments(text_data, text_encoder, output, "--max_steps", "2", "--pictures", "true", *more)
     result = subprocess.run(
-        [*command, str(REPOSITORY / "scripts" / "train.py"), *arguments],
+        [*command, str(script), *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert json.loads((tmp_path / "m" / "run.json").read_text())["processes"] == 2
-    assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "m" / "model.safetensors").values())
+    assert json.loads((output / "run.json").read_text())["processes"] == 2
+    assert all(torch.isfinite(t).all() for t in load_file(output / "model.safetensors").values())
+    assert (output / "figures" / "embedding_map.png").is_file() and not list(output.glob("checkpoint-*"))

@@ -70,6 +70,15 @@ def main(folder):
     resumed.train(resume_from_checkpoint=str(folder / "grouped" / "checkpoint-4"))
     test_resume.assert_same_end(resumed, whole)
 
+    queue = {**grouped, "train_sampling_strategy": "random", "queue_size": 20, "momentum": 0.9, "num_train_epochs": 2}
+    whole = trainer(folder / "queue", **queue)
+    whole.callback_handler.pop_callback(EarlyStoppingCallback)
+    whole.train()
+    resumed = trainer(folder / "queue-again", seed=9, **queue)
+    resumed.callback_handler.pop_callback(EarlyStoppingCallback)
+    resumed.train(resume_from_checkpoint=str(folder / "queue" / "checkpoint-2"))
+    test_resume.assert_same_end(resumed, whole)
+
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

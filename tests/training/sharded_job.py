@@ -33,6 +33,8 @@ def shard_on_cpu():
         fsdp_plugin = fsdp_plugin or getattr(self, "fsdp_plugin", None)
         if self.distributed_type == DistributedType.MULTI_CPU and fsdp_plugin is not None:
             self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
     AcceleratorState.__init__ = __init__
 

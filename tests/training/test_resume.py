@@ -283,7 +283,7 @@ def test_data_of_another_length_is_no_reason_to_fail(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_resume_bit_identically(tmp_path):
-    """Joint objective, early stopping, best model; a signal to one of them; batches grouped by length."""
+    """Joint objective, early stopping, best model; a signal to one of them; batches grouped by length; a queue."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     here = Path(__file__).resolve().parent
     result = subprocess.run(

@@ -1,0 +1,17 @@
+"""Run by torchrun: `scripts/train.py` under FSDP2 on a CPU, its checkpoints in shards."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
+
+from sharded_job import FSDP2, shard_on_cpu  # noqa: E402
+
+from hf_mlcl.cli import run_command  # noqa: E402
+from hf_mlcl.cli.train import run  # noqa: E402
+
+if __name__ == "__main__":
+    os.environ.update(FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"})
+    shard_on_cpu()
+    run_command(run, sys.argv[1:])
