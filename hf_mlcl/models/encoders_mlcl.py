@@ -115,7 +115,8 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
         height, width = given.shape[2:]
         if isinstance(size, int) and isinstance(patch, int) and (height, width) != (size, size):
             # One vector for each patch, and none for others; encoders that know how stretch theirs.
-            if (height // patch) * (width // patch) != (size // patch) ** 2 and learned_positions(encoder)[0] is not None:
+            other = (height // patch) * (width // patch) != (size // patch) ** 2
+            if other and learned_positions(encoder)[0] is not None:
                 raise ValueError(f"pixel_values: expected images of {size} x {size} pixels, got {height} x {width}")
         return
     mask, length = inputs.get("attention_mask"), given.shape[1]
