@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Four objectives on reuters21578 under one protocol: same encoder, epochs, batch, linear evaluation and thresholds.
+# Objectives on reuters21578 under one protocol: same encoder, epochs, batch, linear evaluation and thresholds.
 #
 #   bash benchmarks/reuters21578.sh DATASET ENCODER OUTPUT [NAME...]
 #
 # DATASET is a folder with train, validation and test splits of reuters21578 (ModApte, 90 labels); ENCODER the folder or
-# Hub id of all-MiniLM-L6-v2. Runs on a CPU with bfloat16 autocast; a finished run is not repeated, an interrupted one
-# goes on from its last checkpoint. `python benchmarks/table.py OUTPUT` prints the table.
+# Hub id of all-MiniLM-L6-v2. Runs on a CPU: `frozen` (a step at rate 0: the encoder as it is) and `bce-high` (ten times
+# the rate) in float32, the others with bfloat16 autocast. A finished run is not repeated, an interrupted one goes on
+# from its last checkpoint. `python benchmarks/table.py OUTPUT` prints the table.
 set -euo pipefail
 dataset=$1 encoder=$2 output=$3
 shift 3
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=(bce zlpr reg joint)
+[ ${#names[@]} -gt 0 ] || names=(frozen bce bce-high zlpr reg joint)
 
 for name in "${names[@]}"; do
     folder="$output/reuters21578-$name"
+    precision=(--bf16)
     case "$name" in
+    frozen) objective=(--loss reg --learning_rate 0 --max_steps 1) precision=() ;;
+    bce-high) objective=(--loss bce --learning_rate 5e-4) precision=() ;;
     joint) objective=(--objective joint --loss reg --classification_loss zlpr) ;;
     *) objective=(--loss "$name") ;;
     esac
@@ -22,6 +26,7 @@ for name in "${names[@]}"; do
     resume=()
     if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi
     hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" "${objective[@]}" \
-        --max_length 80 --num_train_epochs 4 --per_device_train_batch_size 128 --bf16 --use_cpu \
+        --max_length 80 --num_train_epochs 4 --per_device_train_batch_size 128 \
+        --use_cpu ${precision[@]+"${precision[@]}"} \
         --save_strategy epoch --save_total_limit 1 --logging_steps 20 ${resume[@]+"${resume[@]}"}
 done

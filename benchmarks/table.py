@@ -24,14 +24,17 @@ MEMORY = {"queue_size": "queue", "momentum": "momentum"}
 def description(run: dict) -> str:
     """The objective of a run, and what else tells runs of one folder apart, in a few words."""
     fields, job = run["objective"], run["job"]
+    arguments = run["arguments"]
+    if arguments["learning_rate"] == 0:
+        return "no training"
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
-    arguments = run["arguments"]
+    rates = [f"learning rate {arguments['learning_rate']:g}"] if arguments["learning_rate"] != 5e-5 else []
     memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
     prototypes = ["prototypes from label names"] if job.get("prototype_init") == "label_names" else []
     batches = ["label-aware batches"] if arguments.get("label_aware_batches") else []
-    return ", ".join([name, *prototypes, *batches, *memory])
+    return ", ".join([name, *rates, *prototypes, *batches, *memory])
 
 
 def cell(values: list[float]) -> str:

@@ -156,7 +156,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if self.train_dataset is None:
             raise ValueError("train_dataset: expected one to train on, got None")
         resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
-        reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
+        if self.model is not None:  # a search makes it
+            reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
