@@ -19,7 +19,7 @@ from .label_blocks import are_lists, labelled
 # Training keeps four arrays of this many numbers (parameters, gradients, two moments): 1.1 GB in float32. Its logits,
 # a fifth array, and the half a dozen of the validation examples at one grid point are no larger.
 _MAX_NUMBERS = 2**26
-# Rows are padded to a multiple of so many numbers: the gradient's product takes a third less time at 384 features.
+# Rows are padded to a multiple of so many numbers: the gradient's product is slower where the last vector is not full.
 _VECTOR = 8
 # Rows of features that are multiplied at once where all are scored: 100 MB at 384 numbers a row.
 _ROWS = 2**16
