@@ -8,9 +8,11 @@ import os
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file
+from transformers.integrations.peft import MIN_PEFT_VERSION
+from transformers.utils import CONFIG_NAME, cached_file, check_peft_version, find_adapter_config_file
 
 from .encoders_mlcl import aligned, drop_unused_pooler, load_encoder
 
@@ -24,11 +26,21 @@ _INTERNAL = ("adapter_kwargs", "adapter_name", "state_dict", "trust_remote_code"
 
 
 def peft_package() -> Any:
-    """The package peft; ImportError in one line where it is absent."""
+    """The package peft; ImportError in one line where it is absent, or older than transformers wants.
+
+    The latter is looked at first of all: transformers itself would refuse to save what has been trained.
+    """
     try:
         import peft
     except ImportError as error:
         raise ImportError("adapters need the package peft: pip install 'hf-mlcl[adapters]'") from error
+    try:
+        check_peft_version(MIN_PEFT_VERSION)
+    except ValueError as error:
+        raise ImportError(
+            f"adapters need peft {MIN_PEFT_VERSION} or newer with transformers {transformers.__version__}, "
+            f"got {peft.__version__}: pip install 'hf-mlcl[adapters]'"
+        ) from error
     return peft
 
 

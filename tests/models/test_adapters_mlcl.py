@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import peft
@@ -12,6 +13,7 @@ from tiny import TEXT, tiny_encoder, tiny_inputs
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.models import adapters_mlcl
 
 NAMES = ["cat", "dog, big", "Vögel"]
 KINDS = ["bert", "distilbert", "qwen2", "vit", "resnet", "convnext"]
@@ -168,6 +170,15 @@ def test_the_encoder_may_have_moved(stored, tmp_path):
     assert "\n" not in str(info.value)
     loaded = MLCLForSequenceClassification.from_pretrained(tmp_path / "adapter", encoder=str(tmp_path / "elsewhere"))
     assert_equal(outputs(loaded), outputs(model))
+
+
+def test_releases_that_do_not_fit_are_named_before_anything_is_trained(stored, monkeypatch):
+    model = stored()
+    monkeypatch.setattr(adapters_mlcl, "MIN_PEFT_VERSION", "99.0")
+    pattern = rf"^adapters need peft 99.0 or newer with transformers \S+, got {re.escape(peft.__version__)}: pip"
+    with pytest.raises(ImportError, match=pattern):
+        model.add_adapter(peft.LoraConfig(r=2))
+    assert not model.has_adapter
 
 
 def test_an_adapter_on_a_whole_model(stored, tmp_path):
