@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import hf_mlcl
 
@@ -67,6 +68,19 @@ def test_wheel_requires_what_the_package_imports(wheel: zipfile.ZipFile) -> None
     foreign = imported - sys.stdlib_module_names - {"hf_mlcl", "gradio"}
     required = re.findall(r"^Requires-Dist: ([\w-]+)", metadata(wheel, "METADATA"), flags=re.MULTILINE)
     assert {distributions.get(name, name.replace("_", "-")) for name in foreign} <= set(required)
+
+
+def test_recorded_releases_are_those_of_every_requirement(wheel: zipfile.ZipFile) -> None:
+    lines = (REPOSITORY / "tests" / "constraints.txt").read_text().splitlines()
+    recorded = {one.name: one for one in map(Requirement, (line for line in lines if not line.startswith("#")))}
+    required = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.*)", metadata(wheel, "METADATA"), re.M)]
+    # torch is installed first, at a release that scripts/test.sh names; pyproject.toml itself fixes the linters.
+    elsewhere = {"hf-mlcl", "torch", "mypy", "ruff"}
+    assert recorded.keys() == {one.name for one in required} - elsewhere
+    for one in required:
+        if one.name not in elsewhere:
+            (release,) = recorded[one.name].specifier
+            assert release.operator == "==" and one.specifier.contains(release.version), one
 
 
 def test_wheel_declares_the_command(wheel: zipfile.ZipFile) -> None:
