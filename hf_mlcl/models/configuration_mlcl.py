@@ -5,7 +5,7 @@ Flat on purpose: this file travels with a checkpoint and must not import the res
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -110,7 +110,11 @@ class MLCLConfig(PreTrainedConfig):
             parameters = getattr(self, name)
             if not isinstance(parameters, Mapping | None):
                 raise ValueError(f"{name}: expected a mapping of names to numbers, got {parameters!r}")
-            setattr(self, name, dict(parameters or {}))
+            # Of tensors and arrays the numbers, which a file can hold.
+            values = {
+                key: value.tolist() if hasattr(value, "tolist") else value for key, value in (parameters or {}).items()
+            }
+            setattr(self, name, values)
         for name, most in (("thresholds", 1.0), ("uncalibrated_half", 1.0), ("train_label_counts", math.inf)):
             self._check_label_numbers(name, most)
         if self.thresholds is not None:
@@ -168,7 +172,7 @@ class MLCLConfig(PreTrainedConfig):
 
     @label_names.setter
     def label_names(self, names: Sequence[str]) -> None:
-        if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
+        if isinstance(names, (str, Mapping, set, frozenset)) or not isinstance(names, Iterable):
             raise ValueError(f"labels: expected a list of label names, got {names!r}")
         names = list(names)
         _check_names(names)

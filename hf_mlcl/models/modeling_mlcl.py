@@ -152,6 +152,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
             ValueError: Where a name is there already, twice among them, or none is given, or with an adapter.
         """
         config = self.config
+        if isinstance(names, (set, frozenset)):  # in no order, and in another one in each process
+            raise ValueError(f"names: expected a list of label names, got {names!r}")
         names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         if not names:
             raise ValueError("names: expected at least one new label, got none")

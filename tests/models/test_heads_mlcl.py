@@ -132,6 +132,7 @@ def test_new_prototypes_are_random_and_of_the_usual_size():
         (["cat"], "labels: expected distinct label names, got the duplicate 'cat'"),
         (["x", "x"], "labels: expected distinct label names, got the duplicate 'x'"),
         ([], "names: expected at least one new label, got none"),
+        ({"x", "y"}, "names: expected a list of label names, got .'[xy]', '[xy]'"),
     ],
 )
 def test_wrong_new_labels_are_named_and_change_nothing(names, message):

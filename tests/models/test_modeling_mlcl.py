@@ -2,6 +2,7 @@ import copy
 import logging
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from tiny import CONFIGS, TEXT, tiny_encoder, tiny_inputs
@@ -255,6 +256,18 @@ def test_duplicate_labels_are_named():
         tiny_model(labels=["a", "b", "a"])
     with pytest.raises(ValueError, match="got none"):
         tiny_model(labels=[])
+
+
+def test_labels_are_taken_from_the_keys_of_a_mapping():
+    assert tiny_model(labels={"b": 3, "a": 1}.keys()).config.label_names == ["b", "a"]
+
+
+@pytest.mark.parametrize("form", [list, torch.tensor, np.array], ids=["list", "tensor", "array"])
+def test_loss_parameters_of_any_form_are_saved(form, tmp_path):
+    parameters = {"pos_weight": form([1.0, 2.0, 4.0])}
+    tiny_model(classification_loss="bce", classification_loss_parameters=parameters).save_pretrained(tmp_path)
+    saved = MLCLConfig.from_pretrained(tmp_path).classification_loss_parameters
+    assert saved == {"pos_weight": [1.0, 2.0, 4.0]}
 
 
 def test_unloadable_encoders_are_named(tmp_path):
