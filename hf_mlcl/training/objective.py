@@ -1,5 +1,6 @@
 """`ObjectiveTrainer`: the loss of a step over the references of all processes, and what is logged of it."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,8 +64,11 @@ class ObjectiveTrainer(SearchingTrainer):
 
     def training_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """What the model gets of a training batch: logits, B x L, are made only where the objective uses them."""
-        uses_logits = "logits" in LOSS_INPUTS[self.core_model.config.objective]
-        return model_inputs(inputs) | ({} if uses_logits else {"output_logits": False})
+        core = self.core_model
+        leaves_out = "logits" not in LOSS_INPUTS[core.config.objective]
+        # A subclass of the model may have a `forward` that does not know the option.
+        leaves_out = leaves_out and "output_logits" in inspect.signature(type(core).forward).parameters
+        return model_inputs(inputs) | ({"output_logits": False} if leaves_out else {})
 
     def training_loss(self, outputs: MLCLOutput, inputs: dict[str, Any]) -> Tensor:
         """The objective of a training batch, of which this process holds `outputs`; its parts go into the log.

@@ -278,9 +278,11 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         """Encoder features (N, feature_dim) float32 and labels (N, L) of a data set, from all processes.
 
         Labels are bool where all are known, else int8: 1, 0, and -100 where unknown; or the lists that the data set
-        has. Features of a data set with a
-        length that take more than `max_feature_memory` lie in a `numpy.memmap`: its file in `output_dir`, one for each
-        process, is gone with it.
+        has. Features of a data set with a length that take more than `max_feature_memory` lie in a `numpy.memmap`: its
+        file in `output_dir`, one for each process, is gone with it.
+
+        Raises:
+            ValueError: For a data set without labels.
         """
 
         return self._vectors(dataset, "features", self.core_model.config.feature_dim, description)
@@ -289,7 +291,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         """Embeddings (N, projection_dim) float32, not normalised, and labels (N, L) of a data set; see `features`.
 
         Raises:
-            ValueError: For a data set with label lists.
+            ValueError: For a data set with label lists, or without labels.
         """
         if LABEL_IDS in (getattr(dataset, "column_names", None) or []):
             raise ValueError(f"dataset: expected labels as rows, got the column {LABEL_IDS!r}")
@@ -320,6 +322,10 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
         self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
         values, labels = output.predictions, output.label_ids
+        if labels is None:
+            raise ValueError(f"dataset: expected examples with labels or {LABEL_IDS}, got none")
+        if isinstance(labels, LabelLists) and name == "embeddings":  # scores of all labels came in their place
+            raise ValueError(f"dataset: expected labels as rows, got {LABEL_IDS!r}")
         if not isinstance(labels, LabelLists):
             values, labels = np.asarray(values, dtype=np.float32), canonical_labels(labels)
         elif name == "features":

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
+from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer, with_lists
 from transformers import TrainerCallback
 
 from hf_mlcl import MLCLForSequenceClassification
@@ -146,15 +146,30 @@ def test_evaluation_sees_every_example(tmp_path):
     assert prediction.predictions.shape == (30, NUM_LABELS) and trainer.args.dataloader_drop_last
 
 
-def test_features_come_in_the_order_of_the_data(tmp_path):
+@pytest.mark.parametrize("name", ["features", "embeddings"])
+def test_vectors_come_in_the_order_of_the_data(name, tmp_path):
     trainer = toy_trainer(tmp_path, model=toy_model().eval(), per_device_eval_batch_size=7)
     data = toy_dataset(30, seed=1)
-    features, labels = trainer.features(data)
+    vectors, labels = getattr(trainer, name)(data)
     batch = trainer.data_collator([data[i] for i in range(30)])
     with torch.no_grad():
-        expected = trainer.model(batch["input_ids"], batch["attention_mask"]).features
-    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+        expected = trainer.model(batch["input_ids"], batch["attention_mask"])[name]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
     assert (labels == np.asarray(data["labels"])).all()
+
+
+@pytest.mark.parametrize("form", [list, lambda data: data], ids=["list", "data set"])
+def test_embeddings_of_label_lists_are_refused(form, tmp_path):
+    data = form(with_lists(toy_dataset(8)))
+    with pytest.raises(ValueError, match="dataset: expected labels as rows, got .*label_ids"):
+        toy_trainer(tmp_path).embeddings(data)
+
+
+@pytest.mark.parametrize("name", ["features", "embeddings"])
+def test_vectors_of_examples_without_labels_are_refused(name, tmp_path):
+    data = toy_dataset(8).remove_columns("labels")
+    with pytest.raises(ValueError, match="dataset: expected examples with labels or label_ids, got none"):
+        getattr(toy_trainer(tmp_path), name)(data)
 
 
 def test_the_probe_scores_and_leaves_the_model_alone(tmp_path):
@@ -233,6 +248,18 @@ def test_logits_are_made_in_training_where_the_objective_uses_them(objective, ar
     assert any(training) == (objective == "joint")
     trainer.evaluate(trainer.train_dataset)
     assert not training[-1]
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_model_with_a_forward_of_its_own_is_trained(chunk, tmp_path):
+    class OfTheUser(MLCLForSequenceClassification):
+        def forward(self, input_ids, attention_mask, labels=None):
+            return super().forward(input_ids, attention_mask, labels=labels)
+
+    model = toy_model()
+    model.__class__ = OfTheUser
+    trainer = toy_trainer(tmp_path, model=model, max_steps=2, gradient_cache_chunk_size=chunk)
+    assert trainer.train().global_step == 2 and trainer.evaluate()["eval_macro_f1"] >= 0
 
 
 def test_logs_hold_the_parts_and_the_positives(tmp_path):
