@@ -47,8 +47,7 @@ def default_workers(dataset: Any) -> int:
     most `MOST_WORKERS`. None where a start method other than fork would import the user's script once more, and none
     for tokens, which are made once.
     """
-    while isinstance(dataset, Views | Numbered):
-        dataset = dataset.dataset
+    dataset = _unwrapped(dataset)
     # To ask for the method itself would settle it, and the user could no longer choose.
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if not isinstance(dataset, PreparedImages) or method != "fork":
@@ -56,6 +55,12 @@ def default_workers(dataset: Any) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     spare = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
     return max(0, min(MOST_WORKERS, spare))
+
+
+def _unwrapped(dataset: Any) -> Any:
+    while isinstance(dataset, Views | Numbered):
+        dataset = dataset.dataset
+    return dataset
 
 
 def _unlabelled(labels: np.ndarray | LabelLists) -> np.ndarray:
@@ -69,7 +74,8 @@ def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generato
     Raises:
         ValueError: Where the labels cannot be had as a whole.
     """
-    labels = dataset_labels(dataset.dataset if isinstance(dataset, Views) else dataset)
+    dataset = _unwrapped(dataset)
+    labels = dataset_labels(dataset)
     if labels is None:
         raise ValueError(
             "label_aware_batches: expected a train_dataset with a column or an attribute `labels`, got "

@@ -16,7 +16,15 @@ def numbers_of(trainer):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"views": 2}, {"dataloader_num_workers": 1}, {"gradient_accumulation_steps": 2}]
+    "options",
+    [
+        {},
+        {"views": 2},
+        {"dataloader_num_workers": 1},
+        {"gradient_accumulation_steps": 2},
+        {"queue_size": 9},
+        {"queue_size": 9, "views": 2},
+    ],
 )
 def test_every_batch_of_a_step_has_two_carriers_of_each_label(options, tmp_path):
     trainer = toy_trainer(tmp_path, train=paired_examples(40), label_aware_batches=True, **options)
