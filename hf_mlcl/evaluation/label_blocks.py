@@ -62,7 +62,7 @@ class LinearScores(LabelScores):
     bias: np.ndarray
 
     def __post_init__(self) -> None:
-        as_matrix("weight", self.weight, dtype=self.weight.dtype.type)
+        as_matrix("weight", self.weight, dtype=np.asarray(self.weight).dtype.type)
         as_matrix("features", self.features, columns=self.weight.shape[1], dtype=np.float32)
         as_vector("bias", self.bias, len(self.weight))
 

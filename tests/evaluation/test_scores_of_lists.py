@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hf_mlcl.data import LabelLists
 from hf_mlcl.evaluation import (
@@ -73,6 +74,12 @@ def test_a_classifier_that_has_diverged_is_no_score():
     weight[3, 2] = np.nan
     with pytest.raises(ValueError, match="weight: expected finite numbers, got nan"):
         compute_metrics((LinearScores(scores.features, weight, scores.bias), lists))
+
+
+def test_scores_of_tensors():
+    scores, *_ = problem()
+    tensors = (torch.from_numpy(array) for array in (scores.features, scores.weight, scores.bias))
+    assert np.array_equal(np.asarray(LinearScores(*tensors)), np.asarray(scores))
 
 
 def test_metrics_without_a_positive():
