@@ -88,6 +88,10 @@ def encoder_source(encoder: Any) -> str:
     return str(getattr(encoder.config, "name_or_path", ""))
 
 
+# How encoders name their position embeddings. OPT's, `decoder.embed_positions`, counts no padding, and stays out.
+_POSITIONS = ("position_embeddings", "position_embedding", ".wpe", "encoder.embed_positions", ".positions_embed")
+
+
 def check_task(encoder: PreTrainedModel, task: str) -> None:
     """Raises ValueError unless the encoder takes what the task ("text" or "vision") gives it."""
     takes = encoder.main_input_name
@@ -153,9 +157,9 @@ def _vocabulary(encoder: PreTrainedModel) -> int | None:
 def learned_positions(encoder: nn.Module) -> tuple[int | None, int | None]:
     """How many tokens have a position, of an encoder that learned one vector for each; the token without one."""
     for name, module in encoder.named_modules():
-        if name.endswith(("position_embeddings", "position_embedding", "wpe")) and isinstance(module, nn.Embedding):
-            padding = module.padding_idx
-            return module.num_embeddings - (0 if padding is None else padding + 1), padding
+        if f".{name}".endswith(_POSITIONS) and isinstance(module, nn.Embedding):
+            padding, unused = module.padding_idx, getattr(module, "offset", 0)
+            return module.num_embeddings - (unused if padding is None else padding + 1), padding
     return None, None
 
 

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 import torch
-from tiny import ENCODERS, TEXT, tiny_encoder, tiny_inputs
+from tiny import ENCODERS, SIZES, TEXT, tiny_encoder, tiny_inputs
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
@@ -262,6 +262,16 @@ def test_the_longest_text_is_read_and_a_longer_one_named(kind):
             ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1};"
         ):
             model(input_ids=longer)
+
+
+@pytest.mark.parametrize("kind", ["bart", "roformer", "openai-gpt"])
+def test_a_text_that_is_too_long_is_named_by_other_architectures(kind):
+    sizes = SIZES | {"d_model": 32, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 12}
+    config = AutoConfig.for_model(kind, **sizes | {"vocab_size": 60, "max_position_embeddings": 12})
+    model = MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=3).eval()
+    assert model(input_ids=torch.full((1, 12), 5)).logits.isfinite().all()
+    with pytest.raises(ValueError, match="input_ids: expected at most 12 tokens a text, got 13; see truncation"):
+        model(input_ids=torch.full((1, 13), 5))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "gpt2"])
