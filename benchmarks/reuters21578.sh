@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Objectives on reuters21578 under one protocol: same encoder, epochs, batch, linear evaluation and thresholds.
+# Objectives on reuters21578 under one protocol: same encoder, epochs, linear evaluation and thresholds.
 #
 #   bash benchmarks/reuters21578.sh DATASET ENCODER OUTPUT [NAME...]
 #
 # DATASET is a folder with train, validation and test splits of reuters21578 (ModApte, 90 labels); ENCODER the folder or
 # Hub id of all-MiniLM-L6-v2. Runs on a CPU: `frozen` (a step at rate 0: the encoder as it is), `bce-high` (ten times the
-# rate) and `bce-small-batch` (16 texts a batch: eight times the steps) in float32, the others with bfloat16 autocast. A
-# finished run is not repeated, an interrupted one goes on from its last checkpoint. `python benchmarks/table.py OUTPUT`
-# prints the table.
+# rate), `*-small-batch` (16 texts a batch: eight times the steps) and `*-seed-N` in float32, the others with bfloat16
+# autocast and seed 42. A finished run is not repeated, an interrupted one goes on from its last checkpoint.
+# `python benchmarks/table.py OUTPUT` prints the table.
 set -euo pipefail
 dataset=$1 encoder=$2 output=$3
 shift 3
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=(frozen bce bce-high bce-small-batch zlpr reg joint)
+[ ${#names[@]} -gt 0 ] || names=(frozen bce bce-high bce-small-batch zlpr zlpr-small-batch reg reg-seed-1 joint)
 
 for name in "${names[@]}"; do
     folder="$output/reuters21578-$name"
@@ -21,7 +21,8 @@ for name in "${names[@]}"; do
     case "$name" in
     frozen) objective=(--loss reg --learning_rate 0 --max_steps 1) precision=() ;;
     bce-high) objective=(--loss bce --learning_rate 5e-4) precision=() ;;
-    bce-small-batch) objective=(--loss bce) precision=() batch=16 ;;
+    *-small-batch) objective=(--loss "${name%-small-batch}") precision=() batch=16 ;;
+    *-seed-*) objective=(--loss "${name%-seed-*}" --seed "${name##*-seed-}") precision=() ;;
     joint) objective=(--objective joint --loss reg --classification_loss zlpr) ;;
     *) objective=(--loss "$name") ;;
     esac

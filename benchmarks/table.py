@@ -21,7 +21,7 @@ COLUMNS = {
 MEMORY = {"queue_size": "queue", "momentum": "momentum"}
 
 
-def description(run: dict) -> str:
+def description(run: dict, usual_batch: int) -> str:
     """The objective of a run, and what else tells runs of one folder apart, in a few words."""
     fields, job = run["objective"], run["job"]
     arguments = run["arguments"]
@@ -31,10 +31,12 @@ def description(run: dict) -> str:
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
     rates = [f"learning rate {arguments['learning_rate']:g}"] if arguments["learning_rate"] != 5e-5 else []
+    size = arguments["per_device_train_batch_size"]
+    batch_size = [f"batch {size}"] if size != usual_batch else []
     memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
     prototypes = ["prototypes from label names"] if job.get("prototype_init") == "label_names" else []
     batches = ["label-aware batches"] if arguments.get("label_aware_batches") else []
-    return ", ".join([name, *rates, *prototypes, *batches, *memory])
+    return ", ".join([name, *batch_size, *rates, *prototypes, *batches, *memory])
 
 
 def cell(values: list[float]) -> str:
@@ -45,15 +47,18 @@ def cell(values: list[float]) -> str:
 
 def main(folder: Path) -> None:
     """One table a data set, test split, in percent."""
-    tables: dict[str, dict[str, list[dict]]] = {}
+    tables: dict[str, list[tuple[dict, dict]]] = {}
     for path in sorted(folder.glob("*/metrics.json")):
         run = json.loads((path.parent / "run.json").read_text())
-        rows = tables.setdefault(run["job"]["dataset"], {})
-        rows.setdefault(description(run), []).append(json.loads(path.read_text())["test"])
-    for dataset, rows in tables.items():
+        tables.setdefault(run["job"]["dataset"], []).append((run, json.loads(path.read_text())["test"]))
+    for dataset, runs in tables.items():
+        usual_batch = statistics.mode(run["arguments"]["per_device_train_batch_size"] for run, _ in runs)
+        rows: dict[str, list[dict]] = {}
+        for run, scores in runs:
+            rows.setdefault(description(run, usual_batch), []).append(scores)
         print(f"\n| {dataset}, test | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-        for name, scores in rows.items():
-            cells = (cell([score[key] for score in scores]) if key in scores[0] else "–" for key in COLUMNS.values())
+        for name, seeds in rows.items():
+            cells = (cell([scores[key] for scores in seeds]) if key in seeds[0] else "–" for key in COLUMNS.values())
             print(f"| {name} | {' | '.join(cells)} |")
 
 
