@@ -1,9 +1,10 @@
-"""The training examples that a page shows, and the folder of a Space. Imports data, inspection and `page.py`."""
+"""The training examples that a page shows, and the folder of a Space. Imports models, data, inspection, `page.py`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hf_mlcl.data import label_matrix
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.inspector import uses_embeddings
 from hf_mlcl.inspection.neighbours import unit_rows
+from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
 from .files import published_files
 
@@ -79,19 +81,25 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
     """Writes what a Space of the Hub needs: the page as `app.py`, the model, `requirements.txt` and `README.md`.
 
     Args:
-        model_folder: Where the model is saved; of it goes what `published_files` lets pass, into `model`.
+        model_folder: Where the model is saved; of it goes what `published_files` lets pass, into `model`. An adapter is
+            merged, as a Space has neither its encoder nor peft.
         folder: Where to write.
         name: Heading of the page and title of the Space.
         index: File of `write_index`, where training examples are to be shown, and so published.
 
     Raises:
-        ValueError: For a folder that `published_files` refuses.
+        ValueError: For a folder that `published_files` refuses, or an adapter that cannot be merged.
     """
     folder, contents = Path(folder), published_files(model_folder)
-    for relative, content in contents.items():
-        target = folder / "model" / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    with tempfile.TemporaryDirectory() as merged:
+        if "adapter_config.json" in contents:
+            _merge_adapter(model_folder, merged)
+            contents = {name: content for name, content in contents.items() if not name.startswith("adapter_")}
+            contents |= published_files(merged)
+        for relative, content in contents.items():
+            target = folder / "model" / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
     if index is not None:
         (folder / "index.safetensors").write_bytes(Path(index).read_bytes())
     (folder / "app.py").write_text(
@@ -100,6 +108,13 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
     (folder / "page.json").write_text(json.dumps({"name": name}) + "\n", encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(_REQUIREMENTS) + "\n")
     (folder / "README.md").write_text(_readme(name, index is not None), encoding="utf-8")
+
+
+def _merge_adapter(source: str | Path, folder: str) -> None:
+    """Saves the adapter of one folder, merged into its encoder, as a whole model in another."""
+    text = MLCLConfig.from_pretrained(source).task == "text"
+    model_class: Any = MLCLForSequenceClassification if text else MLCLForImageClassification
+    model_class.from_pretrained(source).merge_adapter().save_pretrained(folder)
 
 
 def _readme(name: str, examples: bool) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from peft import LoraConfig
 from transformers import AutoConfig, AutoModel, ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
@@ -147,6 +148,26 @@ def test_a_space_answers_where_the_package_is_absent(text, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = Page(model, tokenizer, folder / "app" / "index.safetensors").answer(rows["text"][0])
     assert json.loads(done.stdout.splitlines()[-1]) == list(expected)
+
+
+def test_the_space_of_an_adapter_holds_a_whole_model(text, tmp_path):
+    """A Space has neither the encoder of this machine nor peft."""
+    model, tokenizer, rows, _, _ = text
+    model.encoder.save_pretrained(tmp_path / "encoder")
+    adapted = MLCLForSequenceClassification.from_encoder(
+        str(tmp_path / "encoder"), labels=model.config.label_names, pooling="mean"
+    )
+    adapted.add_adapter(LoraConfig(r=2, init_lora_weights=False))
+    fitted(adapted).save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    write_space(tmp_path / "adapter", tmp_path / "space", "name")
+    shutil.rmtree(tmp_path / "encoder")
+    names = {path.name for path in (tmp_path / "space" / "model").iterdir()}
+    assert "model.safetensors" in names and not any(name.startswith("adapter_") for name in names)
+    loaded = MLCLForSequenceClassification.from_pretrained(tmp_path / "space" / "model")
+    inputs = tokenizer(rows["text"][:3], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        assert torch.allclose(loaded(**inputs).logits, adapted(**inputs).logits, atol=1e-5)
 
 
 def test_without_gradio_one_line_says_what_to_install(text, monkeypatch):
