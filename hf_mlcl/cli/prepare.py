@@ -38,6 +38,7 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     """The data set that the flags describe; `options` go to `load_multilabel_dataset`."""
+    _check_task(arguments)
     return load_multilabel_dataset(
         arguments.dataset,
         task="text" if arguments.task == "text" else "vision",
@@ -51,6 +52,15 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
         max_eval_samples=arguments.max_eval_samples,
         **options,
     )
+
+
+def _check_task(arguments: DataArguments) -> None:
+    """Raises ValueError for a flag that says something about inputs of the other kind; columns are checked later."""
+    nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
+    for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
+        given = getattr(arguments, name, value)
+        if given != value:
+            raise ValueError(f"{name}: expected {value or 'none'} for task {arguments.task!r}, got {given!r}")
 
 
 def check_pairs(config: MLCLConfig, argument: str, given: str | None) -> None:

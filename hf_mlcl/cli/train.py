@@ -85,6 +85,7 @@ def train(
     on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
     if job.pictures:
         require_matplotlib()
+    augmentation = _augmentation(job)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
@@ -117,7 +118,7 @@ def train(
     )
     check_length(model, job.max_length)
     with args.main_process_first(desc="preparing the data"):
-        train_options = {"augmentation": _augmentation(job), "seed": args.seed} if job.task == "vision" else {}
+        train_options = {"augmentation": augmentation, "seed": args.seed} if job.task == "vision" else {}
         options = preparation_options(job)
         splits = prepare_splits(data, processor, ["train"], **options, **train_options)
         splits |= prepare_splits(data, processor, ["validation", "test"], **options)
@@ -195,6 +196,10 @@ def _checkpoint(wanted: str | None, folder: Path) -> str | None:
 
 def _augmentation(job: TrainArguments) -> RandAugment | None:
     if job.augmentation == "none":
+        for name in ("randaugment_operations", "randaugment_magnitude"):
+            given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
+            if given != default:
+                raise ValueError(f"{name}: expected --augmentation randaugment beside it, got {given} alone")
         return None
     return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
 

@@ -78,6 +78,13 @@ TRAIN_CASES = [
     (f"{VISION} --image_size 0", "image_size: expected .*, got 0"),
     (f"{VISION} --augmentation randaugment --randaugment_magnitude 99", "magnitude: expected .*, got 99"),
     (f"{VISION} --augmentation randaugment --randaugment_operations -1", "(num_ops|operations): expected .*, got -1"),
+    # flags for inputs of the other kind, or that need another one
+    ("--image_size 32", "image_size: expected none for task 'text', got 32"),
+    ("--augmentation randaugment", "augmentation: expected none for task 'text', got 'randaugment'"),
+    ("--corrupt_images skip", "corrupt_images: expected error for task 'text', got 'skip'"),
+    ("--randaugment_magnitude 5", "randaugment_magnitude: expected --augmentation randaugment beside it, got 5 alone"),
+    (f"{VISION} --max_length 16", "max_length: expected none for task 'vision', got 16"),
+    (f"{VISION} --randaugment_operations 1", "randaugment_operations: expected --augmentation randaugment beside it"),
     # choices
     ("--task audio", "--task: expected one of .*'audio'"),
     ("--objective both", "--objective: expected one of .*'both'"),
