@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.hub import Page, write_index, write_space
 from hf_mlcl.hub.page import gradio_package
 from hf_mlcl.inspection import decodable_images
@@ -64,6 +65,8 @@ def _index(model: Any, source: str, job: DataArguments) -> Path:
     data = load_data(
         job, splits=["train"], label_names=model.config.label_names, max_train_samples=job.max_train_samples
     )
+    if LABEL_IDS in data.splits["train"].column_names:
+        raise ValueError(f"dataset: expected none for a model of so many labels ({len(data.label_names)}), got one")
     if len(data.splits["train"]) < 2:
         raise ValueError(f"dataset: expected at least 2 training examples, got {len(data.splits['train'])}")
     if job.task == "vision" and job.corrupt_images == "skip":

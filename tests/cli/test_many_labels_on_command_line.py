@@ -64,3 +64,7 @@ def test_pictures_and_reports_need_rows(lists, text_data, text_encoder, tmp_path
     main(["train", *arguments, "--prototype_sample_size", "2"])
     message = fails(capsys, "inspect", str(tmp_path / "out"), "--dataset", str(text_data))
     assert message == "model: expected labels few enough for arrays, got 6"
+    space = ["app", str(tmp_path / "out"), "--space", str(tmp_path / "space")]
+    message = fails(capsys, *space, "--dataset", str(text_data))
+    assert message == "dataset: expected none for a model of so many labels (6), got one"
+    main(space)
