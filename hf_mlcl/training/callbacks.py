@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -59,3 +61,21 @@ class SeedEpochs(TrainerCallback):
     ) -> None:
         seed = args.seed if args.data_seed is None else args.data_seed
         self.generator.manual_seed(seed + int(state.epoch or 0))
+
+
+class ShareStatistics(TrainerCallback):
+    """Gives all processes the batch statistics of the first one, which are those that are saved.
+
+    Data parallelism does so only when the next step begins: between two steps, and after the last, each process would
+    measure with statistics of its own.
+    """
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if args.world_size == 1:
+            return
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                for statistic in module.buffers(recurse=False):
+                    dist.broadcast(statistic, 0)

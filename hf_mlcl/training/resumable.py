@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_length
 from transformers.utils import CONFIG_NAME, logging
 
-from .callbacks import SaveAfterEvaluation, SeedEpochs
+from .callbacks import SaveAfterEvaluation, SeedEpochs, ShareStatistics
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
 from .replacing import replaced
 
@@ -39,6 +39,7 @@ class ResumableTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._order = torch.Generator()
         self.add_callback(SaveAfterEvaluation())
+        self.add_callback(ShareStatistics())  # before a momentum encoder follows them
         self.add_callback(SeedEpochs(self._order))
 
     @property

@@ -117,6 +117,15 @@ def remember(folder):
         torch.save((keep.rows, trainer.model.state_dict()), folder / f"memory-{momentum}-{rank}.pt")
 
 
+def move_statistics(folder):
+    """The weights and batch statistics of each process after four steps in one go, and resumed after the second."""
+    options = {"frozen": False, "momentum": 0.5, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    for name, checkpoint in (("whole", None), ("resumed", str(folder / "whole" / "checkpoint-2"))):
+        trainer = image_trainer(folder / name, **options)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        torch.save(trainer.model.state_dict(), folder / f"statistics-{name}-{trainer.args.process_index}.pt")
+
+
 def deal_out(folder):
     """The examples this process gets in two epochs, and what is refused; returns the number of processes."""
     examples = numbered_examples(23)
@@ -144,4 +153,5 @@ if __name__ == "__main__":
         train_on_lists(folder)
         cache_gradients(folder)
         remember(folder)
-        image_trainer(folder / "images", SaveGradients(folder / "images.pt")).train()
+        image_trainer(folder / "images", [SaveGradients(folder / "images.pt")]).train()
+        move_statistics(folder)

@@ -95,12 +95,12 @@ def paired_examples(rows):
     return numbered_examples(rows).remove_columns("labels").add_column("labels", labels.tolist())
 
 
-def image_model():
-    """A tiny encoder with batch normalisation, whose statistics are frozen."""
+def image_model(frozen=True):
+    """A tiny encoder with batch normalisation, whose statistics may be frozen."""
     torch.manual_seed(0)
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
     encoder = AutoModel.from_config(AutoConfig.for_model("resnet", **sizes))
-    return MLCLForImageClassification.from_encoder(encoder, labels=NUM_LABELS, freeze_batch_norm=True).double()
+    return MLCLForImageClassification.from_encoder(encoder, labels=NUM_LABELS, freeze_batch_norm=frozen).double()
 
 
 def image_batch():
@@ -110,23 +110,22 @@ def image_batch():
     return {"pixel_values": pixels, "labels": torch.rand(8, NUM_LABELS, generator=generator) < 0.4}
 
 
-def image_trainer(folder, callback):
-    """Takes one step with four of the images on each of two processes."""
+def image_trainer(folder, callbacks=(), frozen=True, **options):
+    """Takes steps, one unless told, with four of the images on each of two processes."""
     images = [dict(zip(image_batch(), row, strict=True)) for row in zip(*image_batch().values(), strict=True)]
     return MLCLTrainer(
-        model=image_model(),
+        model=image_model(frozen),
         args=MLCLTrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=4,
-            max_steps=1,
             max_grad_norm=0,
             train_sampling_strategy="sequential",
-            save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             use_cpu=True,
+            **{"max_steps": 1, "save_strategy": "no", **options},
         ),
         train_dataset=images,
         data_collator=lambda rows: {name: torch.stack([row[name] for row in rows]) for name in rows[0]},
-        callbacks=[callback],
+        callbacks=list(callbacks),
     )

@@ -44,6 +44,16 @@ def test_gradients_with_frozen_batch_norm_are_those_of_the_whole_batch(tmp_path_
     assert_same_gradients(found, model)
 
 
+def test_batch_statistics_are_those_that_are_saved(tmp_path_factory):
+    """In all processes, which measure with them, and let a momentum encoder follow them."""
+    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
+    whole, *others = (
+        torch.load(folder / f"statistics-{name}-{rank}.pt") for name in ("whole", "resumed") for rank in (0, 1)
+    )
+    for other in others:
+        assert all(tensor.equal(other[name]) for name, tensor in whole.items())
+
+
 @pytest.mark.parametrize("sample_size", [None, 1])
 def test_lists_of_two_processes_are_those_of_one(tmp_path_factory, sample_size, tmp_path):
     """Lists of processes are not equally long; absent labels drawn are the same."""

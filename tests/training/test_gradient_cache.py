@@ -118,7 +118,7 @@ def test_images_with_frozen_batch_norm(tmp_path):
     found = {}
     for chunk in (None, 3):
         kept = KeepGradients()
-        trainer = image_trainer(tmp_path, kept)
+        trainer = image_trainer(tmp_path, [kept])
         trainer.args.gradient_cache_chunk_size = chunk
         trainer.train()
         found[chunk] = kept.steps[0]
