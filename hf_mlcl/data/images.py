@@ -142,22 +142,28 @@ class PreparedImages(torch.utils.data.Dataset):
         return [{"pixel_values": pixel_values[k], **label} for k, label in enumerate(labels)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
-        """A data set of some of the rows; augmentation counts positions in the new one."""
-        subset = copy.copy(self)
+        """A data set of some of the rows, with an epoch of its own; augmentation counts positions in the new one."""
+        subset = self._copy()
         subset._images = self._images.select(indices)
         subset.labels = self.labels[np.asarray(indices, dtype=np.int64)]
         return subset
 
     def without_augmentation(self) -> PreparedImages:
-        """The same images as they are, for features and evaluation."""
-        plain = copy.copy(self)
+        """The same images as they are, for features and evaluation; they have an epoch of their own."""
+        plain = self._copy()
         plain._augmentation = None
         return plain
 
     def view(self, number: int) -> PreparedImages:
-        """The same images with other augmentations: those of the view `number`; 0 are the usual ones."""
+        """The same images and epoch with other augmentations: those of the view `number`; 0 are the usual ones."""
         other = copy.copy(self)
         other._view = number
+        return other
+
+    def _copy(self) -> PreparedImages:
+        # accelerate tells whatever it iterates over an epoch, also that of an evaluation, which is 0.
+        other = copy.copy(self)
+        other._epoch = self._epoch.clone().share_memory_()
         return other
 
     def without_corrupt_images(self) -> PreparedImages:

@@ -81,8 +81,8 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
     """Writes what a Space of the Hub needs: the page as `app.py`, the model, `requirements.txt` and `README.md`.
 
     Args:
-        model_folder: Where the model is saved; of it goes what `published_files` lets pass, into `model`. An adapter is
-            merged, as a Space has neither its encoder nor peft.
+        model_folder: Where the model is saved; of it goes what `published_files` lets pass, into `model`. An adapter
+            is merged, as a Space has neither its encoder nor peft.
         folder: Where to write.
         name: Heading of the page and title of the Space.
         index: File of `write_index`, where training examples are to be shown, and so published.

@@ -47,6 +47,19 @@ def test_resuming_with_augmentation_is_bit_identical(tmp_path):
             assert resumed.model.state_dict()[name].equal(tensor), name
 
 
+def test_evaluations_do_not_change_the_augmentation(tmp_path):
+    """They take features of training images, of no epoch."""
+    options = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 0}
+    whole, unmeasured = trainer_on_images(tmp_path, **options), trainer_on_images(tmp_path / "unmeasured")
+    resumed = trainer_on_images(tmp_path / "again", seed=9, **options)
+    whole.train()
+    unmeasured.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    for name, tensor in whole.model.state_dict().items():
+        assert unmeasured.model.state_dict()[name].equal(tensor), name
+        assert resumed.model.state_dict()[name].equal(tensor), name
+
+
 def test_every_epoch_is_told_and_augments_anew(tmp_path):
     trainer = trainer_on_images(tmp_path)
     data, epochs, first = trainer.train_dataset, [], []
