@@ -171,7 +171,8 @@ def train(
             args,
             model,
             job={**asdict(job), "dataset": data.name},
-            examples={name: len(split) for name, split in data.splits.items()},
+            # Prepared splits are without images that are left out.
+            examples={name: len(splits.get(name, split)) for name, split in data.splits.items()},
             report=report,
             seconds=time.time() - started,
         )

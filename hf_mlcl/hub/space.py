@@ -40,13 +40,14 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
         path: Where to write, in safetensors.
 
     Returns:
-        Whether the examples were embedded; False where `path` holds those of the same rows and the same model.
+        Whether the examples were embedded; False where `path` holds those of the same rows, model and size of inputs.
     """
     examples = Examples(rows)
     shown = [examples.thumbnail(row) or examples.text(row, _TEXT) for row in range(len(rows))]
     labels = (label_matrix(rows) == 1).astype(np.uint8)
     inputs = json.dumps(shown).encode()
-    key = hashlib.sha256(inputs + labels.tobytes())
+    sizes = [str(getattr(processor, name, None)) for name in ("model_max_length", "size", "crop_size")]
+    key = hashlib.sha256(inputs + labels.tobytes() + repr(sizes).encode())
     for name, parameter in model.named_parameters():
         key.update(f"{name} {float(parameter.detach().double().abs().sum())!r}".encode())
     path = Path(path)

@@ -107,6 +107,7 @@ def test_damaged_images_stop_the_training_or_are_left_out(damaged, image_encoder
     main([*train_on(damaged, image_encoder, tmp_path / "b"), "--corrupt_images", "skip"])
     assert "corrupt images: 1 of 64 are left out: image of row" in caplog.text and "5.png" in caplog.text
     assert (tmp_path / "b" / "metrics.json").is_file()
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["examples"] == {"train": 63, "validation": 24}
 
 
 def test_predicted_images_are_read_as_training_images_are(damaged, image_encoder, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The page to try a model: what it says is what the model says, and it runs as a Space without the package."""
 
 import base64
+import copy
 import html
 import json
 import os
@@ -103,6 +104,11 @@ def test_examples_are_embedded_again_only_for_another_model_or_other_rows(text, 
     finally:
         with torch.no_grad():
             bias -= 1
+    shorter = copy.deepcopy(tokenizer)
+    shorter.model_max_length = 4
+    prepared = prepare_text(rows, shorter)
+    assert write_index(model, tokenizer, rows, prepare_text(rows, tokenizer), path)
+    assert write_index(model, shorter, rows, prepared, path)
     path.write_bytes(b"damaged")
     assert write_index(model, tokenizer, rows, prepared, path)
 
