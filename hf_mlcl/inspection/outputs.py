@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, Image
 
 from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data.errors import first_line
 from hf_mlcl.data.images import read_image
 
 _THUMBNAIL = 112  # pixels
@@ -108,10 +109,16 @@ class Examples:
         return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
     def thumbnail(self, index: int) -> str | None:
-        """A small JPEG of an image as base64; None for a text."""
+        """A small JPEG of an image as base64; None for a text. ValueError for an image that cannot be decoded."""
         if "image" not in self._split.column_names:
             return None
-        image = read_image(self._split[int(index)]["image"])  # as the model sees it
+        try:
+            image = read_image(self._split[int(index)]["image"])  # as the model sees it
+        except Exception as error:  # PIL raises many types on damaged files
+            reason = first_line(error)
+            raise ValueError(
+                f"image of row {index}: expected an image, got one that cannot be decoded: {reason}"
+            ) from error
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         file = io.BytesIO()
         image.save(file, format="JPEG", quality=80)

@@ -110,6 +110,13 @@ def test_damaged_images_stop_the_training_or_are_left_out(damaged, image_encoder
     assert json.loads((tmp_path / "b" / "run.json").read_text())["examples"] == {"train": 63, "validation": 24}
 
 
+def test_a_page_names_the_damaged_image(damaged, image_encoder, tmp_path, capsys):
+    main([*train_on(damaged, image_encoder, tmp_path / "m"), "--corrupt_images", "skip"])
+    page = ["app", tmp_path / "m", "--dataset", damaged, "--space", tmp_path / "space"]
+    assert ": expected an image, got one that cannot be decoded" in fails(capsys, *page)
+    main([*map(str, page), "--corrupt_images", "skip"])
+
+
 def test_predicted_images_are_read_as_training_images_are(damaged, image_encoder, tmp_path, capsys):
     main([*train_on(damaged, image_encoder, tmp_path / "m"), "--corrupt_images", "skip"])
     picture = Image.open(damaged / "train" / "1.png").convert("RGB")
