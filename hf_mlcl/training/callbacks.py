@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from accelerate.utils import broadcast
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -75,7 +75,15 @@ class ShareStatistics(TrainerCallback):
     ) -> None:
         if args.world_size == 1:
             return
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-                for statistic in module.buffers(recurse=False):
-                    dist.broadcast(statistic, 0)
+        norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+        statistics = [
+            statistic
+            for norm in norms
+            if norm.training
+            for statistic in (norm.running_mean, norm.running_var)
+            if statistic is not None
+        ]
+        if statistics:
+            of_the_first = broadcast(torch.cat(statistics)).split([len(statistic) for statistic in statistics])
+            for statistic, shared in zip(statistics, of_the_first, strict=True):
+                statistic.copy_(shared)
