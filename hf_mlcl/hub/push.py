@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +20,9 @@ from huggingface_hub.errors import (
 )
 
 from .card import card_of_folder
-from .files import is_weights, published_files
+from .files import is_weights, last_name, published_files
 
+logger = logging.getLogger(__name__)
 _UNREACHABLE = "; run it again, what has arrived is not sent twice"
 
 
@@ -64,6 +67,7 @@ def push_folder(
         name, given = ("tag", tag) if tag is not None else ("revision", revision)
         raise ValueError(f"{name}: expected none beside create_pr, whose commit is on no branch yet, got {given!r}")
     files = published_files(folder, token or get_token())
+    _warn_of_local_encoder(Path(folder))
     with one_line_errors(repo_id, token):
         api = HfApi(library_name="hf_mlcl", token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -89,6 +93,20 @@ def push_folder(
         if tag is not None:
             api.create_tag(repo_id, tag=tag, revision=commit.oid)
     return commit
+
+
+def _warn_of_local_encoder(folder: Path) -> None:
+    """Who loads an adapter by its id alone needs the encoder on the Hub."""
+    settings = folder / "adapter_config.json"
+    base = (
+        json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path") if settings.is_file() else None
+    )
+    if base and last_name(base) != base:
+        logger.warning(
+            "the adapter's encoder is a folder, %s, and is not published: elsewhere it loads with "
+            "from_pretrained(..., encoder=FOLDER) only; after merge_adapter() the whole model is published",
+            base,
+        )
 
 
 def _card(
