@@ -25,6 +25,9 @@ from transformers.utils import cached_file
 
 from .configuration_mlcl import MLCLConfig
 
+# How encoders name their position embeddings. OPT's, `decoder.embed_positions`, counts no padding, and stays out.
+_POSITIONS = ("position_embeddings", "position_embedding", ".wpe", "encoder.embed_positions", ".positions_embed")
+
 
 def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """Features (B, h) from what an encoder returned; `attention_mask` is (B, T), 1 for tokens that count."""
@@ -86,10 +89,6 @@ def encoder_source(encoder: Any) -> str:
     if not isinstance(encoder, nn.Module) or not hasattr(encoder, "config"):
         raise ValueError(f"encoder: expected a folder, a Hub id or a model, got {type(encoder).__name__}")
     return str(getattr(encoder.config, "name_or_path", ""))
-
-
-# How encoders name their position embeddings. OPT's, `decoder.embed_positions`, counts no padding, and stays out.
-_POSITIONS = ("position_embeddings", "position_embedding", ".wpe", "encoder.embed_positions", ".positions_embed")
 
 
 def check_task(encoder: PreTrainedModel, task: str) -> None:
