@@ -25,7 +25,7 @@ def description(run: dict, usual_batch: int) -> str:
     """The objective of a run, and what else tells runs of one folder apart, in a few words."""
     fields, job = run["objective"], run["job"]
     arguments = run["arguments"]
-    if arguments["learning_rate"] == 0:
+    if arguments["learning_rate"] == 0 or arguments["num_train_epochs"] == 0:
         return "no training"
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":

@@ -12,6 +12,8 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from hf_mlcl.training.classifier import PROTOCOLS
+
 
 @dataclass
 class DataArguments:
@@ -83,6 +85,24 @@ class TrainArguments(DataArguments):
         metadata={
             "help": "Fit a classifier on the frozen encoder, or keep the one that the objective trained.",
             "choices": ("linear_evaluation", "trained"),
+        },
+    )
+    protocol: str = field(
+        default="logistic_regression",
+        metadata={
+            "help": "How the classifier is fitted on the frozen encoder: logistic regression, or the study's grid.",
+            "choices": PROTOCOLS,
+        },
+    )
+    refit: bool = field(
+        default=True,
+        metadata={"help": "Fit the final classifier on the validation examples, too; false keeps them apart."},
+    )
+    thresholds: str = field(
+        default="balanced",
+        metadata={
+            "help": "What the thresholds serve: Macro-F1, Micro-F1 (one for all labels), or both.",
+            "choices": ("balanced", "macro", "micro"),
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from .prepare import (
     prepare_splits,
     scores_only,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(source: str) -> Any:
@@ -81,6 +84,11 @@ def run(arguments: Sequence[str]) -> None:
         raise ValueError(f"--task: expected {model.config.task!r}, the model's, got {namespace.task!r}")
     values = {name: getattr(namespace, name) for name in DataArguments.__dataclass_fields__}
     job = DataArguments(**{**values, "task": model.config.task})
+    if namespace.split != "test" and model.config.classifier_refitted:
+        logger.warning(
+            "The classifier of this model was fitted on the training and validation examples: their scores are too "
+            "good. metrics.json has those of validation examples by classifiers that had not seen them."
+        )
     metrics = evaluate(model, namespace.model, job, namespace.split, namespace.batch_size)
     for name, value in metrics.items():
         print(f"{name:<24}{value:.4f}")

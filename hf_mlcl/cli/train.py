@@ -21,13 +21,14 @@ from hf_mlcl.inspection.figures import require_matplotlib
 from hf_mlcl.inspection.inspector import uses_embeddings, uses_prototypes
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
+from hf_mlcl.training.arguments import trains
 from hf_mlcl.training.checkpoints import (
     checkpoint_to_resume,
     last_checkpoint,
     remove_temporary_checkpoints,
     write_json,
 )
-from hf_mlcl.training.dataset_rows import has_known_labels
+from hf_mlcl.training.dataset_rows import has_known_labels, without_unlabelled
 from hf_mlcl.training.shards import reshard, whole
 
 from .adapters import adapter_config
@@ -143,10 +144,17 @@ def train(
             "--classifier: expected 'linear_evaluation' after contrastive training, which trains no classifier, "
             "got 'trained'"
         )
+    if job.classifier == "trained" and not trains(args):
+        raise ValueError("--classifier: expected 'linear_evaluation' with --num_train_epochs 0, got 'trained'")
     on_signal.check()
     trainer.save_last_step = True
     trainer.train(resume_from_checkpoint=resume)
-    report = trainer.fit_classifier(linear_evaluation=job.classifier == "linear_evaluation")
+    report = trainer.fit_classifier(
+        linear_evaluation=job.classifier == "linear_evaluation",
+        protocol=job.protocol,
+        refit=job.refit,
+        thresholds=job.thresholds,
+    )
     on_signal.check()
     # Saved before it is measured: nothing that follows may lose the training.
     trainer.save_model(str(folder), _internal_call=True)  # published, where that is wanted, with card and scores
@@ -208,18 +216,25 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
 def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
     prediction = trainer.predict(dataset, metric_key_prefix="x")
     metrics = scores_only(prediction.metrics, "x")
-    config = trainer.core_model.config
-    rows = per_label_metrics(
-        prediction.predictions, prediction.label_ids, config.thresholds, config.train_label_counts, config.label_names
-    )
+    config, held_out = trainer.core_model.config, trainer.held_out_scores(dataset)
+    logits, labels = prediction.predictions, prediction.label_ids
+    if held_out is not None:
+        logits, labels = held_out.logits, held_out.labels
+    rows = per_label_metrics(logits, labels, config.thresholds, config.train_label_counts, config.label_names)
     return metrics, rows
 
 
 def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
-    core = trainer.core_model
-    vectors, labels = (trainer.embeddings if uses_embeddings(core.config) else trainer.features)(dataset)
-    logits, prototypes = trainer.predict(dataset, metric_key_prefix="x").predictions, None
-    if uses_prototypes(core.config):  # in all processes, which may hold parts of them
+    core, held_out = trainer.core_model, trainer.held_out_scores(dataset)
+    examples = dataset if held_out is None else without_unlabelled(dataset)
+    embedded = uses_embeddings(core.config) and trains(trainer.args)
+    vectors, labels = (trainer.embeddings if embedded else trainer.features)(examples)
+    if held_out is None:
+        logits = trainer.predict(dataset, metric_key_prefix="x").predictions
+    else:
+        logits = held_out.logits
+    prototypes = None
+    if embedded and uses_prototypes(core.config):  # in all processes, which may hold parts of them
         reshard(core)
         prototypes = whole(core.prototypes.weight).float().cpu().numpy()
     if trainer.is_world_process_zero():

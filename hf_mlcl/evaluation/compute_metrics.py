@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrays import as_array, as_matrix, as_vector, sigmoid, split_labels
 from .calibration import expected_calibration_error
-from .label_blocks import LinearScores
+from .label_blocks import LabelScores
 from .many_labels import label_list_scores
 
 
@@ -36,7 +36,7 @@ def compute_metrics(
     from ..metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
     logits, labels = _logits_and_labels(eval_prediction)
-    if isinstance(logits, LinearScores):
+    if isinstance(logits, LabelScores):
         found = label_list_scores(logits, labels, thresholds=thresholds, train_label_counts=train_label_counts)
         found["ece"] = expected_calibration_error(logits, labels)
         return {name: float(value) for name, value in found.items() if not name.startswith("per_label_")}
@@ -72,7 +72,7 @@ def per_label_metrics(
     """
     from ..metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
-    if isinstance(logits, LinearScores):
+    if isinstance(logits, LabelScores):
         scores = label_list_scores(logits, labels, thresholds=thresholds, rankings=False)
     else:
         probabilities, truth = _probabilities_and_labels(logits, labels)

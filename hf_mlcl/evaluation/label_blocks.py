@@ -22,10 +22,16 @@ _MAX_ARRAY_NUMBERS = 2**28  # 1 GiB in float32
 class LabelScores:
     """Logits of N examples for L labels, of which only some labels or some examples exist at a time.
 
-    Functions of this folder take them in the place of an array N x L, with `LabelLists` as labels.
+    Functions of this folder take them in the place of an array N x L, with `LabelLists` as labels. `numpy.asarray`
+    makes all of them, float32 N x L, where that takes at most 1 GiB.
     """
 
     shape: tuple[int, int]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.shape[0] * self.shape[1] > _MAX_ARRAY_NUMBERS:
+            raise ValueError(f"scores: expected an array of at most 1 GiB, got {self.shape[0]} x {self.shape[1]}")
+        return np.concatenate([block for _, block in self.row_blocks()]).astype(dtype or np.float32, copy=False)
 
     def columns(self, ids: np.ndarray) -> np.ndarray:
         """Logits of some labels, float64 (N, len(ids))."""
@@ -36,6 +42,10 @@ class LabelScores:
         for part in self.id_blocks(np.arange(self.shape[1]) if ids is None else ids):
             yield part, self.columns(part), labels.by_label[:, part].toarray()
 
+    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of examples: the number of the first, and float32 logits (n, L)."""
+        raise NotImplementedError
+
     def id_blocks(self, ids: np.ndarray) -> list[np.ndarray]:
         """The ids in blocks."""
         size = max(1, _MAX_NUMBERS // max(self.shape[0], 1))
@@ -45,8 +55,6 @@ class LabelScores:
 @dataclass(frozen=True, eq=False)
 class LinearScores(LabelScores):
     """Logits `features @ weight.T + bias` of N examples for L labels, made when they are asked for.
-
-    `numpy.asarray` makes all of them, float32 N x L, where that takes at most 1 GiB.
 
     Args:
         features: N x feature_dim, finite, float32.
@@ -78,11 +86,6 @@ class LinearScores(LabelScores):
         """The scores of some of the examples, by their numbers, a slice or a mask."""
         return LinearScores(self.features[rows], self.weight, self.bias)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if self.shape[0] * self.shape[1] > _MAX_ARRAY_NUMBERS:
-            raise ValueError(f"scores: expected an array of at most 1 GiB, got {self.shape[0]} x {self.shape[1]}")
-        return _logits(self.features, self.weight, self.bias).astype(dtype or np.float32, copy=False)
-
     def columns(self, ids: np.ndarray) -> np.ndarray:
         """Logits of some labels, float64 (N, len(ids))."""
         return _logits(self.features, self.weight[ids], self.bias[ids]).astype(np.float64)
@@ -107,6 +110,44 @@ class LinearScores(LabelScores):
         return scores, ids
 
 
+@dataclass(frozen=True, eq=False)
+class StoredScores(LabelScores):
+    """Logits of N examples for L labels, kept label by label in an array or a file.
+
+    Attributes:
+        by_label: L x N numbers.
+        scale, shift: L numbers; the logits are `scale * by_label + shift`.
+    """
+
+    by_label: np.ndarray
+    scale: Any = 1.0
+    shift: Any = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        """Number of examples N and of labels L."""
+        return self.by_label.shape[1], self.by_label.shape[0]
+
+    def __len__(self) -> int:
+        return self.by_label.shape[1]
+
+    def __getitem__(self, rows: Any) -> StoredScores:
+        """The scores of some of the examples, by their numbers, a slice or a mask."""
+        return StoredScores(self.by_label[:, rows], self.scale, self.shift)
+
+    def columns(self, ids: np.ndarray) -> np.ndarray:
+        """Logits of some labels, float64 (N, len(ids))."""
+        scale, shift = (np.broadcast_to(values, self.shape[1])[ids] for values in (self.scale, self.shift))
+        return np.asarray(self.by_label[ids], dtype=np.float64).T * scale + shift
+
+    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of examples: the number of the first, and float32 logits (n, L)."""
+        size = max(1, _MAX_NUMBERS // self.shape[1])
+        for start in range(0, self.shape[0], size):
+            block = self.by_label[:, start : start + size].T * self.scale + self.shift
+            yield start, block.astype(np.float32, copy=False)
+
+
 def best_labels(row: np.ndarray, k: int) -> np.ndarray:
     """Ids of the k highest of L scores, falling; among equal ones the lower id comes first."""
     if k < len(row):
@@ -124,18 +165,18 @@ def _logits(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.nd
     return torch.addmm(offsets, rows, columns.T).numpy()
 
 
-def labelled(scores: Any, labels: LabelLists) -> tuple[Any, LabelLists]:
+def labelled(scores: Any, labels: LabelLists, name: str = "labels") -> tuple[Any, LabelLists]:
     """Scores (anything that rows can be taken from) and labels of the examples that are labelled.
 
     Raises:
         ValueError: other labels than scores, or no example is labelled.
     """
     if scores.shape[0] != len(labels):
-        raise ValueError(f"labels: expected label lists of {scores.shape[0]} examples, got {len(labels)}")
+        raise ValueError(f"{name}: expected label lists of {scores.shape[0]} examples, got {len(labels)}")
     if not labels.unlabelled.any():
         return scores, labels
     if labels.unlabelled.all():
-        raise ValueError("labels: expected at least one known entry, got only unlabelled examples")
+        raise ValueError(f"{name}: expected at least one known entry, got only unlabelled examples")
     rows = np.flatnonzero(~labels.unlabelled)
     return scores[rows], labels[rows]
 

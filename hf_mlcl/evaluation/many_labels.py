@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import as_vector, sigmoid
-from .label_blocks import LinearScores, best_labels, labelled
+from .label_blocks import LabelScores, best_labels, labelled
 
 if TYPE_CHECKING:
     from ..data.label_lists import LabelLists
@@ -56,14 +56,14 @@ def _precision_recall_f1(hits: Any, predicted: Any, positives: Any) -> tuple[Any
     return *both, 2 * hits / np.maximum(predicted + positives, 1)
 
 
-def decision_scores(scores: LinearScores, labels: LabelLists, thresholds: Any = None) -> dict[str, Any]:
+def decision_scores(scores: LabelScores, labels: LabelLists, thresholds: Any = None) -> dict[str, Any]:
     """Those scores of `label_list_scores` that need decisions alone, and their arrays per label."""
     scores, labels = labelled(scores, labels)
     return _decisions(scores, labels, [_limits(thresholds, scores.shape[1])])[0].scores()
 
 
 def label_list_scores(
-    scores: LinearScores,
+    scores: LabelScores,
     labels: LabelLists,
     *,
     thresholds: Any = None,
@@ -117,7 +117,7 @@ def _limits(thresholds: Any, num_labels: int) -> np.ndarray:
 
 
 def _decisions(
-    scores: LinearScores, labels: LabelLists, limits: list[np.ndarray], average_precision: np.ndarray | None = None
+    scores: LabelScores, labels: LabelLists, limits: list[np.ndarray], average_precision: np.ndarray | None = None
 ) -> list[_Decisions]:
     """Counts for each of some vectors of thresholds; fills in the average precision of labels with a positive."""
     from ..metrics.multilabel_f1.multilabel_f1 import _average_precision
@@ -133,7 +133,7 @@ def _decisions(
     return counts
 
 
-def _row_rankings(scores: LinearScores, labels: LabelLists, k: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _row_rankings(scores: LabelScores, labels: LabelLists, k: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """0/1 (N, k) whether the best labels are positives, the logits of all positives, and scores of examples."""
     best = np.zeros((len(labels), k), dtype=np.int64)
     positives, precision, coverage = [], np.ones(len(labels)), np.zeros(len(labels))
@@ -153,7 +153,7 @@ def _row_rankings(scores: LinearScores, labels: LabelLists, k: int) -> tuple[np.
     return best, pooled, {"lrap": precision.mean(), "coverage_error": coverage.mean()}
 
 
-def _pooled_average_precision(scores: LinearScores, positives: np.ndarray) -> float:
+def _pooled_average_precision(scores: LabelScores, positives: np.ndarray) -> float:
     """Average precision of all N x L decisions in one ranking, of which only places of positives matter."""
     if not len(positives):
         return 0.0

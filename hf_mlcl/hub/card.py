@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_mlcl.models import MLCLConfig
 
+from .comparison import comparison_text
 from .files import last_name
 from .loss_texts import CLASSIFICATION, CONTRAST, CONTRASTIVE, STUDY
 
@@ -88,6 +89,8 @@ def build_model_card(
         adapter: What `adapter_config.json` holds, of an adapter.
     """
     config, job = model.config, run.get("job", {})
+    arguments = run.get("arguments", {})
+    trained = arguments.get("num_train_epochs") != 0 or arguments.get("max_steps", -1) > 0
     encoder, dataset = job.get("encoder") or (adapter or {}).get("base_model_name_or_path"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     wanted = run.get("card", {})
@@ -108,13 +111,18 @@ def build_model_card(
         data["base_model_relation"] = "adapter"
     sections = [
         f"# {title}",
-        f"A multi-label {config.task} classifier with {config.num_labels} labels, trained with the package hf_mlcl: "
-        + _objective(config)
-        + ".",
+        f"A multi-label {config.task} classifier with {config.num_labels} labels, "
+        + (
+            f"trained with the package hf_mlcl: {_objective(config)}."
+            if trained
+            else "made with the package hf_mlcl: the encoder as it is, with a classifier fitted on its features. The "
+            "projection is untrained: take the features, not what `encode` gives."
+        ),
         "## Use\n\n" + (_usage_of_adapter(config, name, adapter) if adapter else _usage(config, name)),
         "## Results\n\n" + _results(metrics) if metrics else "",
+        _comparison(run.get("classifier")),
         _pictures(figures),
-        "## Loss\n\n" + _loss(config),
+        "## Loss\n\n" + _loss(config) if trained else "",
         "## Training\n\n" + _training(run, config) if run.get("arguments") else "",
         "## Thresholds and calibration\n\n" + _thresholds(config, run.get("classifier")),
         "## Limits\n\n" + _limits(metrics, run, config),
@@ -193,6 +201,12 @@ def _results(metrics: dict[str, dict[str, float]]) -> str:
     return text
 
 
+def _comparison(classifier: dict[str, Any] | None) -> str:
+    """Whether training has made the encoder better, in one line."""
+    comparison = (classifier or {}).get("comparison")
+    return comparison_text(comparison) if comparison else ""
+
+
 def _row(title: str, key: str, metrics: dict[str, dict[str, float]]) -> str | None:
     if not any(key in values for values in metrics.values()):
         return None
@@ -240,12 +254,33 @@ def _thresholds(config: Any, classifier: dict[str, Any] | None) -> str:
     if classifier is None:
         chosen = "each label has its own threshold" if config.thresholds else "all labels are decided at 0.5"
         return f"`config.json` holds the decision rule: {chosen}."
-    kind = "fitted on the frozen encoder" if classifier["linear_evaluation"] else "trained with the encoder"
+    protocol = classifier.get("protocol", "study" if classifier["linear_evaluation"] else None)
+    text = {
+        "logistic_regression": "The classifier is L2-regularised logistic regression on the features of the frozen "
+        "encoder, its strength chosen for each label on the validation examples",
+        "study": "The classifier was fitted on the frozen encoder by the linear evaluation of arXiv 2412.00101",
+        None: "The classifier was trained with the encoder",
+    }[protocol]
+    if classifier.get("refit"):
+        text += (
+            ", and fitted once more on training and validation examples. Calibration and thresholds come from scores "
+            "of the validation examples by classifiers that were not fitted on them (five folds), and so do those of "
+            "the validation split above"
+        )
+    rules = {
+        "balanced": "with the best F1 on the validation examples, drawn towards labels that are about as frequent",
+        "macro": "with the best F1 on the validation examples and as its probabilities expect, for Macro-F1",
+        None: "with the best F1 on the validation examples, drawn towards the common one where it has few of them",
+    }
+    rule = classifier.get("thresholds")
+    decided = (
+        f"All labels are decided at the threshold with the best Micro-F1, {classifier['global_threshold']:.3f}."
+        if rule == "micro"
+        else f"Each label has its own threshold, {rules[rule]}."
+    )
     return (
-        f"The classifier was {kind}. Its probabilities were calibrated on the validation examples (expected "
-        f"calibration error there {classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). "
-        "Each label has its own threshold, the F1-best one on the validation examples, drawn towards the common one "
-        f"where it has few of them; labels without any take the common one, {classifier['global_threshold']:.3f}."
+        f"{text}. Its probabilities were calibrated (expected calibration error on the validation examples "
+        f"{classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). {decided}"
     )
 
 

@@ -37,7 +37,7 @@ _BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
     "warmup_steps": (0, math.inf, False, False),
     "neftune_noise_alpha": (0, math.inf, False, False),
     "eval_delay": (0, math.inf, False, False),
-    "num_train_epochs": (0, math.inf, True, False),
+    "num_train_epochs": (0, math.inf, False, False),
     "logging_steps": (0, math.inf, True, False),
     "save_steps": (0, math.inf, True, False),
     "eval_steps": (0, math.inf, True, False),
@@ -77,6 +77,11 @@ def _renamed(error: ValueError) -> str:
     name = next((word for word in re.findall(r"\w+", message) if word in fields), "MLCLTrainingArguments")
     message = message.replace("IntervalStrategy.", "").replace("SaveStrategy.", "")
     return f"{name}: expected other values than it got: {message}"
+
+
+def trains(args: TrainingArguments) -> bool:
+    """Whether anything is trained; with `num_train_epochs=0` the encoder stays as it is."""
+    return args.num_train_epochs > 0 or args.max_steps > 0
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The classifier of a model from arrays: linear evaluation, calibration, thresholds, written into the model."""
+"""The classifier of a model from arrays: fitted, calibrated, given thresholds, written into the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,11 @@ from torch import Tensor
 
 from hf_mlcl.data import LabelLists
 from hf_mlcl.evaluation import (
+    LinearClassifier,
     LinearScores,
+    compute_metrics,
     fit_calibration,
+    fit_classifier,
     fit_linear_evaluation,
     fold_calibration,
     tune_thresholds,
@@ -22,62 +25,122 @@ from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 from .shards import reshard, whole, write
 
+PROTOCOLS = ("logistic_regression", "study")
+# Scores by which an encoder is compared with itself before training.
+COMPARED = ("micro_f1", "macro_f1", "map")
+
 
 @dataclass(frozen=True)
 class ClassifierReport:
-    """What `fit_classifier` chose; all figures are of the known labels of the validation examples it was fitted on.
+    """What `fit_classifier` chose; all figures are of the known labels of the validation examples.
 
     Args:
         linear_evaluation: Whether the classifier was fitted, or only calibrated.
-        grid_points: How many labels took each (learning rate, weight decay); empty without linear evaluation.
+        protocol: How it was fitted, "logistic_regression" or "study"; None where it was only calibrated.
+        refit: Whether the final classifier was fitted on the validation examples, too.
+        thresholds: The rule of the thresholds.
+        strengths: How many labels took each strength of the L2 penalty; empty under other protocols.
+        grid_points: How many labels took each (learning rate, weight decay) of the study's grid; empty otherwise.
         averaging_gap: Largest difference between the folded classifier's probabilities and the average of the
-            probabilities of the three initialisations; None without linear evaluation.
+            probabilities of the three initialisations of the study's grid; None otherwise.
         ece_before: Expected calibration error before calibration.
         ece_after: And after, on the same examples.
-        global_threshold: Threshold that labels without a validation positive got.
+        global_threshold: The one threshold with the best Micro-F1.
+        validation: `micro_f1`, `macro_f1` and `map` at the thresholds, by classifiers that were not fitted on the
+            examples they score. Empty under other protocols.
+        comparison: The encoder before and after training; see `compare_encoders`. None where it was not compared.
     """
 
     linear_evaluation: bool
-    grid_points: dict[str, int]
-    averaging_gap: float | None
     ece_before: float
     ece_after: float
     global_threshold: float
+    thresholds: str
+    protocol: str | None = None
+    refit: bool = False
+    strengths: dict[str, int] | None = None
+    grid_points: dict[str, int] | None = None
+    averaging_gap: float | None = None
+    validation: dict[str, float] | None = None
+    comparison: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as they go into a JSON file."""
-        return asdict(self)
+        """The fields as they go into a JSON file; without those that say nothing."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScores:
+    """Logits of validation examples by classifiers that were not fitted on them, where the final one was.
+
+    Attributes:
+        dataset: The validation examples.
+        logits: N x L, or scores of label lists; of the examples with a known label.
+        labels: Their labels.
+    """
+
+    dataset: Any
+    logits: Any
+    labels: Any
 
 
 def fit_and_write_classifier(
     model: MLCLPreTrainedModel,
-    train_features: np.ndarray,
-    train_labels: np.ndarray | LabelLists,
-    validation_features: np.ndarray,
-    validation_labels: np.ndarray | LabelLists,
+    train: tuple[np.ndarray, np.ndarray | LabelLists],
+    validation: tuple[np.ndarray, np.ndarray | LabelLists],
     *,
+    refit: bool,
+    thresholds: str,
+    device: Any,
+) -> tuple[ClassifierReport, LinearClassifier]:
+    """Fits the classifier on features (N, h) and labels (N, L), and writes it into `model`.
+
+    Labels are multi-hot, -100 or NaN where missing, or lists.
+    """
+    fit = fit_classifier(*train, *validation, refit=refit, thresholds=thresholds, device=device)
+    _write(model, fit.weight, fit.bias)
+    _write_decisions(model, fit.thresholds.per_label, fit.calibration.shift, refitted=refit)
+    strengths, counts = np.unique(fit.strengths, return_counts=True)
+    report = ClassifierReport(
+        linear_evaluation=True,
+        protocol="logistic_regression",
+        refit=refit,
+        strengths={f"{strength:.3g}": int(count) for strength, count in zip(strengths, counts, strict=True)},
+        ece_before=float(fit.calibration.ece_before),
+        ece_after=float(fit.calibration.ece_after),
+        global_threshold=float(fit.thresholds.global_threshold),
+        thresholds=thresholds,
+        validation=_scores(fit),
+    )
+    return report, fit
+
+
+def fit_and_write_study(
+    model: MLCLPreTrainedModel,
+    train: tuple[np.ndarray, np.ndarray | LabelLists],
+    validation: tuple[np.ndarray, np.ndarray | LabelLists],
+    *,
+    thresholds: str,
     seed: int,
     device: Any,
 ) -> ClassifierReport:
-    """Linear evaluation on features (N, h) and labels (N, L), then calibration and thresholds, into `model`.
-
-    Labels are multi-hot, -100 or NaN where unknown, or lists; what is unknown has no part in any of the three.
-    """
-    fit = fit_linear_evaluation(
-        train_features, train_labels, validation_features, validation_labels, seed=seed, device=device
-    )
+    """The study's linear evaluation, then calibration and thresholds on the validation examples, into `model`."""
+    fit = fit_linear_evaluation(*train, *validation, seed=seed, device=device)
     _write(model, fit.weight, fit.bias)
-    points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
+    features, labels = validation
     logits: Any
-    if isinstance(validation_labels, LabelLists):
-        logits = LinearScores(validation_features, fit.weight, fit.bias)
+    if isinstance(labels, LabelLists):
+        logits = LinearScores(features, fit.weight, fit.bias)
     else:
-        logits = validation_features @ fit.weight.T + fit.bias
+        logits = features @ fit.weight.T + fit.bias
+    points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
     return write_calibrated(
         model,
         logits,
-        validation_labels,
+        labels,
+        thresholds=thresholds,
         linear_evaluation=True,
+        protocol="study",
         grid_points={name: count for name, count in points.items() if count},
         averaging_gap=fit.averaging_gap["max"],
     )
@@ -88,28 +151,72 @@ def write_calibrated(
     logits: np.ndarray | LinearScores,
     labels: np.ndarray | LabelLists,
     *,
+    thresholds: str,
     linear_evaluation: bool = False,
-    grid_points: dict[str, int] | None = None,
-    averaging_gap: float | None = None,
+    **report: Any,
 ) -> ClassifierReport:
     """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
     calibration = fit_calibration(logits, labels)
     weight, bias = (whole(parameter).float().cpu().numpy() for parameter in classifier_parameters(model))
     _write(model, *fold_calibration(weight, bias, calibration))
     calibrated = calibration.apply(logits)
-    thresholds = tune_thresholds(calibrated if isinstance(calibrated, LinearScores) else sigmoid(calibrated), labels)
-    model.config.thresholds = thresholds.per_label.tolist()
-    # The uncalibrated logit 0 has become the logit `shift`.
-    model.config.uncalibrated_half = sigmoid(calibration.shift).tolist()
-    model.config.classifier_fitted = True
+    tuned = tune_thresholds(
+        calibrated if isinstance(calibrated, LinearScores) else sigmoid(calibrated),
+        labels,
+        rule=thresholds,
+        train_label_counts=model.config.train_label_counts,
+    )
+    _write_decisions(model, tuned.per_label, calibration.shift)
     return ClassifierReport(
         linear_evaluation=linear_evaluation,
-        grid_points=grid_points or {},
-        averaging_gap=averaging_gap,
         ece_before=float(calibration.ece_before),
         ece_after=float(calibration.ece_after),
-        global_threshold=float(thresholds.global_threshold),
+        global_threshold=float(tuned.global_threshold),
+        thresholds=thresholds,
+        **report,
     )
+
+
+def fit_probe(features: np.ndarray, labels: np.ndarray | LabelLists, device: Any) -> LinearClassifier:
+    """A classifier from few training examples alone: of four the last is a validation example.
+
+    Raises:
+        ValueError: For fewer than two examples.
+    """
+    if len(features) < 2:
+        raise ValueError(f"train_dataset: expected at least 2 examples with a known label, got {len(features)}")
+    held = np.arange(len(features)) % 4 == min(3, len(features) - 1)
+    return fit_classifier(features[~held], labels[~held], features[held], labels[held], device=device)
+
+
+def encoder_scores(train: tuple[Any, Any], validation: tuple[Any, Any], device: Any) -> dict[str, float]:
+    """How well labels can be told from features: scores of a classifier fitted on some training examples."""
+    return _scores(fit_classifier(*train, *validation, device=device))
+
+
+def compare_encoders(before: dict[str, float], after: dict[str, float], examples: tuple[int, int]) -> dict[str, Any]:
+    """Scores of the encoder before and after training, by classifiers fitted in the same way on the same examples.
+
+    Returns:
+        `before` and `after`, scores of `COMPARED`; `worse`, whether the mean of Macro-F1 and mAP has fallen; and the
+        numbers of examples, `train` and `validation`.
+    """
+    worse = before["macro_f1"] + before["map"] > after["macro_f1"] + after["map"]
+    return {"before": before, "after": after, "worse": worse, "train": examples[0], "validation": examples[1]}
+
+
+def _scores(fit: LinearClassifier) -> dict[str, float]:
+    found = compute_metrics((fit.validation_logits, fit.validation_labels), thresholds=fit.thresholds.per_label)
+    return {name: found[name] for name in COMPARED}
+
+
+def _write_decisions(
+    model: MLCLPreTrainedModel, thresholds: np.ndarray, shift: np.ndarray, refitted: bool = False
+) -> None:
+    model.config.thresholds = thresholds.tolist()
+    # The uncalibrated logit 0 has become the logit `shift`.
+    model.config.uncalibrated_half = sigmoid(shift).tolist()
+    model.config.classifier_fitted, model.config.classifier_refitted = True, refitted
 
 
 def classifier_parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:

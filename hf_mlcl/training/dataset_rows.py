@@ -104,6 +104,11 @@ def select_rows(dataset: Any, indices: np.ndarray) -> Any:
     return torch.utils.data.Subset(dataset, indices.tolist())
 
 
+def sampled(num_rows: int, count: int, *, seed: int) -> np.ndarray:
+    """Numbers of at most `count` random rows, ascending int64."""
+    return np.sort(np.random.default_rng(seed).permutation(num_rows)[:count])
+
+
 def sample_rows(dataset: Any, count: int, *, seed: int) -> Any:
     """At most `count` random rows of a data set; of a stream, which has no positions, the first.
 
@@ -111,7 +116,7 @@ def sample_rows(dataset: Any, count: int, *, seed: int) -> Any:
         ValueError: For a stream without a method `take`, which those of `datasets` have.
     """
     if hasattr(dataset, "__len__"):
-        return select_rows(dataset, np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count]))
+        return select_rows(dataset, sampled(len(dataset), count, seed=seed))
     if not hasattr(dataset, "take"):
         raise ValueError(
             f"train_dataset: expected a data set with positions or of `datasets`, got {type(dataset).__name__}; "

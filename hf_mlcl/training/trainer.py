@@ -3,32 +3,51 @@
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import EvalPrediction
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
 
 from hf_mlcl.data import MultiLabelCollator
-from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists
+from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.views import Views
-from hf_mlcl.evaluation import LinearScores, compute_metrics, fit_probe
+from hf_mlcl.evaluation import compute_metrics
+from hf_mlcl.evaluation.label_blocks import LabelScores
 from hf_mlcl.evaluation.many_labels import decision_scores
+from hf_mlcl.evaluation.thresholds import check_rule
+from hf_mlcl.hub.comparison import comparison_text
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 
-from .arguments import MLCLTrainingArguments
+from .arguments import MLCLTrainingArguments, trains
 from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
-from .classifier import ClassifierReport, classifier_replaced, fit_and_write_classifier, write_calibrated
+from .classifier import (
+    PROTOCOLS,
+    ClassifierReport,
+    HeldOutScores,
+    classifier_replaced,
+    compare_encoders,
+    encoder_scores,
+    fit_and_write_classifier,
+    fit_and_write_study,
+    fit_probe,
+    write_calibrated,
+)
 from .dataset_rows import (
     count_labels,
+    dataset_labels,
     default_workers,
     label_aware_sampler,
     sample_rows,
+    sampled,
     select_rows,
     without_unlabelled,
 )
@@ -38,6 +57,8 @@ from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
 from .shards import reshard
+
+logger = logging.get_logger(__name__)
 
 PROBE_EXAMPLES = 2000
 
@@ -50,9 +71,9 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
 
     Without `compute_metrics`, evaluation reports all of `hf_mlcl.compute_metrics` at the model's thresholds, with
     head/medium/tail by the training counts, and as `macro_f1_uncalibrated` what the classifier decided at 0.5 before
-    its calibration (the study's protocol). Before the classifier is fitted, a cheap probe (ridge on the features of at
-    most 2,000 training examples) scores the labels, so that `metric_for_best_model="macro_f1"` means something in the
-    contrastive stage.
+    its calibration (the study's protocol). Before the classifier is fitted, a probe scores the labels: a
+    classifier fitted in the same way on the features of at most 2,000 training examples, so that
+    `metric_for_best_model="macro_f1"` means something in the contrastive stage.
 
     With `peft_config`, such as peft's `LoraConfig(r=16)`, an adapter is added to the model (`model.add_adapter`) and
     trained with the heads; so is the model in what `peft.get_peft_model` returns.
@@ -75,6 +96,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if isinstance(kwargs.get("train_dataset"), str):
             raise ValueError(f"train_dataset: expected a data set, got the text {kwargs['train_dataset']!r}")
         self._scoring = False
+        self._before: dict[str, float] | None = None  # scores of the encoder before training
+        self._held_out: HeldOutScores | None = None
         self._peft_config = peft_config
         try:
             super().__init__(model=model, args=args, **kwargs)
@@ -117,7 +140,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         self.check_memory()
         if self.train_dataset is not None:
             config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
-        self._check_batches()
+        if trains(self.args):
+            self._check_batches()
 
     def _check_batches(self) -> None:
         args = self.args
@@ -149,6 +173,9 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         """Trains the objective; see `transformers.Trainer.train`. Leaves the model in evaluation mode.
 
         The classifier counts as trained where the objective trains it; an older fit no longer matches the encoder.
+        Before the first step the encoder is measured as it is, on at most 2,000 training and 2,000 validation
+        examples: `fit_classifier` tells whether training has made it better. With `num_train_epochs=0` nothing is
+        trained: the encoder stays as it is, and `fit_classifier` gives it a classifier.
 
         Raises:
             ValueError: Where `resume_from_checkpoint` is no complete checkpoint, or one of another model.
@@ -158,6 +185,16 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
         if self.model is not None:  # a search makes it
             reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
+        self._before = self._held_out = None
+        if not trains(self.args):
+            if self.model is None:
+                raise ValueError("num_train_epochs: expected more than 0 in a search, got 0")
+            self._forget_classifier()
+            self.core_model.config.classifier_fitted = False
+            self.core_model.eval()
+            return TrainOutput(0, 0.0, {})
+        if self.model is not None and self.model_init is None:
+            self._before = self._encoder_before()
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
@@ -167,10 +204,14 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     def _hp_search_setup(self, trial: Any) -> None:
         # Called at the begin of every training, when the model is the one that will be trained.
         super()._hp_search_setup(trial)
+        self._forget_classifier()
+
+    def _forget_classifier(self) -> None:
         config = self.core_model.config
         config.classifier_fitted = config.objective != "contrastive"
+        config.classifier_refitted = False
         config.thresholds = config.uncalibrated_half = None
-        self._report, self._measured = None, {}
+        self._report, self._measured, self._held_out = None, {}, None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""
@@ -232,14 +273,55 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         return super()._determine_best_metric(metrics, trial)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`."""
-        with preserved_random_state(), self._scoring_classifier():
+        """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`.
+
+        On the validation examples that the final classifier was fitted on, too, the metrics are those of classifiers
+        that were not: see `fit_classifier`.
+        """
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        data = self.eval_dataset[data] if isinstance(data, str) and isinstance(self.eval_dataset, dict) else data
+        with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(data):
             return super().evaluate(eval_dataset, *args, **kwargs)
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Logits, labels and metrics of a data set; see `transformers.Trainer.predict`."""
-        with preserved_random_state(), self._scoring_classifier():
+        """Logits, labels and metrics of a data set; see `transformers.Trainer.predict`, and `evaluate` for metrics."""
+        with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(test_dataset):
             return super().predict(test_dataset, *args, **kwargs)
+
+    def held_out_scores(self, dataset: Any) -> HeldOutScores | None:
+        """Logits and labels of validation examples by classifiers that were not fitted on them.
+
+        None for other examples than those that `fit_classifier` has refitted the classifier on: the model's own logits
+        are as good.
+        """
+        fitted = self._held_out
+        return fitted if fitted is not None and fitted.dataset is dataset else None
+
+    @contextmanager
+    def _scoring_held_out(self, dataset: Any) -> Iterator[None]:
+        """Measures the validation examples that the classifier was fitted on by their held-out scores."""
+        held_out, compute = self.held_out_scores(dataset), self.compute_metrics
+        if held_out is None or compute is None:
+            yield
+            return
+        if self.args.batch_eval_metrics or self.preprocess_logits_for_metrics is not None:
+            logger.warning(
+                "The metrics are of examples that the classifier was fitted on, and too good: held-out scores cannot "
+                "be put in the place of preprocess_logits_for_metrics or batch_eval_metrics. "
+                "fit_classifier(refit=False) keeps validation examples apart."
+            )
+            yield
+            return
+
+        logits, labels = held_out.logits, held_out.labels
+        if compute != self._score and isinstance(labels, LabelLists) and not too_large_for_rows(*labels.shape):
+            logits, labels = np.asarray(logits), np.asarray(labels)  # as a function of the user's own gets them
+
+        def metrics(prediction: EvalPrediction) -> Any:
+            return compute(EvalPrediction(logits, labels, inputs=prediction.inputs, losses=prediction.losses))
+
+        with replaced(self, compute_metrics=metrics):
+            yield
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         config = self.core_model.config
@@ -247,7 +329,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             prediction, thresholds=config.thresholds, train_label_counts=config.train_label_counts
         )
         if config.uncalibrated_half is not None:
-            if isinstance(prediction.predictions, LinearScores):
+            if isinstance(prediction.predictions, LabelScores):
                 half = decision_scores(prediction.predictions, prediction.label_ids, config.uncalibrated_half)
             else:
                 half = compute_metrics(prediction, thresholds=config.uncalibrated_half)
@@ -265,11 +347,10 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
                 "train_dataset: expected one to score an unfitted classifier, got None; see fit_classifier"
             )
         train = sample_rows(without_unlabelled(self.train_dataset), PROBE_EXAMPLES, seed=self.args.seed)
-        features, labels = self.features(train, description="Probe")
-        probe = fit_probe(features, labels)
+        probe = fit_probe(*self.features(train, description="Probe"), device=self.args.device)
         self._scoring = True
         try:
-            with classifier_replaced(self.core_model, probe.weight, probe.bias, probe.thresholds):
+            with classifier_replaced(self.core_model, probe.weight, probe.bias, probe.thresholds.per_label):
                 yield
         finally:
             self._scoring = False
@@ -338,16 +419,33 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     # --- the classifier ---
 
     def fit_classifier(
-        self, train_dataset: Any = None, eval_dataset: Any = None, *, linear_evaluation: bool = True
+        self,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        linear_evaluation: bool = True,
+        protocol: str = "logistic_regression",
+        refit: bool = True,
+        thresholds: str = "balanced",
     ) -> ClassifierReport:
         """Fits the classifier on the frozen encoder, calibrates it, tunes thresholds, and writes all into the model.
 
+        It is also the way to use an encoder as it is: without `train()`, or after it with `num_train_epochs=0`.
+
         Args:
             train_dataset: Labelled examples; by default the Trainer's.
-            eval_dataset: Labelled validation examples that choose the grid point of each label, the calibration and
-                the thresholds; by default the Trainer's.
+            eval_dataset: Labelled validation examples, which choose strengths, calibration and thresholds; by default
+                the Trainer's.
             linear_evaluation: False keeps the classifier that the joint or classification objective has trained, and
                 only calibrates it and tunes its thresholds.
+            protocol: "logistic_regression", see `hf_mlcl.evaluation.fit_classifier`; or "study", the linear
+                evaluation of arXiv 2412.00101, see `hf_mlcl.evaluation.fit_linear_evaluation`.
+            refit: Whether the final logistic regression is fitted on training and validation examples; its calibration
+                and thresholds are fitted on scores of classifiers that have not seen the examples they score. What
+                `evaluate` then reports of `eval_dataset` is from these scores, too. False, and the other ways to get a
+                classifier, keep the validation examples apart.
+            thresholds: "balanced", "macro" or "micro": what the thresholds serve, see
+                `hf_mlcl.evaluation.tune_thresholds`.
 
         Returns:
             What was chosen and how well it does on the validation examples.
@@ -359,32 +457,94 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             raise ValueError(
                 "fit_classifier: expected whole parameters, got DeepSpeed ZeRO-3 shards; load the saved model"
             )
+        check_rule(thresholds)
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        compared = train_dataset is None and eval_dataset is None
         train_dataset = self.train_dataset if train_dataset is None else train_dataset
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         needed = {"eval_dataset": eval_dataset} | ({"train_dataset": train_dataset} if linear_evaluation else {})
         for name, dataset in needed.items():
             if dataset is None or isinstance(dataset, dict):
                 raise ValueError(f"{name}: expected one labelled data set, got {type(dataset).__name__}")
-        # Features of examples without any known label would be computed for nothing.
-        train_dataset, eval_dataset = without_unlabelled(train_dataset), without_unlabelled(eval_dataset)
-        core = self.core_model
-        if linear_evaluation:
-            train = self.features(train_dataset, "Features of the training examples")
-            validation = self.features(eval_dataset, "Features of the validation examples")
-            if core.config.train_label_counts is None:  # the labels of a stream are known only now
-                lists = train[1] if isinstance(train[1], LabelLists) else None
-                counts = np.sum(train[1] == 1, axis=0) if lists is None else lists.counts()
-                core.config.train_label_counts = counts.tolist()
-            report = fit_and_write_classifier(core, *train, *validation, seed=self.args.seed, device=self.args.device)
-        else:
+        core, device = self.core_model, self.args.device
+        self._held_out = None
+        if not linear_evaluation:
             if core.config.objective == "contrastive":
                 raise ValueError(
                     "linear_evaluation: expected True after contrastive training, which trains no classifier, "
                     "got False"
                 )
-            report = write_calibrated(
-                core, *self._outputs(eval_dataset, "logits", "Logits of the validation examples")
-            )
+            logits = self._outputs(without_unlabelled(eval_dataset), "logits", "Logits of the validation examples")
+            report = write_calibrated(core, *logits, thresholds=thresholds)
+        else:
+            # Features of examples without any known label would be computed for nothing.
+            train = self.features(without_unlabelled(train_dataset), "Features of the training examples")
+            validation = self.features(without_unlabelled(eval_dataset), "Features of the validation examples")
+            if core.config.train_label_counts is None:  # the labels of a stream are known only now
+                lists = train[1] if isinstance(train[1], LabelLists) else None
+                counts = np.sum(train[1] == 1, axis=0) if lists is None else lists.counts()
+                core.config.train_label_counts = counts.tolist()
+            if protocol == "study":
+                report = fit_and_write_study(
+                    core, train, validation, thresholds=thresholds, seed=self.args.seed, device=device
+                )
+            else:
+                report, fit = fit_and_write_classifier(
+                    core, train, validation, refit=refit, thresholds=thresholds, device=device
+                )
+                if refit:
+                    self._held_out = HeldOutScores(eval_dataset, fit.validation_logits, fit.validation_labels)
+            if compared and self._before is not None:
+                report = replace(report, comparison=self._compare(train, validation))
         core.eval()
         self._report, self._measured = report, {}
         return report
+
+    # --- whether training has helped ---
+
+    def _encoder_before(self) -> dict[str, float] | None:
+        """Scores of the encoder as it is, on the examples of `_compare`; None where it cannot be compared."""
+        both = (self.train_dataset, self.eval_dataset)
+        if not all(hasattr(data, "__len__") and not isinstance(data, dict) for data in both):
+            return None
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # parameters are sharded only when training begins
+            return None
+        parts = []
+        for data in map(without_unlabelled, both):
+            labels = dataset_labels(data)
+            if len(data) < 2 or labels is None or labels.shape[1] != self.core_model.config.num_labels:
+                return None  # what is wrong with them, training says
+            rows = sampled(len(data), PROBE_EXAMPLES, seed=self.args.seed)
+            parts.append((self._bare_features(select_rows(data, rows)), labels[rows]))
+        return encoder_scores(parts[0], parts[1], self.args.device)
+
+    def _bare_features(self, dataset: Any) -> np.ndarray:
+        """Features (N, feature_dim) of the model as it is, before anything is wrapped or counted for training."""
+        if hasattr(dataset, "without_augmentation"):
+            dataset = dataset.without_augmentation()
+        core, order, parts = self.core_model, by_length(dataset), []
+        core.eval()
+        with preserved_random_state(), torch.no_grad():
+            for batch in self.get_test_dataloader(dataset if order is None else select_rows(dataset, order)):
+                inputs = self._prepare_inputs(batch)
+                inputs = {name: value for name, value in inputs.items() if name not in ("labels", LABEL_IDS)}
+                with self.compute_loss_context_manager():
+                    features = core(**inputs).features
+                parts.append(self.accelerator.gather_for_metrics(features.float()).cpu())
+        features = torch.cat(parts).numpy()
+        return features if order is None else features[np.argsort(order)]
+
+    def _compare(self, train: tuple[Any, Any], validation: tuple[Any, Any]) -> dict[str, Any]:
+        """Compares the trained encoder with that before training, and says where it has become worse."""
+        assert self._before is not None
+        parts = []
+        for features, labels in (train, validation):
+            rows = sampled(len(features), PROBE_EXAMPLES, seed=self.args.seed)
+            parts.append((features[rows], labels[rows]))
+        after = encoder_scores(parts[0], parts[1], self.args.device)
+        sizes = len(parts[0][0]), len(parts[1][0])
+        comparison = compare_encoders(self._before, after, sizes)
+        if comparison["worse"]:
+            logger.warning("%s", comparison_text(comparison))
+        return comparison

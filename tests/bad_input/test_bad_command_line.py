@@ -58,7 +58,12 @@ TRAIN_CASES = [
     ("--per_device_eval_batch_size 0", "per_device_eval_batch_size: expected .*, got 0"),
     ("--per_device_train_batch_size 4096", "per_device_train_batch_size: expected at most the .*, got 4096"),
     ("--gradient_accumulation_steps 0", "gradient_accumulation_steps: expected .*, got 0"),
-    ("--max_steps -1 --num_train_epochs 0", "num_train_epochs: expected .*, got 0"),
+    (
+        "--max_steps -1 --num_train_epochs 0 --objective joint --classifier trained",
+        "--classifier: expected 'linear_evaluation' with --num_train_epochs 0, got 'trained'",
+    ),
+    ("--protocol grid", "--protocol: expected one of .*'grid'"),
+    ("--thresholds best", "--thresholds: expected one of .*'best'"),
     ("--max_steps -1 --num_train_epochs -2", "num_train_epochs: expected .*, got -2"),
     ("--max_steps -1 --num_train_epochs nan", "num_train_epochs: expected .*, got nan"),
     ("--max_steps 0", "max_steps: expected .*, got 0"),

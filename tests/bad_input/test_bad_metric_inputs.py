@@ -1,4 +1,4 @@
-"""Metrics, thresholds, calibration and linear evaluation given arrays of wrong shapes, types or values."""
+"""Metrics, thresholds, calibration, linear evaluation and classifier given arrays of wrong shapes, types or values."""
 
 import math
 
@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from transformers import EvalPrediction
 
 from hf_mlcl import compute_metrics
+from hf_mlcl.data import LabelLists
 from hf_mlcl.evaluation import (
     expected_calibration_error,
     fit_calibration,
+    fit_classifier,
     fit_linear_evaluation,
-    fit_probe,
+    fit_logistic_regression,
     fold_calibration,
     per_label_metrics,
     reliability_curve,
@@ -36,6 +38,18 @@ def changed(array, value):
 
 def train(features=FEATURES, labels=LABELS, validation=FEATURES, validation_labels=LABELS, **options):
     return fit_linear_evaluation(features, labels, validation, validation_labels, **options)
+
+
+def regress(features=FEATURES, labels=LABELS, strengths=(1.0,)):
+    return fit_logistic_regression(features, labels, strengths)
+
+
+def classify(features=FEATURES, labels=LABELS, validation=FEATURES, validation_labels=LABELS, **options):
+    return fit_classifier(features, labels, validation, validation_labels, **options)
+
+
+def lists(labels):
+    return LabelLists.from_pairs(*np.nonzero(labels), labels.shape)
 
 
 CASES = {
@@ -168,12 +182,18 @@ CASES = {
         "probabilities: expected finite.*nan",
     ),
     "labels of other rows": (lambda: tune_thresholds(HALF, LABELS[:3]), "labels: expected shape .*\\(3, 3\\)"),
-    "negative prior": (lambda: tune_thresholds(HALF, LABELS, prior_positives=-1), "prior_positives: expected .*-1"),
-    "infinite prior": (
-        lambda: tune_thresholds(HALF, LABELS, prior_positives=math.inf),
-        "prior_positives: expected .*inf",
+    "another rule": (
+        lambda: tune_thresholds(HALF, LABELS, rule="x"),
+        "^thresholds: expected one of balanced, macro, micro, got 'x'$",
     ),
-    "a text as prior": (lambda: tune_thresholds(HALF, LABELS, prior_positives="5"), "prior_positives: expected .*'5'"),
+    "frequencies of other labels": (
+        lambda: tune_thresholds(HALF, LABELS, train_label_counts=[1, 2]),
+        "train_label_counts: expected .*\\(3\\).*\\(2,\\)",
+    ),
+    "NaN frequencies": (
+        lambda: tune_thresholds(HALF, LABELS, train_label_counts=[1, math.nan, 2]),
+        "train_label_counts: expected finite.*nan",
+    ),
     "calibration of NaN": (lambda: fit_calibration(changed(LOGITS, math.nan), LABELS), "logits: expected finite.*nan"),
     "calibration of class ids": (lambda: fit_calibration(LOGITS, LABELS + 1), "labels: expected 0, 1.*got 2"),
     "calibration of nothing": (lambda: fit_calibration([], []), "logits: expected shape .*empty"),
@@ -188,7 +208,7 @@ CASES = {
         lambda: fold_calibration(np.ones((3, 5)), np.ones(2), fit_calibration(LOGITS, LABELS)),
         "bias: expected .*\\(3\\).*\\(2,\\)",
     ),
-    # linear evaluation and probe
+    # linear evaluation
     "features NaN": (lambda: train(changed(FEATURES, math.nan)), "train_features: expected finite.*nan"),
     "features of one axis": (lambda: train(FEATURES[0]), "train_features: expected shape .*\\(5,\\)"),
     "features of other rows": (lambda: train(FEATURES[:2]), "train_labels: expected shape .*\\(4, 3\\)"),
@@ -204,8 +224,54 @@ CASES = {
     "no learning rates": (lambda: train(learning_rates=[]), "learning_rates, weight_decays: expected at least one"),
     "learning rate 0": (lambda: train(learning_rates=[0]), "learning_rates: expected .*0"),
     "negative weight decay": (lambda: train(weight_decays=[-1]), "weight_decays: expected .*-1"),
-    "probe of one example": (lambda: fit_probe(FEATURES[:1], LABELS[:1]), "features: expected at least 2"),
-    "probe of NaN": (lambda: fit_probe(changed(FEATURES, math.nan), LABELS), "features: expected finite.*nan"),
+    # logistic regression and classifier
+    "regression of NaN": (lambda: regress(changed(FEATURES, math.nan)), "^features: expected finite.*nan"),
+    "regression of texts": (lambda: regress(changed(FEATURES, "a")), "^features: expected .*numbers"),
+    "regression of other rows": (lambda: regress(FEATURES[:2]), "^labels: expected shape \\(2, .*\\(4, 3\\)"),
+    "regression of class ids": (lambda: regress(labels=LABELS * 3), "^labels: expected 0, 1.*got 3"),
+    "regression of unknown labels": (
+        lambda: regress(labels=np.full((4, 3), -100)),
+        "^labels: expected at least one known",
+    ),
+    "a strength of 0": (lambda: regress(strengths=[1.0, 0]), "^strengths: expected .*above 0, got 0$"),
+    "a negative strength": (lambda: regress(strengths=[-2.0]), "^strengths: expected .*above 0, got -2.0$"),
+    "an infinite strength": (lambda: regress(strengths=[math.inf]), "^strengths: expected a finite .*got inf$"),
+    "a text as strengths": (lambda: regress(strengths="weak"), "^strengths: expected .*'w'"),
+    "classifier of NaN": (lambda: classify(changed(FEATURES, math.nan)), "^train_features: expected finite.*nan"),
+    "classifier of NaN in validation": (
+        lambda: classify(validation=changed(FEATURES, math.nan)),
+        "^validation_features: expected finite.*nan",
+    ),
+    "classifier of other rows": (lambda: classify(FEATURES[:2]), "^train_labels: expected shape \\(2, .*\\(4, 3\\)"),
+    "classifier of features of one axis": (
+        lambda: classify(FEATURES[0]),
+        "^train_features: expected shape .*\\(5,\\)",
+    ),
+    "classifier of validation features of another size": (
+        lambda: classify(validation=FEATURES[:, :4]),
+        "^validation_features: expected shape \\(N, 5\\), got shape \\(4, 4\\)",
+    ),
+    "classifier of other validation labels": (
+        lambda: classify(validation_labels=LABELS[:, :2]),
+        "^validation_labels: expected shape \\(4, 3\\), got shape \\(4, 2\\)",
+    ),
+    "classifier of lists of other validation labels": (
+        lambda: classify(labels=lists(LABELS), validation_labels=lists(LABELS[:, :2])),
+        "^validation_labels: expected lists of 3 labels, got 2",
+    ),
+    "classifier of lists of other rows": (
+        lambda: classify(labels=lists(LABELS[:2]), validation_labels=lists(LABELS)),
+        "labels: expected label lists of 4 examples, got 2",
+    ),
+    "classifier of class ids": (lambda: classify(labels=LABELS + 1), "^train_labels: expected 0, 1.*got 2"),
+    "classifier of unknown validation labels": (
+        lambda: classify(validation_labels=np.full((4, 3), -100)),
+        "^validation_labels: expected at least one known",
+    ),
+    "classifier of another rule": (
+        lambda: classify(thresholds="x"),
+        "^thresholds: expected one of balanced, macro, micro, got 'x'$",
+    ),
 }
 
 
@@ -227,7 +293,7 @@ ARRAYS = st.one_of(VALUES, st.lists(VALUES, max_size=3), st.lists(st.lists(VALUE
 
 
 @given(
-    ARRAYS, ARRAYS, st.sampled_from([compute_metrics, tune_thresholds, fit_calibration, multilabel_scores, fit_probe])
+    ARRAYS, ARRAYS, st.sampled_from([compute_metrics, tune_thresholds, fit_calibration, multilabel_scores, regress])
 )
 def test_arrays_of_anything_are_measured_or_answered_with_one_clear_line(first, second, function):
     try:

@@ -7,17 +7,22 @@ import torch
 from hf_mlcl.data import LabelLists
 from hf_mlcl.evaluation import (
     LinearScores,
+    classifier,
     compute_metrics,
     expected_calibration_error,
     fit_calibration,
+    fit_classifier,
     fit_linear_evaluation,
-    fit_probe,
     linear_evaluation,
+    logistic_regression,
     per_label_metrics,
     reliability_curve,
     tune_thresholds,
 )
 from hf_mlcl.evaluation import label_blocks as module
+from hf_mlcl.evaluation.label_blocks import StoredScores
+
+RULES = ["balanced", "macro", "micro"]
 
 
 @pytest.fixture(autouse=True)
@@ -98,15 +103,18 @@ def test_calibration_error_is_that_of_arrays():
     assert np.array_equal(curve.counts, expected.counts) and curve.counts.dtype == np.int64
 
 
-@pytest.mark.parametrize("prior", [0.0, 5.0, 50.0])
-def test_thresholds_are_those_of_arrays(prior):
+@pytest.mark.parametrize("counts", [None, np.arange(40) ** 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_thresholds_are_those_of_arrays(rule, counts):
     scores, lists, logits, labels = problem()
-    found = tune_thresholds(scores, lists, prior_positives=prior)
-    expected = tune_thresholds(1 / (1 + np.exp(-logits.astype(float))), labels, prior_positives=prior)
+    options = {"rule": rule, "train_label_counts": counts}
+    found = tune_thresholds(scores, lists, **options)
+    expected = tune_thresholds(1 / (1 + np.exp(-logits.astype(float))), labels, **options)
+    assert len(np.unique(found.per_label)) > 4 or rule == "micro"
     assert found.per_label == pytest.approx(expected.per_label, abs=1e-6)
     assert found.global_threshold == pytest.approx(expected.global_threshold, abs=1e-6)
     nothing = LabelLists.from_pairs(np.zeros(0, int), np.zeros(0, int), scores.shape)
-    assert (tune_thresholds(scores, nothing).per_label == 0.5).all()
+    assert (tune_thresholds(scores, nothing, **options).per_label == 0.5).all()
 
 
 @pytest.mark.parametrize("scale", [1, 1000])
@@ -140,15 +148,81 @@ def test_linear_evaluation_without_a_validation_positive(monkeypatch):
     assert len(set(fit.chosen)) == 1 and np.isfinite(fit.weight).all()
 
 
+# Numbers of a block of problems, and of scores that are kept in memory: all at once; and a few labels and a file.
+SIZES = {"one block": (2**24, 2**26), "blocks and a file": (9000, 100)}
+
+
+def classifiers(monkeypatch, sizes, unlabelled=True, **options):
+    """`fit_classifier` of lists, with such sizes, and of arrays, in one block and in memory."""
+    scores, lists, _, labels = problem(rows=240, unlabelled=unlabelled)
+    train, held_out = np.flatnonzero(np.arange(240) % 2), np.flatnonzero(np.arange(240) % 2 == 0)
+    train_features, features = scores.features[train], scores.features[held_out]
+    expected = fit_classifier(train_features, labels[train], features, labels[held_out], **options)
+    monkeypatch.setattr(logistic_regression, "_MAX_NUMBERS", SIZES[sizes][0])
+    monkeypatch.setattr(classifier, "_MAX_KEPT", SIZES[sizes][1])
+    return fit_classifier(train_features, lists[train], features, lists[held_out], **options), expected
+
+
+@pytest.mark.parametrize("refit", [True, False])
 @pytest.mark.parametrize("unlabelled", [False, True])
-def test_probe_is_that_of_arrays(unlabelled):
-    scores, lists, _, labels = problem(unlabelled=unlabelled)
-    found, expected = fit_probe(scores.features, lists), fit_probe(scores.features, labels)
-    assert found.weight.dtype == np.float32 and found.strength == pytest.approx(expected.strength)
-    for name in ("weight", "bias", "thresholds"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-6), name
-    logits = found.leave_one_out_logits.columns(np.arange(40))
-    assert logits == pytest.approx(expected.leave_one_out_logits[~lists.unlabelled], abs=1e-6)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_classifier_is_that_of_arrays(sizes, unlabelled, refit, monkeypatch):
+    found, expected = classifiers(monkeypatch, sizes, unlabelled, refit=refit)
+    np.testing.assert_array_equal(found.strengths, expected.strengths)
+    assert len(set(found.strengths)) > 2
+    for name in ("weight", "bias"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-4), name
+    assert found.thresholds.per_label == pytest.approx(expected.thresholds.per_label, abs=1e-4)
+    assert found.thresholds.global_threshold == pytest.approx(expected.thresholds.global_threshold, abs=1e-4)
+    for name in ("scale", "shift", "ece_before", "ece_after"):
+        assert getattr(found.calibration, name) == pytest.approx(getattr(expected.calibration, name), abs=1e-4), name
+    assert np.asarray(found.validation_logits) == pytest.approx(expected.validation_logits, abs=3e-4)
+    np.testing.assert_array_equal(np.asarray(found.validation_labels), expected.validation_labels)
+    assert isinstance(found.validation_logits.by_label, np.memmap) == (sizes == "blocks and a file")
+
+
+def test_small_blocks_of_the_classifier_are_blocks(monkeypatch):
+    """What the test above relies on: at its sizes labels are fitted in several blocks."""
+    sizes = []
+
+    def counted(self, ids, strengths, start=None):
+        sizes.append(len(ids))
+        return solve(self, ids, strengths, start)
+
+    solve = logistic_regression.Problem.solve
+    monkeypatch.setattr(logistic_regression.Problem, "solve", counted)
+    classifiers(monkeypatch, "blocks and a file")
+    assert sizes[:2] == [40, 40] and max(sizes[2:]) < 12 and sum(sizes[2:]) == 80
+
+
+def stored(tied=False):
+    """Scores kept label by label, of another scale and shift than the logits; lists, and both as arrays."""
+    scores, lists, logits, labels = problem(unlabelled=False, tied=tied)
+    scale, shift = (np.ones(40), np.zeros(40)) if tied else (np.linspace(0.5, 2, 40), np.linspace(-1, 1, 40))
+    kept = StoredScores(((logits.astype(float) - shift) / scale).T.copy(), scale, shift)
+    return kept, lists, logits, labels
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_metrics_of_stored_scores_are_those_of_arrays(tied):
+    scores, lists, logits, labels = stored(tied)
+    assert scores.shape == logits.shape and np.asarray(scores).dtype == np.float32
+    assert np.asarray(scores) == pytest.approx(logits, abs=1e-5)
+    assert scores.columns(np.array([7, 3])) == pytest.approx(logits[:, [7, 3]], abs=1e-5)
+    rng = np.random.default_rng(1)
+    options = {"thresholds": rng.random(40), "train_label_counts": rng.integers(0, 150, 40)}
+    same(compute_metrics((scores, lists), **options), compute_metrics((logits, labels), **options))
+    for row, expected in zip(
+        per_label_metrics(scores, lists, **options), per_label_metrics(logits, labels, **options), strict=True
+    ):
+        same(row, expected)
+    probabilities = 1 / (1 + np.exp(-logits.astype(float)))
+    for rule in RULES:
+        found, expected = tune_thresholds(scores, lists, rule=rule), tune_thresholds(probabilities, labels, rule=rule)
+        assert found.per_label == pytest.approx(expected.per_label, abs=1e-6)
+    found, expected = fit_calibration(scores, lists), fit_calibration(logits, labels)
+    assert found.scale == pytest.approx(expected.scale, rel=1e-5)
+    assert np.asarray(found.apply(scores)) == pytest.approx(expected.apply(logits), rel=1e-5, abs=1e-5)
 
 
 def test_best_labels_are_those_of_a_stable_sort():

@@ -1,20 +1,25 @@
-"""Thresholds: the limits of the rule, rare and absent labels, and what it is there to prevent."""
+"""Thresholds: the documented formula, the limits of the rules, rare and absent labels, what it is there to prevent."""
+
+import math
 
 import numpy as np
 import pytest
 
 from hf_mlcl.evaluation import Thresholds, tune_thresholds
-from hf_mlcl.evaluation.thresholds import _candidate_logits, _counts_at_least
+from hf_mlcl.evaluation.thresholds import _candidate_logits, _sums_at_least
+
+RULES = {"balanced": (200, 0), "macro": (20, 100), "micro": None}  # k and m
 
 
-def long_tailed(num_examples, seed, num_labels=80, distortion=0.0):
+def long_tailed(num_examples, seed, num_labels=80, distortion=0.0, separations=(2.0, 5.0)):
     """Probabilities of labels whose frequency falls with the rank, from 0.4 to nearly 0.
 
-    `distortion` is how far, in logits, the model of each label is off (0: calibrated).
+    `distortion` is how far, in logits, the model of each label is off (0: calibrated); `separations` between which
+    positives and negatives differ, in deviations.
     """
     generator = np.random.default_rng(seed)
     rate = 0.4 / np.arange(1, num_labels + 1) ** 1.5
-    separation = np.random.default_rng(99).uniform(2.0, 5.0, num_labels)
+    separation = np.random.default_rng(99).uniform(*separations, num_labels)
     labels = generator.random((num_examples, num_labels)) < rate
     evidence = generator.standard_normal((num_examples, num_labels)) + separation * labels
     logits = separation * evidence - separation**2 / 2 + np.log(rate / (1 - rate))
@@ -28,6 +33,16 @@ def f1_scores(probabilities, labels, thresholds):
     return 2 * hits.sum() / sizes.sum(), (2 * hits / np.maximum(sizes, 1)).mean()
 
 
+def mean_f1_scores(rules, num_seeds, **options):
+    """Micro- and Macro-F1 on held-out examples of thresholds tuned on 600, averaged over generated data."""
+    scores = {rule: [] for rule in rules}
+    for seed in range(num_seeds):
+        validation, held_out = long_tailed(600, 2 * seed, **options), long_tailed(3000, 2 * seed + 1, **options)
+        for rule in rules:
+            scores[rule].append(f1_scores(*held_out, tune_thresholds(*validation, rule=rule).per_label))
+    return tuple({rule: np.mean(pairs, axis=0)[average] for rule, pairs in scores.items()} for average in (0, 1))
+
+
 def naive_thresholds(probabilities, labels):
     """Each label alone: the first of its scores with the best F1; without a positive, the lowest of all."""
     thresholds = []
@@ -39,79 +54,154 @@ def naive_thresholds(probabilities, labels):
     return np.array(thresholds)
 
 
-def test_labels_absent_from_validation_do_not_ruin_micro_f1():
+def candidates_of(probabilities, labels):
+    return (1 / (1 + np.exp(-_candidate_logits(probabilities[labels])))).tolist()
+
+
+def documented_f1(probabilities, labels, limits, frequencies, k, m):
+    """F1(t) of the docstring by loops: a list of one F1 per limit for each label."""
+    columns = range(labels.shape[1])
+    scores, truths = probabilities.T.tolist(), labels.T.tolist()
+    doublings = [round(8 * math.log2(frequency + 1)) / 8 for frequency in frequencies]  # to an eighth of a doubling
+    alike = [[math.exp(-((doublings[a] - doublings[b]) ** 2) / 2) for b in columns] for a in columns]
+    positives, mass = [sum(truth) for truth in truths], [sum(row) for row in scores]
+    table = [[] for _ in columns]
+    for limit in limits:
+        reached = [
+            [(p, y) for p, y in zip(*column, strict=True) if p >= limit] for column in zip(scores, truths, strict=True)
+        ]
+        hits, false = ([sum(y == side for _, y in pairs) for pairs in reached] for side in (True, False))
+        for label in columns:
+            pooled_hits, pooled_false, pooled_positives = (
+                sum(weight * count for weight, count in zip(alike[label], counts, strict=True))
+                for counts in (hits, false, positives)
+            )
+            expected_hits = sum(p for p, _ in reached[label]) / mass[label]
+            expected_false = sum(1 - p for p, _ in reached[label]) / mass[label]
+            tp = hits[label] + k * pooled_hits / pooled_positives + m * expected_hits
+            fp = false[label] + k * pooled_false / pooled_positives + m * expected_false
+            table[label].append(2 * tp / (tp + fp + positives[label] + k + m))
+    return table
+
+
+FREQUENCIES = {
+    "validation": None,
+    "training": [900, 310, 170, 96, 99, 41, 40, 7, 3, 0],
+    # Rounded to an eighth of a doubling, the first four are one frequency, and the next four another.
+    "nearly equal": [1000, 1020, 990, 1010, 100, 101, 99, 102, 0, 1],
+}
+
+
+@pytest.mark.parametrize("frequencies", FREQUENCIES)
+@pytest.mark.parametrize("rule", ["balanced", "macro"])
+def test_thresholds_have_the_best_f1_of_the_documented_formula(rule, frequencies):
+    probabilities, labels = long_tailed(120, seed=6, num_labels=10, distortion=1.0, separations=(1.0, 3.0))
+    counts = FREQUENCIES[frequencies]
+    tuned = tune_thresholds(probabilities, labels, rule=rule, train_label_counts=counts)
+    limits = candidates_of(probabilities, labels)
+    table = documented_f1(
+        probabilities, labels, limits, labels.sum(axis=0).tolist() if counts is None else counts, *RULES[rule]
+    )
+    assert not labels.any(axis=0).all() and len(np.unique(tuned.per_label)) >= 4
+    for threshold, f1 in zip(tuned.per_label, table, strict=True):
+        assert f1[limits.index(threshold)] == pytest.approx(max(f1), rel=1e-9)
+
+
+def test_nearly_equal_frequencies_are_one():
+    probabilities, labels = long_tailed(120, seed=6, num_labels=10, distortion=1.0, separations=(1.0, 3.0))
+    near = [1000, 1020, 990, 1010, 100, 101, 99, 102, 0, 1]
+    same = [1000, 1000, 1000, 1000, 100, 100, 100, 100, 0, 1]
+    nearly, equal, other = (
+        tune_thresholds(probabilities, labels, train_label_counts=counts).per_label
+        for counts in (near, same, [1000, 1000, 100, 100, 100, 10, 10, 10, 0, 1])
+    )
+    assert (nearly == equal).all() and (other != equal).any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_frequencies_are_those_of_the_validation_set_by_default(rule):
+    probabilities, labels = long_tailed(300, seed=3, num_labels=12)
+    default = tune_thresholds(probabilities, labels, rule=rule)
+    given = tune_thresholds(probabilities, labels, rule=rule, train_label_counts=labels.sum(axis=0))
+    other = tune_thresholds(probabilities, labels, rule=rule, train_label_counts=np.arange(12) ** 3)
+    np.testing.assert_array_equal(given.per_label, default.per_label)
+    assert default.global_threshold == given.global_threshold == other.global_threshold
+    assert (other.per_label != default.per_label).any() or rule == "micro"
+
+
+def test_micro_is_one_threshold_which_is_best_for_micro_f1():
+    probabilities, labels = long_tailed(300, seed=4)
+    tuned = tune_thresholds(probabilities, labels, rule="micro")
+    assert (tuned.per_label == tuned.global_threshold).all()
+    best = max(f1_scores(probabilities, labels, limit)[0] for limit in candidates_of(probabilities, labels))
+    assert f1_scores(probabilities, labels, tuned.global_threshold)[0] == pytest.approx(best)
+    for rule in ("balanced", "macro"):
+        assert tune_thresholds(probabilities, labels, rule=rule).global_threshold == tuned.global_threshold
+
+
+@pytest.mark.parametrize("rule", ["balanced", "macro"])
+def test_very_many_positives_decide_alone(rule):
+    """The prior is worth some hundred positives: the best threshold of a label with thousands is its own."""
+    probabilities, labels = (np.tile(array, (400, 1)) for array in long_tailed(60, seed=3, num_labels=3))
+    tuned = tune_thresholds(probabilities, labels, rule=rule)
+    limits = candidates_of(probabilities, labels)
+    for label in np.flatnonzero(labels.sum(axis=0) > 1000):
+        pair = probabilities[:, [label]], labels[:, [label]]
+        best = max(f1_scores(*pair, limit)[0] for limit in limits)
+        assert f1_scores(*pair, tuned.per_label[label])[0] == pytest.approx(best, abs=0.01)
+    assert (labels.sum(axis=0) > 1000).sum() >= 2 and len(np.unique(tuned.per_label)) == 3
+
+
+@pytest.mark.parametrize("rule", ["balanced", "macro"])
+def test_among_equally_good_thresholds_the_nearest_to_the_common_one_is_taken(rule):
+    """The last label has the same F1 at any threshold between its scores, and no other label is about as frequent."""
+    labels = np.arange(200)[:, None] < [100, 4]
+    probabilities = np.where(labels, [0.9, 1.0], [0.7, 0.0])
+    tuned = tune_thresholds(probabilities, labels, rule=rule, train_label_counts=[10**6, 50])
+    assert 0.7 < tuned.global_threshold < 0.9 and tuned.per_label[1] == tuned.global_threshold
+
+
+# --- what it is there to prevent ---
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_labels_absent_from_validation_do_not_ruin_micro_f1(rule):
     validation, held_out = long_tailed(600, seed=0), long_tailed(3000, seed=1)
     assert (~validation[1].any(axis=0)).sum() >= 10
-    tuned = tune_thresholds(*validation)
     half_micro, _ = f1_scores(*held_out, 0.5)
-    global_micro, _ = f1_scores(*held_out, tuned.global_threshold)
     naive_micro, _ = f1_scores(*held_out, naive_thresholds(*validation))
-    micro, _ = f1_scores(*held_out, tuned.per_label)
-    assert naive_micro < half_micro - 0.2
-    assert micro > max(half_micro, global_micro) - 0.01
+    micro, _ = f1_scores(*held_out, tune_thresholds(*validation, rule=rule).per_label)
+    assert naive_micro < half_micro - 0.5
+    assert micro > half_micro - 0.03
 
 
-def test_default_prior_serves_labels_that_need_their_own_threshold():
-    """Averaged over generated data: Micro-F1 above that without prior, Macro-F1 above that of one global threshold."""
-    options = {"default": {}, "alone": {"prior_positives": 0}, "global": {"prior_positives": 1e9}}
-    scores = {name: [] for name in options}
-    for seed in range(6):
-        validation = long_tailed(600, seed=2 * seed, distortion=2.0)
-        held_out = long_tailed(3000, seed=2 * seed + 1, distortion=2.0)
-        for name, option in options.items():
-            scores[name].append(f1_scores(*held_out, tune_thresholds(*validation, **option).per_label))
-    micro, macro = ({name: np.mean(results, axis=0)[i] for name, results in scores.items()} for i in (0, 1))
-    assert micro["default"] > micro["alone"] + 0.02 and micro["default"] > micro["global"] + 0.01
-    assert macro["default"] > macro["global"] + 0.003
+def test_balanced_lies_between_macro_and_micro_in_both_scores():
+    micro, macro = mean_f1_scores(RULES, 12, num_labels=40, separations=(1.0, 3.0))
+    assert micro["micro"] > micro["balanced"] + 0.005 and micro["balanced"] > micro["macro"] + 0.005
+    assert macro["macro"] > macro["balanced"] + 0.005 and macro["balanced"] > macro["micro"] + 0.015
 
 
-def test_without_prior_each_label_gets_its_own_best_candidate():
-    probabilities, labels = long_tailed(300, seed=3, num_labels=12)
-    tuned = tune_thresholds(probabilities, labels, prior_positives=0)
-    candidates = 1 / (1 + np.exp(-_candidate_logits(probabilities[labels])))
-    for label in range(12):
-        f1 = [f1_scores(probabilities[:, [label]], labels[:, [label]], limit)[0] for limit in candidates]
-        got = f1_scores(probabilities[:, [label]], labels[:, [label]], tuned.per_label[label])[0]
-        assert got == pytest.approx(max(f1)) or not labels[:, label].any()
+def test_balanced_serves_labels_that_need_their_own_threshold():
+    """Where the probabilities of each label are off by its own amount, one threshold for all is worse for Micro-F1."""
+    micro, _ = mean_f1_scores(["balanced", "micro"], 6, distortion=2.0)
+    assert micro["balanced"] > micro["micro"] + 0.02
 
 
-def test_huge_prior_gives_the_global_threshold_which_is_best_for_micro_f1():
-    probabilities, labels = long_tailed(300, seed=4)
-    tuned = tune_thresholds(probabilities, labels, prior_positives=1e12)
-    assert (tuned.per_label == tuned.global_threshold).all()
-    candidates = 1 / (1 + np.exp(-_candidate_logits(probabilities[labels])))
-    best = max(f1_scores(probabilities, labels, limit)[0] for limit in candidates)
-    assert f1_scores(probabilities, labels, tuned.global_threshold)[0] == pytest.approx(best)
-
-
-@pytest.mark.parametrize("prior", [0, 3.5, 1e6])
-def test_labels_without_a_positive_get_exactly_the_global_threshold(prior):
-    probabilities, labels = long_tailed(200, seed=5)
-    tuned = tune_thresholds(probabilities, labels, prior_positives=prior)
-    absent = ~labels.any(axis=0)
-    assert absent.any() and (tuned.per_label[absent] == tuned.global_threshold).all()
-    assert len(np.unique(tuned.per_label)) > 1 or prior == 1e6
-
-
-def test_shrinkage_is_the_documented_formula():
-    probabilities, labels = long_tailed(250, seed=6, num_labels=10)
-    k = 4.0
-    tuned = tune_thresholds(probabilities, labels, prior_positives=k)
-    candidates = 1 / (1 + np.exp(-_candidate_logits(probabilities[labels])))
-
-    def counts(limit):
-        predicted = probabilities >= limit
-        return (predicted & labels).sum(axis=0), (predicted & ~labels).sum(axis=0)
-
-    def smoothed(limit):
-        hits, false = counts(limit)
-        hits = hits + k * hits.sum() / labels.sum()
-        false = false + k * counts(limit)[1].sum() / labels.sum()
-        return 2 * hits / (hits + false + labels.sum(axis=0) + k)
-
-    table = np.array([smoothed(limit) for limit in candidates])
-    for label in np.flatnonzero(labels.any(axis=0)):
-        assert smoothed(tuned.per_label[label])[label] == pytest.approx(table[:, label].max())
+@pytest.mark.parametrize("rule", ["balanced", "macro"])
+def test_a_label_without_a_positive_gets_the_threshold_of_labels_about_as_frequent(rule):
+    """Positives of frequent labels lie at 0.9, those of rare ones at 0.02; of a last label only negatives are seen."""
+    generator = np.random.default_rng(0)
+    labels = np.zeros((1000, 5), dtype=bool)
+    labels[:400, 0] = labels[200:600, 1] = labels[:20, 2] = labels[500:520, 3] = True
+    low = np.array([0.1, 0.1, 1e-3, 1e-3, 1e-3])
+    probabilities = np.where(labels, [0.9, 0.9, 0.02, 0.02, 0.02], low) * generator.uniform(0.9, 1.1, labels.shape)
+    as_rare, as_frequent = (
+        tune_thresholds(probabilities, labels, rule=rule, train_label_counts=[4000, 4000, 200, 200, count]).per_label
+        for count in (200, 4000)
+    )
+    assert as_rare[4] == as_rare[2] and 1.1e-3 < as_rare[4] < 0.018
+    assert as_frequent[4] == as_frequent[0] and 0.11 < as_frequent[4] < 0.81
+    np.testing.assert_array_equal(as_frequent[:4], as_rare[:4])
 
 
 def test_rare_label_with_small_probabilities_is_still_found():
@@ -123,34 +213,50 @@ def test_rare_label_with_small_probabilities_is_still_found():
     assert f1_scores(probabilities, labels, tuned.per_label) == (1.0, 1.0)
 
 
-def test_counts_equal_comparisons():
+# --- values and forms ---
+
+
+@pytest.mark.parametrize("weights", ["positives", "probabilities"])
+def test_sums_equal_comparisons(weights):
     probabilities, labels = long_tailed(40, seed=7, num_labels=6)
+    counted = labels if weights == "positives" else probabilities * labels + 0.25
     limits = np.sort(np.append(probabilities[:5, 0], [0.2, 0.7]))
-    expected = np.array([((probabilities >= limit) & labels).sum(axis=0) for limit in limits]).T
-    assert (_counts_at_least(probabilities, labels, limits) == expected).all()
+    expected = np.array([((probabilities >= limit) * counted).sum(axis=0) for limit in limits]).T
+    np.testing.assert_allclose(_sums_at_least(probabilities, counted, limits), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_constant_and_extreme_probabilities_stay_usable(value):
+def test_constant_and_extreme_probabilities_stay_usable(value, rule):
     labels = np.array([[1, 0], [0, 0], [1, 1]])
-    tuned = tune_thresholds(np.full((3, 2), value), labels)
+    tuned = tune_thresholds(np.full((3, 2), value), labels, rule=rule)
     assert ((tuned.per_label > 0) & (tuned.per_label < 1)).all()
-    hard = tune_thresholds(labels.astype(float), labels)
+    hard = tune_thresholds(labels.astype(float), labels, rule=rule)
     assert f1_scores(labels.astype(np.float32), labels == 1, hard.per_label.astype(np.float32)) == (1.0, 1.0)
 
 
-def test_no_positive_at_all_gives_half():
-    tuned = tune_thresholds(np.full((4, 3), 0.2), np.zeros((4, 3)))
+@pytest.mark.parametrize("rule", RULES)
+def test_no_positive_at_all_gives_half(rule):
+    tuned = tune_thresholds(np.full((4, 3), 0.2), np.zeros((4, 3)), rule=rule, train_label_counts=[5, 6, 7])
     assert isinstance(tuned, Thresholds) and tuned.global_threshold == 0.5 and (tuned.per_label == 0.5).all()
 
 
-def test_permuting_examples_or_labels_permutes_the_thresholds():
-    probabilities, labels = long_tailed(200, seed=8, num_labels=15)
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_permuting_examples_or_labels_permutes_the_thresholds(rule, given):
+    probabilities, labels = long_tailed(200, seed=8, num_labels=15, distortion=1.5, separations=(1.0, 3.0))
     generator = np.random.default_rng(0)
+    counts = generator.integers(0, 1000, 15)
     rows, columns = generator.permutation(200), generator.permutation(15)
-    before = tune_thresholds(probabilities, labels).per_label
-    after = tune_thresholds(probabilities[rows][:, columns], labels[rows][:, columns]).per_label
+    before, after = (
+        tune_thresholds(scores, truth, rule=rule, train_label_counts=frequencies if given else None).per_label
+        for scores, truth, frequencies in (
+            (probabilities, labels, counts),
+            (probabilities[rows][:, columns], labels[rows][:, columns], counts[columns]),
+        )
+    )
     np.testing.assert_array_equal(after, before[columns])
+    assert len(np.unique(before)) >= 5 or rule == "micro"
 
 
 @pytest.mark.parametrize(
@@ -166,5 +272,12 @@ def test_permuting_examples_or_labels_permutes_the_thresholds():
 def test_mistakes_raise_one_line(arguments, message):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(*arguments)
-    with pytest.raises(ValueError, match="prior_positives: expected a finite number of at least 0, got -1"):
-        tune_thresholds([[0.5]], [[1]], prior_positives=-1)
+
+
+def test_mistakes_in_options_raise_one_line():
+    with pytest.raises(ValueError, match="^thresholds: expected one of balanced, macro, micro, got 'x'$"):
+        tune_thresholds([[0.5]], [[1]], rule="x")
+    with pytest.raises(
+        ValueError, match=r"^train_label_counts: expected one number per label \(1\), got shape \(2,\)$"
+    ):
+        tune_thresholds([[0.5]], [[1]], train_label_counts=[1, 2])

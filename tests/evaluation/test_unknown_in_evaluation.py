@@ -1,23 +1,27 @@
 """Unknown labels (-100, NaN) are in no threshold, calibration, classifier or score; 1, 2 and 5,000 labels."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from hf_mlcl.evaluation import (
     compute_metrics,
     expected_calibration_error,
     fit_calibration,
+    fit_classifier,
     fit_linear_evaluation,
-    fit_probe,
+    fit_logistic_regression,
     per_label_metrics,
     reliability_curve,
     tune_thresholds,
 )
 from hf_mlcl.evaluation.arrays import split_labels
 from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _POOL_PRECISION, _Decisions
+from hf_mlcl.evaluation.classifier import NUM_FOLDS, deal_folds
 from hf_mlcl.evaluation.linear_evaluation import _Labelled, initial_parameters, train_grid
 from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
@@ -45,11 +49,23 @@ def assert_same(first, second, exactly=True):
                 **({} if exactly else {"rtol": 1e-5, "atol": 1e-6}), err_msg=name)  # fmt: skip
 
 
+def classifier(features, logits, labels):
+    fit = fit_classifier(features, labels, features, labels)
+    return SimpleNamespace(
+        weight=fit.weight,
+        bias=fit.bias,
+        thresholds=fit.thresholds.per_label,
+        strengths=fit.strengths,
+        logits=fit.validation_logits,
+        labels=fit.validation_labels,
+    )
+
+
 FITS = {
     "thresholds": lambda features, logits, labels: tune_thresholds(sigmoid(logits), labels),
     "calibration": lambda features, logits, labels: fit_calibration(logits, labels),
     "reliability": lambda features, logits, labels: reliability_curve(sigmoid(logits), labels),
-    "probe": lambda features, logits, labels: fit_probe(features, labels),
+    "classifier": classifier,
     "linear": lambda features, logits, labels: fit_linear_evaluation(
         features, labels, features, labels, num_epochs=2, batch_size=32, progress=False
     ),
@@ -73,7 +89,7 @@ def test_known_labels_of_any_type_agree_with_bool(fit):
         assert_same(FITS[fit](features, logits, form), expected)
 
 
-@pytest.mark.parametrize("fit", ["thresholds", "calibration", "reliability", "linear"])
+@pytest.mark.parametrize("fit", FITS)
 def test_unlabelled_examples_change_nothing(fit):
     features, logits, labels = make_case()
     before = FITS[fit](features, logits, labels)
@@ -84,17 +100,6 @@ def test_unlabelled_examples_change_nothing(fit):
     assert_same(FITS[fit](*wider), before, exactly=fit not in ("calibration", "reliability"))
 
 
-def test_unlabelled_examples_change_no_probe_and_are_scored_by_it():
-    features, _, labels = make_case()
-    before = fit_probe(features, labels)
-    wider = np.insert(features, 3, 2.5, axis=0)
-    after = fit_probe(wider, np.insert(labels, 3, -100, axis=0))
-    for name in ("weight", "bias", "thresholds", "strength"):
-        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    np.testing.assert_array_equal(np.delete(after.leave_one_out_logits, 3, axis=0), before.leave_one_out_logits)
-    np.testing.assert_allclose(after.leave_one_out_logits[3], wider[3] @ before.weight.T + before.bias)
-
-
 @pytest.mark.parametrize("fit", ["thresholds", "calibration", "reliability"])
 def test_logits_of_unknown_entries_change_nothing(fit):
     features, logits, labels = make_case()
@@ -103,22 +108,32 @@ def test_logits_of_unknown_entries_change_nothing(fit):
     assert_same(after, before, exactly=fit != "calibration")
 
 
-@pytest.mark.parametrize("prior", [0.0, 5.0])
-def test_thresholds_have_the_best_documented_f1_over_the_known_entries(prior):
+@pytest.mark.parametrize(("rule", "like", "own"), [("balanced", 200, 0), ("macro", 20, 100), ("micro", 0, 0)])
+def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, like, own):
     _, logits, labels = make_case()
+    labels[:, 3] = -100
+    labels[:, 5] = np.where(labels[:, 5] == 1, -100, labels[:, 5])
     probabilities, known, truth = sigmoid(logits), labels != -100, labels == 1
-    tuned = tune_thresholds(probabilities, labels, prior_positives=prior)
+    tuned = tune_thresholds(probabilities, labels, rule=rule)
+    positives = truth.sum(0)
+    doublings = np.round(8 * np.log2(positives + 1)) / 8
+    alike = np.exp(-((doublings[:, None] - doublings) ** 2) / 2)
+    mass = np.where(known.any(0), (probabilities * known).sum(0), np.inf)  # of no known entry nothing is expected
 
     def smoothed(limit):
         predicted = (probabilities >= limit) & known
-        hits, false, positives = (predicted & truth).sum(0), (predicted & ~truth).sum(0), truth.sum(0)
-        hits = hits + prior * hits.sum() / truth.sum()
-        false = false + prior * (predicted & ~truth).sum() / truth.sum()
-        return 2 * hits / (hits + false + positives + prior)
+        hits, false = (predicted & truth).sum(0), (predicted & ~truth).sum(0)
+        if rule == "micro":
+            return np.full(6, 2 * hits.sum() / (hits.sum() + false.sum() + positives.sum()))
+        expected = [(predicted * part).sum(0) / mass for part in (probabilities, 1 - probabilities)]
+        hits = hits + like * (alike @ hits) / (alike @ positives) + own * expected[0]
+        false = false + like * (alike @ false) / (alike @ positives) + own * expected[1]
+        return 2 * hits / (hits + false + positives + like + own)
 
     table = np.array([smoothed(limit) for limit in np.linspace(0.001, 0.999, 400)])
     for label in range(6):
         assert smoothed(tuned.per_label[label])[label] >= table[:, label].max() - 1e-9
+    assert len(np.unique(tuned.per_label)) >= 4 or rule == "micro"
 
 
 def test_calibration_is_the_minimum_over_the_known_entries():
@@ -153,8 +168,6 @@ def test_labels_with_no_known_negative_or_nothing_known_get_the_pools_calibratio
     fitted = fit_calibration(logits, labels)
     assert fitted.scale[1] == fitted.scale[2] and fitted.shift[1] == fitted.shift[2]
     assert len(np.unique(fitted.scale)) == 5
-    tuned = tune_thresholds(sigmoid(logits), labels)
-    assert tuned.per_label[2] == tuned.global_threshold
 
 
 def test_error_is_that_of_the_known_entries_in_one_column():
@@ -262,48 +275,138 @@ def test_blocks_of_labels_give_the_same_classifier(numbers, monkeypatch):
     assert_same(FITS["linear"](*data), whole, exactly=False)
 
 
-# --- probe ---
+# --- classifier ---
 
 
-def ridge(features, targets, strength, deviation):
-    """Ridge regression with a free intercept, by its normal equations: weights and intercepts."""
-    mean = features.mean(axis=0)
-    scaled = (features - mean) / deviation
-    base = targets.mean(axis=0)
-    weight = np.linalg.solve(scaled.T @ scaled + strength * np.eye(scaled.shape[1]), scaled.T @ (targets - base)).T
-    return weight / deviation, base - (weight / deviation) @ mean
+def fit_regression(features, labels):
+    return fit_logistic_regression(features, labels, [0.1, 3.0])
 
 
-def test_probe_is_ridge_regression_on_targets_filled_with_the_mean_of_the_known():
-    features, _, labels = make_case(num_examples=40, feature_dim=15)
-    features = features.astype(np.float64)
-    probe = fit_probe(features, labels)
-    known = labels != -100
-    filled = np.where(known, labels, (labels * known).sum(0) / known.sum(0))
-    weight, bias = ridge(features, filled, probe.strength, features.std(axis=0))
-    np.testing.assert_allclose(probe.weight, 4 * weight, atol=1e-8)
-    np.testing.assert_allclose(probe.bias, 4 * (bias - 0.5), atol=1e-8)
-    errors = {}
-    for factor in (0.1, 1, 10):
-        scores = np.empty(labels.shape)
-        for left_out in range(40):
-            kept = np.arange(40) != left_out
-            weight, bias = ridge(features[kept], filled[kept], factor * probe.strength, features.std(axis=0))
-            scores[left_out] = weight @ features[left_out] + bias
-        if factor == 1:
-            np.testing.assert_allclose(probe.leave_one_out_logits, 4 * (scores - 0.5), atol=1e-7)
-        errors[factor] = ((labels - scores)[known] ** 2).sum()
-    assert errors[1] <= min(errors.values())
-    expected = tune_thresholds(sigmoid(probe.leave_one_out_logits), labels).per_label
-    np.testing.assert_array_equal(probe.thresholds, expected)
+def regression(features, labels, strength, like=None):
+    """Logistic regression of one label by scikit-learn on its known rows, all rows (or `like`) standardised."""
+    like = features if like is None else like
+    mean, deviation, known = like.mean(axis=0), like.std(axis=0), labels != -100
+    fit = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+    fit.fit(((features - mean) / deviation)[known], labels[known])
+    weight = fit.coef_[0] / deviation
+    return weight, fit.intercept_[0] - weight @ mean
 
 
-def test_probe_of_half_known_labels_still_ranks_well_and_an_unknown_label_counts_as_absent():
+def test_masked_regression_is_that_of_scikit_learn_on_the_known_rows():
+    features, _, labels = make_case()
+    features = features * np.geomspace(0.1, 10, 5, dtype=np.float32) + 2
+    labels[20:, 1] = -100
+    strengths = [0.05, 1.0, 30.0]
+    weight, bias = fit_logistic_regression(features, labels, strengths)
+    for number, strength in enumerate(strengths):
+        for label in range(6):
+            expected = regression(features.astype(float), labels[:, label], strength)
+            np.testing.assert_allclose(weight[number, label], expected[0], rtol=3e-4, atol=1e-4)
+            np.testing.assert_allclose(bias[number, label], expected[1], rtol=3e-4, atol=1e-4)
+
+
+def test_what_is_unknown_of_one_label_changes_no_other_regression():
+    features, _, labels = make_case(unknown=0.2)
+    hidden = labels.copy()
+    hidden[:100, 2] = -100
+    before, after = (np.dstack([w, b]) for w, b in (fit_regression(features, one) for one in (labels, hidden)))
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_allclose(after[:, others], before[:, others], rtol=1e-4, atol=1e-5)
+    assert (np.abs(after[:, 2] - before[:, 2]) > 0.01).any(axis=1).all()
+
+
+def test_what_is_unknown_of_one_label_turns_no_other_weights_of_the_same_strength():
+    """Strengths and calibration pool labels, so the length of the weights of others may change."""
+    features, _, labels = make_case(unknown=0.2)
+    hidden = labels.copy()
+    hidden[:100, 2] = -100
+    before, after = (fit_classifier(features, one, features, one) for one in (labels, hidden))
+    directions = [fit.weight / np.linalg.norm(fit.weight, axis=1, keepdims=True) for fit in (before, after)]
+    same = before.strengths == after.strengths
+    same[2] = False
+    assert same.sum() >= 3
+    np.testing.assert_allclose(directions[1][same], directions[0][same], atol=1e-4)
+    assert np.abs(directions[1][2] - directions[0][2]).max() > 0.01
+
+
+def test_a_label_without_a_known_entry_gets_no_weights_and_the_log_odds_of_all():
+    features, _, labels = make_case()
+    labels[:, 4] = -100
+    labels[:, 1] = np.where(labels[:, 1] == 0, -100, labels[:, 1])  # and one of which only positives are known its own
+    weight, bias = fit_regression(features, labels)
+    positives, known = (labels == 1).sum(), (labels != -100).sum()
+    own = (labels[:, 1] == 1).sum()
+    assert (weight[:, [1, 4]] == 0).all() and (np.abs(weight[:, [0, 2, 3, 5]]) > 0).all()
+    assert bias[:, 4] == pytest.approx(np.log((positives + 0.5) / (known - positives + 0.5)), rel=1e-5)
+    assert bias[:, 1] == pytest.approx(np.log((own + 0.5) / 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_classifier_and_held_out_logits_are_fits_on_known_entries_without_the_example(refit):
+    """Train and validation examples have unknown entries; what is compared are single fits by scikit-learn."""
+    features, _, labels = make_case(num_examples=220, num_labels=4)
+    features, num_train = features.astype(float), 120
+    fit = fit_classifier(
+        features[:num_train], labels[:num_train], features[num_train:], labels[num_train:], refit=refit
+    )
+    rows = np.flatnonzero((labels != -100).any(axis=1))  # the others are in no fit
+    features, labels, num_train = features[rows], labels[rows], (rows < num_train).sum()
+    held_out = features[num_train:]
+    folds = deal_folds(labels[num_train:] == 1, NUM_FOLDS) if refit else np.zeros(len(held_out), dtype=int)
+    assert fit.validation_logits.shape == (len(held_out), 4) and set(fit.strengths) != {fit.strengths[0]}
+    for label in range(4):
+        scale, shift = fit.calibration.scale[label], fit.calibration.shift[label]
+
+        def fitted(kept, label=label, scale=scale, shift=shift):
+            weight, bias = regression(features[kept], labels[kept, label], fit.strengths[label], features[:num_train])
+            return scale * weight, scale * bias + shift
+
+        for fold in range(folds.max() + 1):
+            taken = folds == fold
+            kept = np.append(np.ones(num_train, bool), ~taken if refit else np.zeros(len(held_out), bool))
+            weight, bias = fitted(kept)
+            np.testing.assert_allclose(fit.validation_logits[taken, label], held_out[taken] @ weight + bias, atol=3e-4)
+        weight, bias = fitted(np.arange(len(rows)) < (len(rows) if refit else num_train))
+        np.testing.assert_allclose(fit.weight[label], weight, atol=3e-4)
+        np.testing.assert_allclose(fit.bias[label], bias, atol=3e-4)
+    expected = tune_thresholds(
+        sigmoid(fit.validation_logits), labels[num_train:], train_label_counts=(labels[:num_train] == 1).sum(axis=0)
+    )
+    np.testing.assert_allclose(fit.thresholds.per_label, expected.per_label, rtol=1e-9)
+
+
+def test_strengths_have_the_lowest_loss_over_the_known_validation_entries():
+    """The documented rule by loops: the label's own losses, and those of 20 positives of labels about as frequent."""
+    features, _, labels = make_case(num_examples=160, unknown=0.5)
+    labels[:, 1] = np.random.default_rng(1).permutation(labels[:, 1])  # features tell nothing about it
+    labels[:, 2] = np.where(features[:, 0] > 0, 0, labels[:, 2])
+    labels[:, 5] = np.where(np.arange(160) < 80, labels[:, 5], -100)
+    rows = np.flatnonzero((labels != -100).any(axis=1))
+    features, labels, held_out = features[rows], labels[rows], rows >= 80
+    strengths = 5 * np.geomspace(0.008, 8.0, 7)
+    weight, bias = fit_logistic_regression(features[~held_out], labels[~held_out], strengths)
+    losses, positives, doublings = np.zeros((7, 6)), np.zeros(6), np.zeros(6)
+    for label in range(6):
+        known = held_out & (labels[:, label] != -100)
+        positives[label] = (labels[known, label] == 1).sum()
+        doublings[label] = np.round(8 * np.log2((labels[~held_out, label] == 1).sum() + 1)) / 8
+        for number in range(7):
+            logits = features[known] @ weight[number, label] + bias[number, label]
+            losses[number, label] = (np.logaddexp(0, logits) - labels[known, label] * logits).sum()
+    fit = fit_classifier(features[~held_out], labels[~held_out], features[held_out], labels[held_out])
+    for label in range(6):
+        alike = np.exp(-((doublings - doublings[label]) ** 2) / 2)
+        total = losses[:, label] + 20 * (losses @ alike) / (positives @ alike)
+        assert fit.strengths[label] == pytest.approx(strengths[total.argmin()])
+    assert len(set(fit.strengths)) >= 2
+
+
+def test_classifier_of_half_known_labels_ranks_well_and_an_unknown_label_has_no_weights():
     features, logits, labels = make_case(num_examples=600, unknown=0.5)
     labels[:, 3] = -100
-    probe = fit_probe(features[:400], labels[:400])
-    assert (probe.weight[3] == 0).all() and probe.bias[3] == -2
-    scores = features[400:] @ probe.weight.T + probe.bias
+    fit = fit_classifier(features[:300], labels[:300], features[300:400], labels[300:400])
+    assert (fit.weight[3] == 0).all() and np.isfinite(fit.bias).all() and np.isfinite(fit.thresholds.per_label).all()
+    scores = features[400:] @ fit.weight.T + fit.bias
     for label in (0, 1, 2, 4, 5):
         assert np.corrcoef(scores[:, label], logits[400:, label])[0, 1] > 0.95
 
@@ -360,7 +463,7 @@ def test_few_and_many_labels(fit, unknown, num_labels):
         assert result.weight.shape == (num_labels, 3) and np.isfinite(result.weight).all()
     else:
         result = FITS[fit](features, logits, labels)
-        sizes = {"thresholds": "per_label", "calibration": "scale", "probe": "bias"}
+        sizes = {"thresholds": "per_label", "calibration": "scale", "classifier": "bias"}
         assert fit not in sizes or getattr(result, sizes[fit]).shape == (num_labels,)
         assert all(np.isfinite(value).all() for value in vars(result).values())
 

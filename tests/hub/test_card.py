@@ -12,8 +12,9 @@ from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
 CLASSIFIER = {
     "linear_evaluation": True,
-    "grid_points": {},
-    "averaging_gap": 0.0,
+    "protocol": "logistic_regression",
+    "refit": True,
+    "thresholds": "micro",
     "ece_before": 0.02,
     "ece_after": 0.01,
     "global_threshold": 0.31,
@@ -50,6 +51,42 @@ def test_text_has_numbers_usage_and_no_empty_field():
     text = build().text
     assert "| Macro-F1 | 0.5000 | 0.4567 |" in text and 'from_pretrained("me/model")' in text
     assert "0.0200 before and 0.0100 after" in text and "0.310" in text and "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("classifier", "said"),
+    [
+        ({}, "fitted once more on training and validation examples"),
+        ({"refit": False, "thresholds": "balanced"}, "drawn towards labels that are about as frequent"),
+        ({"protocol": "study", "refit": False, "thresholds": "macro"}, "by the linear evaluation of arXiv 2412.00101"),
+        (
+            {"protocol": None, "linear_evaluation": False, "refit": False},
+            "The classifier was trained with the encoder.",
+        ),
+    ],
+)
+def test_the_card_says_how_the_classifier_came_about(classifier, said):
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
+    text = build_model_card(model, METRICS, RUN | {"classifier": CLASSIFIER | classifier}).text
+    assert said in text and "None" not in text
+
+
+def test_a_card_of_an_older_version_s_run_is_written():
+    old = {
+        "linear_evaluation": True,
+        "grid_points": {},
+        "ece_before": 0.02,
+        "ece_after": 0.01,
+        "global_threshold": 0.3,
+    }
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
+    assert "by the linear evaluation" in build_model_card(model, METRICS, RUN | {"classifier": old}).text
+
+
+def test_an_encoder_as_it_is_has_no_loss():
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
+    text = build_model_card(model, METRICS, RUN | {"arguments": {"num_train_epochs": 0}}).text
+    assert "the encoder as it is" in text and "## Loss" not in text
 
 
 def test_training_says_how_data_were_prepared():

@@ -24,6 +24,9 @@ def template():
         "examples": {"train": 0.0, "validation": 0.0, "test": 0.0},
         "classifier": {
             "linear_evaluation": True,
+            "protocol": "logistic_regression",
+            "refit": True,
+            "thresholds": "balanced",
             **dict.fromkeys(("ece_before", "ece_after", "global_threshold"), 0.0),
         },
         "hardware": "HARDWARE",

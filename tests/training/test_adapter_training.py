@@ -58,12 +58,12 @@ def test_trains_fits_saves_and_loads(toy, objective, tmp_path):
     changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert changed and all("lora_" in name or "modules_to_save.default" in name for name in changed)
     assert {name.split(".")[0] for name in changed} >= {"encoder", "classifier"}
-    metrics = trainer.evaluate()
+    metrics = trainer.evaluate(toy_dataset(30, seed=2))
     trainer.save_model(str(tmp_path / "out"))
     assert not list((tmp_path / "out").glob("model*.safetensors"))
     loaded = MLCLForSequenceClassification.from_pretrained(tmp_path / "out")
     assert loaded.config.thresholds == model.config.thresholds and loaded.config.classifier_fitted
-    again = toy_trainer(tmp_path / "again", model=loaded).evaluate()
+    again = toy_trainer(tmp_path / "again", model=loaded).evaluate(toy_dataset(30, seed=2))
     for name in ("eval_macro_f1", "eval_map", "eval_loss"):
         assert again[name] == metrics[name]
 

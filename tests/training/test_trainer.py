@@ -201,14 +201,15 @@ def test_fitted_classifier_is_saved_and_predicts(tmp_path):
     trainer = toy_trainer(tmp_path, train_rows=160, learning_rate=5e-3, num_train_epochs=3)
     trainer.train()
     report = trainer.fit_classifier()
-    assert report.linear_evaluation and sum(report.grid_points.values()) == NUM_LABELS
+    assert report.linear_evaluation and sum(report.strengths.values()) == NUM_LABELS
     config = trainer.model.config
     assert config.classifier_fitted and len(config.thresholds) == NUM_LABELS
     assert config.train_label_counts == np.asarray(trainer.train_dataset["labels"]).sum(0).tolist()
-    metrics = trainer.evaluate()
+    test = toy_dataset(30, seed=2)
+    metrics = trainer.evaluate(test)
     trainer.save_model()
     loaded = MLCLForSequenceClassification.from_pretrained(tmp_path)
-    batch = trainer.data_collator([trainer.eval_dataset[i] for i in range(30)])
+    batch = trainer.data_collator([test[i] for i in range(30)])
     labels = batch.pop("labels")
     predicted = torch.zeros(30, NUM_LABELS)
     for row, found in enumerate(loaded.predict_labels(**batch)):
@@ -226,7 +227,7 @@ def test_trained_head_is_kept_on_request(tmp_path):
     report = trainer.fit_classifier(linear_evaluation=False)
     ratio = trainer.model.classifier.weight / ratio  # calibration scales each row by one number
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-3, atol=1e-3)
-    assert not report.linear_evaluation and report.grid_points == {} and report.averaging_gap is None
+    assert not report.linear_evaluation and report.protocol is None and not report.refit
 
 
 def test_more_contrastive_training_unfits_the_classifier(tmp_path):

@@ -99,7 +99,7 @@ def test_unlabelled_examples_change_neither_probe_nor_classifier(tmp_path):
     names = [name for name in probed[0] if "f1" in name or "map" in name or name == "eval_ece"]
     assert {name: probed[1][name] for name in names} == pytest.approx({name: probed[0][name] for name in names})
     reports = [trainer.fit_classifier() for trainer in trainers]
-    assert reports[1].grid_points == reports[0].grid_points
+    assert reports[1].strengths == reports[0].strengths
     torch.testing.assert_close(trainers[1].model.classifier.weight, trainers[0].model.classifier.weight)
     np.testing.assert_allclose(trainers[1].model.config.thresholds, trainers[0].model.config.thresholds, atol=1e-6)
 
