@@ -28,7 +28,8 @@ PRIOR_POSITIVES = 20.0
 NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
 _FEW_POSITIVES, _MAX_RARE = 5, 2000
-_MAX_KEPT = 2**26  # numbers of validation scores that are kept in memory; more lie in a temporary file
+# Numbers of solutions that are kept, and of validation scores in memory; more of these lie in a temporary file.
+_MAX_KEPT = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,7 @@ class _Fit:
         width = max(int((self.inputs.factor != 0).sum()), 1)
         self.grid = np.asarray(RELATIVE_STRENGTHS) * width
         self.chosen = np.zeros(self.num_labels, dtype=np.int64)
-        self.on_train: Tensor | None = None  # solutions of all labels and strengths, where one block holds them
+        self.on_train: Tensor | None = None  # solutions of all labels and strengths, where they are few enough to keep
 
     def problem(self, examples: np.ndarray) -> Problem:
         return Problem(self.inputs, self.positive, self.known, examples)
@@ -195,12 +196,15 @@ class _Fit:
         tried = np.sort(np.concatenate([np.flatnonzero(support >= _FEW_POSITIVES), shown]))
         losses = np.zeros((len(self.grid), self.num_labels))
         problem = self.problem(self.of_train[None].repeat(len(self.grid), axis=0))
+        sizes = (len(self.inputs.sizes) + 1, len(self.grid), self.num_labels)
+        if len(tried) == self.num_labels and sizes[0] * sizes[1] * sizes[2] <= _MAX_KEPT:
+            self.on_train = torch.empty(sizes, device=self.inputs.sizes.device)
         for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
             solutions = problem.solve(ids, each)
             losses[:, ids] = self.validation_losses(ids, solutions)
-            if len(ids) == self.num_labels:
-                self.on_train = solutions
+            if self.on_train is not None:
+                self.on_train[:, :, torch.from_numpy(ids)] = solutions
         self.chosen = choose_strengths(losses, support, self.counts, tried)
 
     def validation_losses(self, ids: np.ndarray, solutions: Tensor) -> np.ndarray:
@@ -243,7 +247,14 @@ class _Fit:
         bias = np.empty(self.num_labels, np.float32)
         scores = self.empty_scores()
         problem = self.problem(examples)
-        for ids in tqdm(problem.blocks(self.all_ids, len(examples)), desc="Fits", disable=not self.progress):
+        present = self.all_ids
+        if self.known is None:
+            # Of very many labels most occur in no example: their log-odds are known without arrays for them.
+            present = np.flatnonzero(np.asarray(self.positive.sum(axis=0)).ravel())
+            log_odds = -torch.log(2 * torch.from_numpy(examples.sum(axis=1)) + 1.0).float()
+            weight[:], bias[:] = 0, log_odds[-1]
+            scores[:] = pick(log_odds[None, :, None].expand(len(self.validation), -1, 1))[:, 0].numpy()
+        for ids in tqdm(problem.blocks(present, len(examples)), desc="Fits", disable=not self.progress):
             each = torch.from_numpy(self.grid[self.chosen[ids]])[None].expand(len(examples), -1).float()
             solutions = problem.solve(ids, each, self.start(ids, len(examples)))
             weight[ids], bias[ids] = self.inputs.original(solutions[:, -1])

@@ -16,14 +16,14 @@ from .arrays import as_matrix, check_positive, split_labels
 
 logger = logging.getLogger(__name__)
 
-# Numbers in one array of examples x problems: 64 MB in float32. About eight of them exist at a time.
-_MAX_NUMBERS = 2**24
+# Numbers in one array of examples x problems: 16 MB in float32. About eight of them exist at a time.
+_MAX_NUMBERS = 2**22
 _FILE_ROWS = 2**14  # rows of a file that are read at once
 _CHUNK_NUMBERS = 2**17  # numbers that are worked on at once where several operations follow each other: fits a cache
 _HISTORY = 10
 _MAX_ITERATIONS = 400
 # A problem is solved when a step of Newton's method with the diagonal of the Hessian would move no parameter further.
-_TOLERANCE = 3e-6
+_TOLERANCE = 1e-6
 _PATIENCE = 20  # iterations without a smaller such step: rounding leaves no more to gain
 
 

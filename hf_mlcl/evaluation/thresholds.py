@@ -14,8 +14,10 @@ from .label_blocks import LabelScores, labelled
 # From a logit of 16.6 on a float32 sigmoid is 1, where thresholds no longer separate anything.
 _LARGEST_LOGIT = 16.0
 _GRID_SIZE = 256
-# Of each rule: positives that behave like those of labels about as frequent, and as the label's probabilities say.
-_PRIOR_POSITIVES = {"balanced": (200.0, 0.0), "macro": (20.0, 100.0)}
+# Of each rule: positives that behave like those of labels about as frequent, like those of all labels, and as the
+# label's probabilities say.
+_PRIOR_POSITIVES = {"balanced": (200.0, 10.0, 0.0), "macro": (20.0, 2.0, 100.0)}
+_LABELS = 2**12  # whose counts at all candidates are held at once: some 25 MB an array
 
 # Ids of some labels, their scores (N, l), which are positives (N, l), and which are known (N, l), or None for all.
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
@@ -41,19 +43,22 @@ def tune_thresholds(
 
     The best threshold on few positives is mostly chance, and without a positive every threshold is as good as another.
     So each label is given, besides its own counts, further positives: k that behave like those of labels about as
-    frequent, and m that behave as the label's own probabilities say. At threshold t, with TP, FP and P (positives) the
-    counts of the label, TP*, FP*, P* the sums over all labels, each weighted by exp(-d**2 / 2) with d
-    the difference of log2(frequency + 1), and TPe, FPe, Pe the label's sums of probabilities p (or 1 - p) in the place
-    of counts, the chosen t has the largest
+    frequent, n that behave like those of all labels, and m that behave as the label's own probabilities say. At
+    threshold t, with TP, FP and P (positives) the counts of the label, the chosen t has the largest
 
-        F1(t) = 2 TP' / (TP' + FP' + P'),  P' = P + k + m,
-        TP' = TP + k TP*/P* + m TPe/Pe,  FP' = FP + k FP*/P* + m FPe/Pe.
+        F1(t) = 2 TP' / (TP' + FP' + P'),  P' = P + k + n + m,
+        TP' = TP + k TP*/P* + n TP+/P+ + m TPe/Pe,  and FP' in the same way.
 
-    The rules: "balanced" (k = 200, m = 0) has the best Macro-F1 of those compared that lose at most 0.2 points of
-    Micro-F1 to k = 50 positives that behave like all labels together; "macro" (k = 20, m = 100) has two more points
-    of Macro-F1 and two fewer of Micro-F1; "micro" is one threshold for all labels, the best for Micro-F1. They were
-    compared on held-out parts of the training and validation splits of four data sets:
-    `python benchmarks/evaluation_priors.py`, which never reads a test split.
+    TP+, FP+, P+ are the sums over all labels; TP*, FP*, P* the sums with weights exp(-d**2 / 2), d the difference of
+    log2(frequency + 1); and TPe, FPe, Pe the label's sums of its probabilities p (of 1 - p) in the place of counts.
+
+    The rules: "balanced" (k = 200, n = 10, m = 0) has nearly the best Macro-F1 of those compared that lose at most 0.2
+    points of Micro-F1 to n = 50 alone; "macro" (k = 20, n = 2, m = 100) has two more points of Macro-F1 and two fewer
+    of Micro-F1; "micro" is one threshold for all labels, the best for Micro-F1. They were compared on held-out parts
+    of the training and validation splits of four data sets: `python benchmarks/evaluation_priors.py`, which never
+    reads a test split. The few positives of all labels (n) cost next to nothing there; where labels as frequent are
+    not recognised at all, such as those that no training example has, they keep such a label from being given to all
+    examples, which has the best F1 then.
 
     All labels get 0.5 where no label has a positive. Among equally good thresholds the one nearest to the common one
     (in logits) is taken. The candidates are shared by the labels: an even grid in logits around the range of the
@@ -87,15 +92,17 @@ def tune_thresholds(
         support = lists.counts()
 
         def parts() -> Iterator[_Part]:
-            for part, values, has_label in logits.blocks(lists):
-                yield part, sigmoid(values), has_label, None
+            for ids in _blocks_of_labels(len(support)):
+                for part, values, has_label in logits.blocks(lists, ids):
+                    yield part, sigmoid(values), has_label, None
     else:
         scores = as_probabilities("probabilities", probabilities)
-        truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
-        support = truth.sum(axis=0)
+        positive, given = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+        support = positive.sum(axis=0)
 
         def parts() -> Iterator[_Part]:
-            yield np.arange(truth.shape[1]), scores, truth, known
+            for ids in _blocks_of_labels(len(support)):
+                yield ids, scores[:, ids], positive[:, ids], None if given is None else given[:, ids]
 
     counts = support
     if train_label_counts is not None:
@@ -115,9 +122,10 @@ def tune_thresholds(
     common = _best(_f1(all_hits, all_false, support.sum())[None], candidates, 0.0)[0]
     per_label = np.full(len(support), limits[common])
     if rule != "micro":
-        like, own = _PRIOR_POSITIVES[rule]
+        like, every, own = _PRIOR_POSITIVES[rule]
         positives = weights @ np.bincount(groups, support, len(weights))
         prior = like * (weights @ pooled) / positives[:, None]
+        prior += every * pooled.sum(axis=1, keepdims=True) / support.sum()
         for ids, values, truth, known in parts():
             hits, false = _hits_and_false(values, truth, known, limits) + prior[:, groups[ids]]
             if own:
@@ -125,7 +133,7 @@ def tune_thresholds(
                 # Without any known example nothing is expected, and the other prior decides.
                 mass = (values if known is None else values * known).sum(axis=0)[:, None]
                 hits, false = (hits, false) + own * expected / np.maximum(mass, 1e-12)
-            f1 = _f1(hits, false, support[ids, None] + like + own)
+            f1 = _f1(hits, false, support[ids, None] + like + every + own)
             per_label[ids] = limits[_best(f1, candidates, candidates[common])]
     return Thresholds(per_label, float(limits[common]))
 
@@ -145,6 +153,10 @@ def frequency_groups(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     doublings, groups = np.unique(np.round(8 * np.log2(np.asarray(counts) + 1.0)) / 8, return_inverse=True)
     # Never 0: a label far from all others must find the nearest of them.
     return groups, np.exp(-np.minimum((doublings[:, None] - doublings) ** 2 / 2, 300))
+
+
+def _blocks_of_labels(num_labels: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + _LABELS, num_labels)) for start in range(0, num_labels, _LABELS)]
 
 
 def _candidate_logits(positives: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from hf_mlcl.evaluation import Thresholds, tune_thresholds
 from hf_mlcl.evaluation.thresholds import _candidate_logits, _sums_at_least
 
-RULES = {"balanced": (200, 0), "macro": (20, 100), "micro": None}  # k and m
+RULES = {"balanced": (200, 10, 0), "macro": (20, 2, 100), "micro": None}  # k, n and m
 
 
 def long_tailed(num_examples, seed, num_labels=80, distortion=0.0, separations=(2.0, 5.0)):
@@ -58,7 +58,7 @@ def candidates_of(probabilities, labels):
     return (1 / (1 + np.exp(-_candidate_logits(probabilities[labels])))).tolist()
 
 
-def documented_f1(probabilities, labels, limits, frequencies, k, m):
+def documented_f1(probabilities, labels, limits, frequencies, k, n, m):
     """F1(t) of the docstring by loops: a list of one F1 per limit for each label."""
     columns = range(labels.shape[1])
     scores, truths = probabilities.T.tolist(), labels.T.tolist()
@@ -78,9 +78,10 @@ def documented_f1(probabilities, labels, limits, frequencies, k, m):
             )
             expected_hits = sum(p for p, _ in reached[label]) / mass[label]
             expected_false = sum(1 - p for p, _ in reached[label]) / mass[label]
-            tp = hits[label] + k * pooled_hits / pooled_positives + m * expected_hits
-            fp = false[label] + k * pooled_false / pooled_positives + m * expected_false
-            table[label].append(2 * tp / (tp + fp + positives[label] + k + m))
+            tp = hits[label] + k * pooled_hits / pooled_positives + n * sum(hits) / sum(positives) + m * expected_hits
+            fp = false[label] + k * pooled_false / pooled_positives + n * sum(false) / sum(positives)
+            fp += m * expected_false
+            table[label].append(2 * tp / (tp + fp + positives[label] + k + n + m))
     return table
 
 
@@ -102,9 +103,20 @@ def test_thresholds_have_the_best_f1_of_the_documented_formula(rule, frequencies
     table = documented_f1(
         probabilities, labels, limits, labels.sum(axis=0).tolist() if counts is None else counts, *RULES[rule]
     )
-    assert not labels.any(axis=0).all() and len(np.unique(tuned.per_label)) >= 4
+    assert not labels.any(axis=0).all() and len(np.unique(tuned.per_label)) >= 3
     for threshold, f1 in zip(tuned.per_label, table, strict=True):
         assert f1[limits.index(threshold)] == pytest.approx(max(f1), rel=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["balanced", "macro"])
+def test_labels_that_no_training_example_has_are_not_given_to_all_examples(rule):
+    """Their scores are all the same: of the labels like them, all of which are so, giving them all has the best F1."""
+    probabilities, labels = long_tailed(600, seed=2, num_labels=300)
+    labels[:, 100:] = np.random.default_rng(0).random((600, 200)) < 0.002
+    probabilities[:, 100:] = 0.002
+    counts = np.where(np.arange(300) < 100, labels.sum(axis=0) * 5, 0)
+    tuned = tune_thresholds(probabilities, labels, rule=rule, train_label_counts=counts)
+    assert (tuned.per_label[100:] > 0.002).all()
 
 
 def test_nearly_equal_frequencies_are_one():

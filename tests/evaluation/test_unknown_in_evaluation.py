@@ -108,8 +108,10 @@ def test_logits_of_unknown_entries_change_nothing(fit):
     assert_same(after, before, exactly=fit != "calibration")
 
 
-@pytest.mark.parametrize(("rule", "like", "own"), [("balanced", 200, 0), ("macro", 20, 100), ("micro", 0, 0)])
-def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, like, own):
+@pytest.mark.parametrize(
+    ("rule", "like", "every", "own"), [("balanced", 200, 10, 0), ("macro", 20, 2, 100), ("micro", 0, 0, 0)]
+)
+def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, like, every, own):
     _, logits, labels = make_case()
     labels[:, 3] = -100
     labels[:, 5] = np.where(labels[:, 5] == 1, -100, labels[:, 5])
@@ -126,9 +128,10 @@ def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, lik
         if rule == "micro":
             return np.full(6, 2 * hits.sum() / (hits.sum() + false.sum() + positives.sum()))
         expected = [(predicted * part).sum(0) / mass for part in (probabilities, 1 - probabilities)]
-        hits = hits + like * (alike @ hits) / (alike @ positives) + own * expected[0]
-        false = false + like * (alike @ false) / (alike @ positives) + own * expected[1]
-        return 2 * hits / (hits + false + positives + like + own)
+        of_all = [values.sum() / positives.sum() for values in (hits, false)]
+        hits = hits + like * (alike @ hits) / (alike @ positives) + every * of_all[0] + own * expected[0]
+        false = false + like * (alike @ false) / (alike @ positives) + every * of_all[1] + own * expected[1]
+        return 2 * hits / (hits + false + positives + like + every + own)
 
     table = np.array([smoothed(limit) for limit in np.linspace(0.001, 0.999, 400)])
     for label in range(6):
