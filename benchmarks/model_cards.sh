@@ -12,7 +12,7 @@ shift 2
 names=("$@")
 [ ${#names[@]} -gt 0 ] || names=(reuters21578 clothing goemotions arxiv)
 
-text=(--task text --encoder sentence-transformers/all-MiniLM-L6-v2 --prototype_init label_names --num_train_epochs 2)
+text=(--task text --encoder sentence-transformers/all-MiniLM-L6-v2 --prototype_init label_names --num_train_epochs 2 --bf16)
 for name in "${names[@]}"; do
     folder="$output/$name"
     case "$name" in
@@ -25,6 +25,8 @@ for name in "${names[@]}"; do
         ;;
     esac
     if [ -f "$folder/metrics.json" ]; then continue; fi
-    hf-mlcl train --dataset "$data/$name" --output_dir "$folder" "${flags[@]}" --pictures --use_cpu --save_strategy no \
-        --logging_steps 10
+    resume=()
+    if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi
+    hf-mlcl train --dataset "$data/$name" --output_dir "$folder" "${flags[@]}" --pictures --use_cpu \
+        --save_strategy epoch --save_total_limit 1 --logging_steps 10 ${resume[@]+"${resume[@]}"}
 done

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import as_array, as_matrix, as_probabilities, as_vector, check_positive, sigmoid, split_labels
-from .label_blocks import LabelScores, LinearScores, StoredScores, labelled
+from .label_blocks import LabelScores, LinearScores, labelled
 
 if TYPE_CHECKING:
     from ..data.label_lists import LabelLists
@@ -56,11 +56,9 @@ class Calibration:
     ece_after: float
 
     def apply(self, logits: Any) -> Any:
-        """Calibrated logits, float64 N x L, of `logits` N x L; of scores of label lists the same kind of scores."""
+        """Calibrated logits, float64 N x L, of `logits` N x L; `LinearScores` of such."""
         if isinstance(logits, LinearScores):
             return LinearScores(logits.features, *fold_calibration(logits.weight, logits.bias, self))
-        if isinstance(logits, StoredScores):
-            return StoredScores(logits.by_label, logits.scale * self.scale, logits.shift * self.scale + self.shift)
         return as_matrix("logits", logits, columns=len(self.scale)) * self.scale + self.shift
 
 
@@ -124,13 +122,13 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     calibration (mean of the data sets), with the scale and shift of the pool alone to 82 %.
 
     Args:
-        logits: N x L, finite; or `LinearScores` or `StoredScores`.
-        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside scores of label lists.
+        logits: N x L, finite; or `LinearScores`.
+        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside `LinearScores`.
 
     Raises:
         ValueError: arrays of wrong shape or values.
     """
-    if isinstance(logits, LabelScores):
+    if isinstance(logits, LinearScores):
         return _fit_in_blocks(*labelled(logits, labels))
     scores = as_matrix("logits", logits)
     labels = as_array("labels", labels)
@@ -160,7 +158,7 @@ def _pool(decisions: _Decisions, unit: float) -> np.ndarray:
     return _minimise(decisions, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
 
 
-def _fit_in_blocks(scores: LabelScores, labels: LabelLists) -> Calibration:
+def _fit_in_blocks(scores: LinearScores, labels: LabelLists) -> Calibration:
     """`fit_calibration` of label lists. The pool holds negatives by their mean in each of very many bins of logits:
     what that leaves out is of the order of the square of a bin's width, 1e-8 of the cross-entropy."""
     squares, lowest, highest = 0.0, np.inf, -np.inf

@@ -116,12 +116,9 @@ class StoredScores(LabelScores):
 
     Attributes:
         by_label: L x N numbers.
-        scale, shift: L numbers; the logits are `scale * by_label + shift`.
     """
 
     by_label: np.ndarray
-    scale: Any = 1.0
-    shift: Any = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -133,19 +130,17 @@ class StoredScores(LabelScores):
 
     def __getitem__(self, rows: Any) -> StoredScores:
         """The scores of some of the examples, by their numbers, a slice or a mask."""
-        return StoredScores(self.by_label[:, rows], self.scale, self.shift)
+        return StoredScores(self.by_label[:, rows])
 
     def columns(self, ids: np.ndarray) -> np.ndarray:
         """Logits of some labels, float64 (N, len(ids))."""
-        scale, shift = (np.broadcast_to(values, self.shape[1])[ids] for values in (self.scale, self.shift))
-        return np.asarray(self.by_label[ids], dtype=np.float64).T * scale + shift
+        return np.asarray(self.by_label[ids], dtype=np.float64).T
 
     def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of examples: the number of the first, and float32 logits (n, L)."""
         size = max(1, _MAX_NUMBERS // self.shape[1])
         for start in range(0, self.shape[0], size):
-            block = self.by_label[:, start : start + size].T * self.scale + self.shift
-            yield start, block.astype(np.float32, copy=False)
+            yield start, np.ascontiguousarray(self.by_label[:, start : start + size].T, dtype=np.float32)
 
 
 def best_labels(row: np.ndarray, k: int) -> np.ndarray:

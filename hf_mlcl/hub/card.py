@@ -263,9 +263,9 @@ def _thresholds(config: Any, classifier: dict[str, Any] | None) -> str:
     }[protocol]
     if classifier.get("refit"):
         text += (
-            ", and fitted once more on training and validation examples. Calibration and thresholds come from scores "
-            "of the validation examples by classifiers that were not fitted on them (five folds), and so do those of "
-            "the validation split above"
+            ", and fitted once more on training and validation examples. Thresholds come from scores of the "
+            "validation examples by classifiers that were not fitted on them (five folds), and so do those of the "
+            "validation split above"
         )
     rules = {
         "balanced": "with the best F1 on the validation examples, drawn towards labels that are about as frequent",
@@ -278,10 +278,10 @@ def _thresholds(config: Any, classifier: dict[str, Any] | None) -> str:
         if rule == "micro"
         else f"Each label has its own threshold, {rules[rule]}."
     )
-    return (
-        f"{text}. Its probabilities were calibrated (expected calibration error on the validation examples "
-        f"{classifier['ece_before']:.4f} before and {classifier['ece_after']:.4f} after). {decided}"
-    )
+    calibrated = f"expected calibration error on the validation examples {classifier['ece_after']:.4f}"
+    if classifier.get("ece_before") is not None:
+        calibrated += f", {classifier['ece_before']:.4f} before Platt scaling"
+    return f"{text} ({calibrated}). {decided}"
 
 
 def _limits(metrics: dict[str, dict[str, float]], run: dict[str, Any], config: Any) -> str:

@@ -43,8 +43,8 @@ class ClassifierReport:
         grid_points: How many labels took each (learning rate, weight decay) of the study's grid; empty otherwise.
         averaging_gap: Largest difference between the folded classifier's probabilities and the average of the
             probabilities of the three initialisations of the study's grid; None otherwise.
-        ece_before: Expected calibration error before calibration.
-        ece_after: And after, on the same examples.
+        ece_before: Expected calibration error before calibration; None where there is none to do.
+        ece_after: Expected calibration error of the probabilities that the model gives.
         global_threshold: The one threshold with the best Micro-F1.
         validation: `micro_f1`, `macro_f1` and `map` at the thresholds, by classifiers that were not fitted on the
             examples they score. Empty under other protocols.
@@ -52,10 +52,10 @@ class ClassifierReport:
     """
 
     linear_evaluation: bool
-    ece_before: float
     ece_after: float
     global_threshold: float
     thresholds: str
+    ece_before: float | None = None
     protocol: str | None = None
     refit: bool = False
     strengths: dict[str, int] | None = None
@@ -99,18 +99,18 @@ def fit_and_write_classifier(
     """
     fit = fit_classifier(*train, *validation, refit=refit, thresholds=thresholds, device=device)
     _write(model, fit.weight, fit.bias)
-    _write_decisions(model, fit.thresholds.per_label, fit.calibration.shift, refitted=refit)
+    _write_decisions(model, fit.thresholds.per_label, refitted=refit)
     strengths, counts = np.unique(fit.strengths, return_counts=True)
+    found = _scores(fit)
     report = ClassifierReport(
         linear_evaluation=True,
         protocol="logistic_regression",
         refit=refit,
         strengths={f"{strength:.3g}": int(count) for strength, count in zip(strengths, counts, strict=True)},
-        ece_before=float(fit.calibration.ece_before),
-        ece_after=float(fit.calibration.ece_after),
+        ece_after=found["ece"],
         global_threshold=float(fit.thresholds.global_threshold),
         thresholds=thresholds,
-        validation=_scores(fit),
+        validation={name: found[name] for name in COMPARED},
     )
     return report, fit
 
@@ -191,7 +191,8 @@ def fit_probe(features: np.ndarray, labels: np.ndarray | LabelLists, device: Any
 
 def encoder_scores(train: tuple[Any, Any], validation: tuple[Any, Any], device: Any) -> dict[str, float]:
     """How well labels can be told from features: scores of a classifier fitted on some training examples."""
-    return _scores(fit_classifier(*train, *validation, device=device))
+    found = _scores(fit_classifier(*train, *validation, device=device))
+    return {name: found[name] for name in COMPARED}
 
 
 def compare_encoders(before: dict[str, float], after: dict[str, float], examples: tuple[int, int]) -> dict[str, Any]:
@@ -206,16 +207,15 @@ def compare_encoders(before: dict[str, float], after: dict[str, float], examples
 
 
 def _scores(fit: LinearClassifier) -> dict[str, float]:
-    found = compute_metrics((fit.validation_logits, fit.validation_labels), thresholds=fit.thresholds.per_label)
-    return {name: found[name] for name in COMPARED}
+    return compute_metrics((fit.validation_logits, fit.validation_labels), thresholds=fit.thresholds.per_label)
 
 
 def _write_decisions(
-    model: MLCLPreTrainedModel, thresholds: np.ndarray, shift: np.ndarray, refitted: bool = False
+    model: MLCLPreTrainedModel, thresholds: np.ndarray, shift: np.ndarray | None = None, refitted: bool = False
 ) -> None:
     model.config.thresholds = thresholds.tolist()
-    # The uncalibrated logit 0 has become the logit `shift`.
-    model.config.uncalibrated_half = sigmoid(shift).tolist()
+    # Where there was a calibration, the uncalibrated logit 0 has become the logit `shift`.
+    model.config.uncalibrated_half = None if shift is None else sigmoid(shift).tolist()
     model.config.classifier_fitted, model.config.classifier_refitted = True, refitted
 
 

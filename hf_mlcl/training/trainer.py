@@ -70,8 +70,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     the model has labels, or `label_ids`, lists of label ids; the default collator pads and checks them.
 
     Without `compute_metrics`, evaluation reports all of `hf_mlcl.compute_metrics` at the model's thresholds, with
-    head/medium/tail by the training counts, and as `macro_f1_uncalibrated` what the classifier decided at 0.5 before
-    its calibration (the study's protocol). Before the classifier is fitted, a probe scores the labels: a
+    head/medium/tail by the training counts, and where the classifier was calibrated as `macro_f1_uncalibrated` what it
+    decided at 0.5 before (the study's protocol). Before the classifier is fitted, a probe scores the labels: a
     classifier fitted in the same way on the features of at most 2,000 training examples, so that
     `metric_for_best_model="macro_f1"` means something in the contrastive stage.
 
@@ -428,22 +428,22 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         refit: bool = True,
         thresholds: str = "balanced",
     ) -> ClassifierReport:
-        """Fits the classifier on the frozen encoder, calibrates it, tunes thresholds, and writes all into the model.
+        """Fits the classifier on the frozen encoder, tunes its thresholds, and writes both into the model.
 
         It is also the way to use an encoder as it is: without `train()`, or after it with `num_train_epochs=0`.
 
         Args:
             train_dataset: Labelled examples; by default the Trainer's.
-            eval_dataset: Labelled validation examples, which choose strengths, calibration and thresholds; by default
-                the Trainer's.
+            eval_dataset: Labelled validation examples, by which strengths and thresholds are chosen; by default the
+                Trainer's.
             linear_evaluation: False keeps the classifier that the joint or classification objective has trained, and
                 only calibrates it and tunes its thresholds.
             protocol: "logistic_regression", see `hf_mlcl.evaluation.fit_classifier`; or "study", the linear
                 evaluation of arXiv 2412.00101, see `hf_mlcl.evaluation.fit_linear_evaluation`.
-            refit: Whether the final logistic regression is fitted on training and validation examples; its calibration
-                and thresholds are fitted on scores of classifiers that have not seen the examples they score. What
-                `evaluate` then reports of `eval_dataset` is from these scores, too. False, and the other ways to get a
-                classifier, keep the validation examples apart.
+            refit: Whether the final logistic regression is fitted on training and validation examples; its thresholds
+                come from scores of classifiers that have not seen the examples they score, and so does what `evaluate`
+                then reports of `eval_dataset`. False, and the other ways to get a classifier, keep the validation
+                examples apart.
             thresholds: "balanced", "macro" or "micro": what the thresholds serve, see
                 `hf_mlcl.evaluation.tune_thresholds`.
 

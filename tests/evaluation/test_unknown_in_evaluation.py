@@ -358,11 +358,9 @@ def test_classifier_and_held_out_logits_are_fits_on_known_entries_without_the_ex
     folds = deal_folds(labels[num_train:] == 1, NUM_FOLDS) if refit else np.zeros(len(held_out), dtype=int)
     assert fit.validation_logits.shape == (len(held_out), 4) and set(fit.strengths) != {fit.strengths[0]}
     for label in range(4):
-        scale, shift = fit.calibration.scale[label], fit.calibration.shift[label]
 
-        def fitted(kept, label=label, scale=scale, shift=shift):
-            weight, bias = regression(features[kept], labels[kept, label], fit.strengths[label], features[:num_train])
-            return scale * weight, scale * bias + shift
+        def fitted(kept, label=label):
+            return regression(features[kept], labels[kept, label], fit.strengths[label], features[:num_train])
 
         for fold in range(folds.max() + 1):
             taken = folds == fold
@@ -373,7 +371,9 @@ def test_classifier_and_held_out_logits_are_fits_on_known_entries_without_the_ex
         np.testing.assert_allclose(fit.weight[label], weight, atol=3e-4)
         np.testing.assert_allclose(fit.bias[label], bias, atol=3e-4)
     expected = tune_thresholds(
-        sigmoid(fit.validation_logits), labels[num_train:], train_label_counts=(labels[:num_train] == 1).sum(axis=0)
+        sigmoid(fit.validation_logits.astype(float)),
+        labels[num_train:],
+        train_label_counts=(labels[:num_train] == 1).sum(axis=0),
     )
     np.testing.assert_allclose(fit.thresholds.per_label, expected.per_label, rtol=1e-9)
 

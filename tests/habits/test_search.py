@@ -41,7 +41,7 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
         self.scores.append(metrics["eval_macro_f1"])
-        self.fitted.append("eval_macro_f1_uncalibrated" in metrics)
+        self.fitted.append(model.config.classifier_refitted)
 
 
 # The second has no use for a beta and a temperature: those of the first must be gone.

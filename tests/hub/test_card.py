@@ -50,7 +50,7 @@ def test_metadata_name_model_data_and_test_metrics():
 def test_text_has_numbers_usage_and_no_empty_field():
     text = build().text
     assert "| Macro-F1 | 0.5000 | 0.4567 |" in text and 'from_pretrained("me/model")' in text
-    assert "0.0200 before and 0.0100 after" in text and "0.310" in text and "None" not in text
+    assert "0.0100, 0.0200 before Platt scaling" in text and "0.310" in text and "None" not in text
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_text_has_numbers_usage_and_no_empty_field():
         ({"protocol": "study", "refit": False, "thresholds": "macro"}, "by the linear evaluation of arXiv 2412.00101"),
         (
             {"protocol": None, "linear_evaluation": False, "refit": False},
-            "The classifier was trained with the encoder.",
+            "The classifier was trained with the encoder (",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def template():
             "protocol": "logistic_regression",
             "refit": True,
             "thresholds": "balanced",
-            **dict.fromkeys(("ece_before", "ece_after", "global_threshold"), 0.0),
+            **dict.fromkeys(("ece_after", "global_threshold"), 0.0),
         },
         "hardware": "HARDWARE",
         "seconds": 0.0,
