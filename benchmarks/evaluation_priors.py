@@ -9,9 +9,9 @@ the rules that choose:
 
 1. `strengths`: of `STRENGTH_PRIORS`, the number of positives of like labels with the highest mAP of what is held out;
    and whether positives of four times the weight give a higher one (then they would be a second axis).
-2. `calibration`: held-out cross-entropy after Platt scaling of each label, drawn to that of all labels together by each
-   of `LABEL_PRECISIONS`, or after that of all labels alone, as a share of that without calibration. Calibration would
-   be worth a step if it were below 1. (`fit_calibration` has 4, 4, chosen in this way for the study's linear
+2. `calibration`: held-out cross-entropy after Platt scaling of each label, drawn to that of all labels together by
+   each of `LABEL_PRECISIONS`, or after that of all labels alone, as a share of that without calibration. Calibration
+   would be worth a step if it were below 1. (`fit_calibration` has 4, 4, chosen in this way for the study's linear
    evaluation, where it is 0.67.)
 3. `thresholds`: "balanced" is the rule with the highest Macro-F1 whose Micro-F1 is at most 0.2 points below that of
    50 positives that behave like all labels together (the rule of earlier versions); "macro" the one with the highest

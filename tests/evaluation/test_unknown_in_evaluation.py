@@ -370,11 +370,8 @@ def test_classifier_and_held_out_logits_are_fits_on_known_entries_without_the_ex
         weight, bias = fitted(np.arange(len(rows)) < (len(rows) if refit else num_train))
         np.testing.assert_allclose(fit.weight[label], weight, atol=3e-4)
         np.testing.assert_allclose(fit.bias[label], bias, atol=3e-4)
-    expected = tune_thresholds(
-        sigmoid(fit.validation_logits.astype(float)),
-        labels[num_train:],
-        train_label_counts=(labels[:num_train] == 1).sum(axis=0),
-    )
+    counts, probabilities = (labels[:num_train] == 1).sum(axis=0), sigmoid(fit.validation_logits.astype(float))
+    expected = tune_thresholds(probabilities, labels[num_train:], train_label_counts=counts)
     np.testing.assert_allclose(fit.thresholds.per_label, expected.per_label, rtol=1e-9)
 
 
