@@ -15,6 +15,7 @@ from hf_mlcl.hub import check_card, push_results
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.training.classifier import REFITTED
 
 from .arguments import DataArguments, DataclassParser
 from .prepare import (
@@ -85,10 +86,9 @@ def run(arguments: Sequence[str]) -> None:
     values = {name: getattr(namespace, name) for name in DataArguments.__dataclass_fields__}
     job = DataArguments(**{**values, "task": model.config.task})
     if namespace.split != "test" and model.config.classifier_refitted:
-        logger.warning(
-            "The classifier of this model was fitted on the training and validation examples: their scores are too "
-            "good. metrics.json has those of validation examples by classifiers that had not seen them."
-        )
+        if namespace.push:
+            raise ValueError(f"--push: expected the test split. {REFITTED}")
+        logger.warning("%s metrics.json of a training has honest ones of the validation split.", REFITTED)
     metrics = evaluate(model, namespace.model, job, namespace.split, namespace.batch_size)
     for name, value in metrics.items():
         print(f"{name:<24}{value:.4f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, decodable_images, inspect_outputs, write_report
 from hf_mlcl.inspection.figures import require_matplotlib
 from hf_mlcl.inspection.inspector import uses_embeddings
+from hf_mlcl.training.classifier import REFITTED
 
 from .arguments import DataArguments, DataclassParser
 from .evaluate import load_model
 from .prepare import check_length, check_pairs, load_data, load_processor, output_folder, preparation_options
+
+logger = logging.getLogger(__name__)
 
 GRADIENT_BATCHES = 8
 
@@ -44,6 +48,8 @@ def run(arguments: Sequence[str]) -> None:
     require_matplotlib()
     model = load_model(options.model)
     config = model.config
+    if options.split != "test" and config.classifier_refitted:
+        logger.warning("%s", REFITTED)
     if options.task not in (None, config.task):
         raise ValueError(f"--task: expected {config.task!r}, the model's, got {options.task!r}")
     if not config.classifier_fitted:

@@ -146,6 +146,11 @@ def train(
         )
     if job.classifier == "trained" and not trains(args):
         raise ValueError("--classifier: expected 'linear_evaluation' with --num_train_epochs 0, got 'trained'")
+    if job.classifier == "trained":
+        for name in ("protocol", "refit"):
+            given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
+            if given != default:
+                raise ValueError(f"--{name}: expected none with --classifier trained, which fits nothing; got {given}")
     on_signal.check()
     trainer.save_last_step = True
     trainer.train(resume_from_checkpoint=resume)
@@ -227,14 +232,14 @@ def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list
 def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
     core, held_out = trainer.core_model, trainer.held_out_scores(dataset)
     examples = dataset if held_out is None else without_unlabelled(dataset)
-    embedded = uses_embeddings(core.config) and trains(trainer.args)
+    embedded = uses_embeddings(core.config)
     vectors, labels = (trainer.embeddings if embedded else trainer.features)(examples)
     if held_out is None:
         logits = trainer.predict(dataset, metric_key_prefix="x").predictions
     else:
         logits = held_out.logits
     prototypes = None
-    if embedded and uses_prototypes(core.config):  # in all processes, which may hold parts of them
+    if uses_prototypes(core.config):  # in all processes, which may hold parts of them
         reshard(core)
         prototypes = whole(core.prototypes.weight).float().cpu().numpy()
     if trainer.is_world_process_zero():

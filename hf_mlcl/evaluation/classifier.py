@@ -102,7 +102,7 @@ def fit_classifier(
         >>> fit.weight.shape, fit.thresholds.per_label.shape
         ((2, 4), (2,))
     """
-    check_rule(thresholds)
+    check_rule("thresholds", thresholds)
     train = _Examples.of("train", train_features, train_labels)
     validation = _Examples.of("validation", validation_features, validation_labels, like=train)
     with full_precision(device):

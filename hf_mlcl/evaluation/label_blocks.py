@@ -46,6 +46,19 @@ class LabelScores:
         """Blocks of examples: the number of the first, and float32 logits (n, L)."""
         raise NotImplementedError
 
+    def top_k(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best labels of each example: logits, float32 (N, k), falling, and ids, int64 (N, k).
+
+        Among equal scores the label with the lower id comes first; k is at most L.
+        """
+        k = min(k, self.shape[1])
+        scores, ids = np.empty((self.shape[0], k), np.float32), np.empty((self.shape[0], k), np.int64)
+        for start, block in self.row_blocks():
+            for number, row in enumerate(block, start):
+                ids[number] = best_labels(row, k)
+                scores[number] = row[ids[number]]
+        return scores, ids
+
     def id_blocks(self, ids: np.ndarray) -> list[np.ndarray]:
         """The ids in blocks."""
         size = max(1, _MAX_NUMBERS // max(self.shape[0], 1))
@@ -95,19 +108,6 @@ class LinearScores(LabelScores):
         size = max(1, _MAX_NUMBERS // self.shape[1])
         for start in range(0, len(self), size):
             yield start, _logits(self.features[start : start + size], self.weight, self.bias)
-
-    def top_k(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of each example: logits, float32 (N, k), falling, and ids, int64 (N, k).
-
-        Among equal scores the label with the lower id comes first; k is at most L.
-        """
-        k = min(k, self.shape[1])
-        scores, ids = np.empty((len(self), k), np.float32), np.empty((len(self), k), np.int64)
-        for start, block in self.row_blocks():
-            for number, row in enumerate(block, start):
-                ids[number] = best_labels(row, k)
-                scores[number] = row[ids[number]]
-        return scores, ids
 
 
 @dataclass(frozen=True, eq=False)

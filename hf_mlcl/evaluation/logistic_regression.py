@@ -18,13 +18,14 @@ logger = logging.getLogger(__name__)
 
 # Numbers in one array of examples x problems: 16 MB in float32. About eight of them exist at a time.
 _MAX_NUMBERS = 2**22
-_FILE_ROWS = 2**14  # rows of a file that are read at once
+_BLOCK_ROWS = 2**14  # rows of features that are read and standardised at once
 _CHUNK_NUMBERS = 2**17  # numbers that are worked on at once where several operations follow each other: fits a cache
 _HISTORY = 10
 _MAX_ITERATIONS = 400
 # A problem is solved when a step of Newton's method with the diagonal of the Hessian would move no parameter further.
 _TOLERANCE = 1e-6
-_PATIENCE = 20  # iterations without a smaller such step: rounding leaves no more to gain
+_PATIENCE = 60  # iterations without a smaller such step: rounding leaves no more to gain
+_FAR = 1e-3  # a step that is worth a warning where the iterations end
 
 
 def fit_logistic_regression(
@@ -35,7 +36,7 @@ def fit_logistic_regression(
     For label l and strength s it minimises the sum of the binary cross-entropy over the examples plus
     s / 2 * ||w||**2, w the weights of the standardised features; the intercept is not penalised. That is what
     scikit-learn's `StandardScaler` and `LogisticRegression(C=1 / s)` do, and the results agree to 1e-4. Features that
-    do not vary, or by less than 1e-6 of the one that varies most, get the weight 0.
+    do not vary, or by less than 1e-6 of the one that varies most or 1e-7 of their mean, get the weight 0.
 
     Missing labels have no part in the fit of their label. A label that all known examples have, or none, gets zero
     weights and the log-odds ln((p + 0.5) / (n + 0.5)) of its p positives and n negatives; a label without a known
@@ -116,19 +117,20 @@ class Inputs:
         factor = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
         unrotated = torch.empty(0, device=device)
         inputs = cls(parts, mean, factor, unrotated, unrotated, None)
-        if any(isinstance(part, np.memmap) for part in parts):
-            rows, gram = None, unrotated.new_zeros(len(mean), len(mean))
-            for block in inputs.standardised():
-                gram += block.T @ block
-        else:
-            rows = torch.cat(list(inputs.standardised()))
-            gram = rows.T @ rows
+        gram = unrotated.new_zeros(len(mean), len(mean))
+        for block in inputs.standardised():
+            gram += block.T @ block
         sizes, rotation = torch.linalg.eigh(gram.cpu().double())  # some accelerators have no float64
-        if rows is not None:
-            # Weights lie in the space of the examples: its axes are the last ones, the others have no size.
-            sizes, rotation = sizes[-len(rows) :], rotation[:, -len(rows) :]
+        # Weights lie in the space of the examples: its axes are the last ones, the others have no size.
+        sizes, rotation = sizes[-len(inputs) :], rotation[:, -len(inputs) :]
         sizes, rotation = sizes.clamp(min=0).float().to(device), rotation.float().to(device)
-        return cls(parts, mean, factor, rotation, sizes, None if rows is None else rows @ rotation)
+        rows = None
+        if not any(in_file(part) for part in parts):
+            rows, start = unrotated.new_empty(len(inputs), len(sizes)), 0
+            for block in inputs.standardised():
+                torch.mm(block, rotation, out=rows[start : start + len(block)])
+                start += len(block)
+        return cls(parts, mean, factor, rotation, sizes, rows)
 
     def standardised(self) -> Iterator[Tensor]:
         """Blocks of standardised features, not rotated."""
@@ -167,10 +169,18 @@ class Inputs:
         return weight.T.reshape(*shape, -1).astype(np.float32), bias.reshape(shape).astype(np.float32)
 
 
+def in_file(array: Any) -> bool:
+    """Whether an array lies in a file: it, or what it is a view of, is a `numpy.memmap`."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
 def _blocks(part: np.ndarray) -> Iterator[np.ndarray]:
-    size = _FILE_ROWS if isinstance(part, np.memmap) else max(len(part), 1)
-    for start in range(0, len(part), size):
-        yield np.asarray(part[start : start + size])
+    for start in range(0, len(part), _BLOCK_ROWS):
+        yield np.asarray(part[start : start + _BLOCK_ROWS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +323,7 @@ class _Descent:
         waited = torch.zeros_like(curvature)
         penalty = penalised * self.columns.strengths
         gradient = self.inputs.transposed_times(residual) + penalty * self.parameters
+        given_up = torch.zeros((), dtype=torch.int64, device=gradient.device)
         for iteration in range(_MAX_ITERATIONS):
             inverse = 1 / (sizes * curvature + penalty).clamp(min=1e-12)
             step = (inverse * gradient).abs().amax(dim=0)
@@ -322,6 +333,7 @@ class _Descent:
             if not open_.any():
                 break
             if open_.sum() <= 0.8 * len(open_):
+                given_up += (step[~open_] > _FAR).sum()
                 result[:, active[~open_]] = self.parameters[:, ~open_]
                 kept = torch.nonzero(open_)[:, 0]
                 self.take(kept)
@@ -350,11 +362,11 @@ class _Descent:
             self.history.append((move, difference, torch.where(usable, 1 / product, 0.0)))
             del self.history[:-_HISTORY]
             gradient = changed
-        else:
+        far = int(given_up + (step > _FAR).sum())
+        if far:
             logger.warning(
-                "%d logistic regressions stopped after %d iterations, steps of %.1e away from their solution",
-                int(open_.sum()), _MAX_ITERATIONS, float(step.max()),
-            )  # fmt: skip
+                "%d logistic regressions were not solved: their penalty is too weak for their features", far
+            )
         result[:, active] = self.parameters
         return result
 

@@ -86,7 +86,7 @@ def tune_thresholds(
         >>> tune_thresholds(probabilities, labels).per_label.shape
         (3,)
     """
-    check_rule(rule)
+    check_rule("rule", rule)
     if isinstance(probabilities, LabelScores):
         logits, lists = labelled(probabilities, labels)
         support = lists.counts()
@@ -128,20 +128,22 @@ def tune_thresholds(
         prior += every * pooled.sum(axis=1, keepdims=True) / support.sum()
         for ids, values, truth, known in parts():
             hits, false = _hits_and_false(values, truth, known, limits) + prior[:, groups[ids]]
+            positives_of_priors: Any = like + every
             if own:
-                expected = _expected_hits_and_false(values, known, limits)
-                # Without any known example nothing is expected, and the other prior decides.
                 mass = (values if known is None else values * known).sum(axis=0)[:, None]
-                hits, false = (hits, false) + own * expected / np.maximum(mass, 1e-12)
-            f1 = _f1(hits, false, support[ids, None] + like + every + own)
+                share = np.where(mass > 0, own, 0.0)  # without any known example nothing is expected
+                expected = _expected_hits_and_false(values, known, limits)
+                hits, false = (hits, false) + share * expected / np.maximum(mass, 1e-12)
+                positives_of_priors = like + every + share
+            f1 = _f1(hits, false, support[ids, None] + positives_of_priors)
             per_label[ids] = limits[_best(f1, candidates, candidates[common])]
     return Thresholds(per_label, float(limits[common]))
 
 
-def check_rule(rule: str) -> None:
-    """Raises ValueError unless it is a rule of `tune_thresholds`."""
+def check_rule(name: str, rule: str) -> None:
+    """Raises ValueError unless it is a rule of `tune_thresholds`; `name` is that of the argument."""
     if rule not in (*_PRIOR_POSITIVES, "micro"):
-        raise ValueError(f"thresholds: expected one of {', '.join((*_PRIOR_POSITIVES, 'micro'))}, got {rule!r}")
+        raise ValueError(f"{name}: expected one of {', '.join((*_PRIOR_POSITIVES, 'micro'))}, got {rule!r}")
 
 
 def frequency_groups(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,8 +89,7 @@ def build_model_card(
         adapter: What `adapter_config.json` holds, of an adapter.
     """
     config, job = model.config, run.get("job", {})
-    arguments = run.get("arguments", {})
-    trained = arguments.get("num_train_epochs") != 0 or arguments.get("max_steps", -1) > 0
+    trained = config.trained is not False
     encoder, dataset = job.get("encoder") or (adapter or {}).get("base_model_name_or_path"), job.get("dataset")
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     wanted = run.get("card", {})
@@ -236,7 +235,7 @@ def _training(run: dict[str, Any], config: Any) -> str:
     rows = [
         f"| {name} | {value} |"
         for name, value in arguments.items()
-        if value not in (None, False, "none") and not name.startswith(OF_THE_PROCESS)
+        if value is not None and value is not False and value != "none" and not name.startswith(OF_THE_PROCESS)
     ]
     examples = ", ".join(f"{count:,} {name}" for name, count in run.get("examples", {}).items())
     facts = [f"Examples: {examples}." if examples else "", f"Pooling: {config.pooling}."]
@@ -264,8 +263,8 @@ def _thresholds(config: Any, classifier: dict[str, Any] | None) -> str:
     if classifier.get("refit"):
         text += (
             ", and fitted once more on training and validation examples. Thresholds come from scores of the "
-            "validation examples by classifiers that were not fitted on them (five folds), and so do those of the "
-            "validation split above"
+            "validation examples by classifiers that were not fitted on them (five folds), and so do scores of the "
+            "validation split here"
         )
     rules = {
         "balanced": "with the best F1 on the validation examples, drawn towards labels that are about as frequent",

@@ -58,8 +58,8 @@ class Inspection:
 
 
 def uses_embeddings(config: Any) -> bool:
-    """Whether a model's objective has trained its projection: not so for the classification objective."""
-    return config.objective != "classification"
+    """Whether an objective has trained a model's projection: not so for the classification objective."""
+    return config.objective != "classification" and getattr(config, "trained", None) is not False
 
 
 def uses_prototypes(config: Any) -> bool:

@@ -61,6 +61,8 @@ class MLCLConfig(PreTrainedConfig):
         classifier_fitted: Whether the classifier was trained or fitted; `predict_labels` needs it.
         classifier_refitted: Whether the classifier was fitted on the validation examples, too: the model's own scores
             of these are then too good.
+        trained: Whether an objective has trained the model; None where it is not known. Without, projection and
+            prototypes are as they were initialised.
         thresholds: One decision threshold a label, on the sigmoid of its logit; None means 0.5 for all.
         uncalibrated_half: One probability a label, what the uncalibrated classifier's 0.5 has become by calibration.
         train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels.
@@ -89,6 +91,7 @@ class MLCLConfig(PreTrainedConfig):
     classification_weight: float | int = 0.3
     classifier_fitted: bool = False
     classifier_refitted: bool = False
+    trained: bool | None = None
     thresholds: list | None = None
     uncalibrated_half: list | None = None
     train_label_counts: list | None = None

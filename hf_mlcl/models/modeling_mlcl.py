@@ -124,6 +124,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             pooling=pooling,
             feature_dim=pool(outputs, None, pooling).shape[1],
             dtype=encoder.dtype,
+            trained=False,
             **config_fields,
         )
         config.name_or_path = source

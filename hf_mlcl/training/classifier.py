@@ -20,12 +20,15 @@ from hf_mlcl.evaluation import (
     fold_calibration,
     tune_thresholds,
 )
-from hf_mlcl.evaluation.arrays import sigmoid
+from hf_mlcl.evaluation.arrays import UNKNOWN, sigmoid
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 from .shards import reshard, whole, write
 
 PROTOCOLS = ("logistic_regression", "study")
+REFITTED = (
+    "The classifier of this model was fitted on its training and validation examples: scores of these are too good."
+)
 # Scores by which an encoder is compared with itself before training.
 COMPARED = ("micro_f1", "macro_f1", "map")
 
@@ -39,15 +42,15 @@ class ClassifierReport:
         protocol: How it was fitted, "logistic_regression" or "study"; None where it was only calibrated.
         refit: Whether the final classifier was fitted on the validation examples, too.
         thresholds: The rule of the thresholds.
-        strengths: How many labels took each strength of the L2 penalty; empty under other protocols.
-        grid_points: How many labels took each (learning rate, weight decay) of the study's grid; empty otherwise.
+        strengths: How many labels took each strength of the L2 penalty; None under other protocols.
+        grid_points: How many labels took each (learning rate, weight decay) of the study's grid; None otherwise.
         averaging_gap: Largest difference between the folded classifier's probabilities and the average of the
             probabilities of the three initialisations of the study's grid; None otherwise.
         ece_before: Expected calibration error before calibration; None where there is none to do.
         ece_after: Expected calibration error of the probabilities that the model gives.
         global_threshold: The one threshold with the best Micro-F1.
         validation: `micro_f1`, `macro_f1` and `map` at the thresholds, by classifiers that were not fitted on the
-            examples they score. Empty under other protocols.
+            examples they score. None under other protocols.
         comparison: The encoder before and after training; see `compare_encoders`. None where it was not compared.
     """
 
@@ -75,11 +78,13 @@ class HeldOutScores:
 
     Attributes:
         dataset: The validation examples.
+        weight: The classifier that was fitted, L x h; of another one these are not the scores.
         logits: N x L, or scores of label lists; of the examples with a known label.
         labels: Their labels.
     """
 
     dataset: Any
+    weight: Tensor
     logits: Any
     labels: Any
 
@@ -183,6 +188,8 @@ def fit_probe(features: np.ndarray, labels: np.ndarray | LabelLists, device: Any
     Raises:
         ValueError: For fewer than two examples.
     """
+    known = ~labels.unlabelled if isinstance(labels, LabelLists) else (labels != UNKNOWN).any(axis=1)
+    features, labels = features[known], labels[known]  # of a stream, from which none could be left out before
     if len(features) < 2:
         raise ValueError(f"train_dataset: expected at least 2 examples with a known label, got {len(features)}")
     held = np.arange(len(features)) % 4 == min(3, len(features) - 1)

@@ -18,12 +18,15 @@ from hf_mlcl.data.views import Views
 MOST_WORKERS = 4
 
 
-def dataset_labels(dataset: Any) -> np.ndarray | LabelLists | None:
-    """Labels (N, L), bool, int8 with -100 where unknown, or lists; None where they cannot be had as a whole."""
+def dataset_labels(dataset: Any, num_labels: int | None = None) -> np.ndarray | LabelLists | None:
+    """Labels (N, L), bool, int8 with -100 where unknown, or lists; None where they cannot be had as a whole.
+
+    A column of lists of ids does not tell how many labels there are: `num_labels` does.
+    """
     labels = getattr(dataset, "labels", None)
     if labels is None and isinstance(dataset, datasets.Dataset):
         if LABEL_IDS in dataset.column_names:
-            return read_label_lists(dataset)
+            return read_label_lists(dataset, num_labels)
         if "labels" in dataset.column_names:
             return label_matrix(dataset)
     return labels if labels is None or isinstance(labels, LabelLists) else canonical_labels(labels)

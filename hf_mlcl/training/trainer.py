@@ -31,8 +31,10 @@ from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import (
     PROTOCOLS,
+    REFITTED,
     ClassifierReport,
     HeldOutScores,
+    classifier_parameters,
     classifier_replaced,
     compare_encoders,
     encoder_scores,
@@ -45,6 +47,7 @@ from .dataset_rows import (
     count_labels,
     dataset_labels,
     default_workers,
+    has_known_labels,
     label_aware_sampler,
     sample_rows,
     sampled,
@@ -56,7 +59,7 @@ from .feature_arrays import by_length, features_in_file
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
-from .shards import reshard
+from .shards import reshard, whole
 
 logger = logging.get_logger(__name__)
 
@@ -96,7 +99,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if isinstance(kwargs.get("train_dataset"), str):
             raise ValueError(f"train_dataset: expected a data set, got the text {kwargs['train_dataset']!r}")
         self._scoring = False
-        self._before: dict[str, float] | None = None  # scores of the encoder before training
+        self._before: tuple[dict[str, float], int, int] | None = None  # scores before training, and of which data sets
         self._held_out: HeldOutScores | None = None
         self._peft_config = peft_config
         try:
@@ -134,6 +137,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             self.model = self.model_wrapped = unwrapped_adapter(self.model)
         if self._peft_config is not None:
             core.add_adapter(self._peft_config)
+        self._held_out, self._report = None, None
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config)  # type: ignore[attr-defined]
         core.freeze_unused_parameters()
@@ -187,6 +191,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
         self._before = self._held_out = None
         if not trains(self.args):
+            if resume_from_checkpoint is not None:
+                raise ValueError("resume_from_checkpoint: expected none with num_train_epochs 0, got a checkpoint")
             if self.model is None:
                 raise ValueError("num_train_epochs: expected more than 0 in a search, got 0")
             self._forget_classifier()
@@ -205,6 +211,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         # Called at the begin of every training, when the model is the one that will be trained.
         super()._hp_search_setup(trial)
         self._forget_classifier()
+        self.core_model.config.trained = True
 
     def _forget_classifier(self) -> None:
         config = self.core_model.config
@@ -235,8 +242,10 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     # --- evaluation ---
 
     def _without_dropping(self, make_loader: Any, dataset: Any) -> Any:
-        # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently.
-        with replaced(self.args, dataloader_drop_last=False):
+        # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently, and
+        # groups by length, so that predictions are not in the order of the data set.
+        order = {"train_sampling_strategy": "random"} if hasattr(self.args, "train_sampling_strategy") else {}
+        with replaced(self.args, dataloader_drop_last=False, **order):
             return make_loader(dataset)
 
     def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -295,20 +304,26 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         are as good.
         """
         fitted = self._held_out
-        return fitted if fitted is not None and fitted.dataset is dataset else None
+        if fitted is None or fitted.dataset is not dataset:
+            return None
+        weight = whole(classifier_parameters(self.core_model)[0]).float().cpu()
+        return fitted if torch.equal(weight, fitted.weight) else None  # not where the model was changed afterwards
 
     @contextmanager
     def _scoring_held_out(self, dataset: Any) -> Iterator[None]:
         """Measures the validation examples that the classifier was fitted on by their held-out scores."""
         held_out, compute = self.held_out_scores(dataset), self.compute_metrics
-        if held_out is None or compute is None:
+        refitted = self.core_model.config.classifier_refitted and not self._scoring
+        if compute is None or (held_out is None and not (refitted and dataset is self.eval_dataset)):
             yield
             return
-        if self.args.batch_eval_metrics or self.preprocess_logits_for_metrics is not None:
+        args, others = self.args, compute != self._score and self.args.include_for_metrics
+        if held_out is None or others or args.batch_eval_metrics or self.preprocess_logits_for_metrics is not None:
             logger.warning(
-                "The metrics are of examples that the classifier was fitted on, and too good: held-out scores cannot "
-                "be put in the place of preprocess_logits_for_metrics or batch_eval_metrics. "
-                "fit_classifier(refit=False) keeps validation examples apart."
+                "%s Scores by classifiers that have not seen them are there only in the Trainer that fitted it, and "
+                "not beside preprocess_logits_for_metrics, batch_eval_metrics or include_for_metrics; "
+                "fit_classifier(refit=False) keeps validation examples apart.",
+                REFITTED,
             )
             yield
             return
@@ -457,10 +472,9 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             raise ValueError(
                 "fit_classifier: expected whole parameters, got DeepSpeed ZeRO-3 shards; load the saved model"
             )
-        check_rule(thresholds)
+        check_rule("thresholds", thresholds)
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-        compared = train_dataset is None and eval_dataset is None
         train_dataset = self.train_dataset if train_dataset is None else train_dataset
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         needed = {"eval_dataset": eval_dataset} | ({"train_dataset": train_dataset} if linear_evaluation else {})
@@ -494,8 +508,9 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
                     core, train, validation, refit=refit, thresholds=thresholds, device=device
                 )
                 if refit:
-                    self._held_out = HeldOutScores(eval_dataset, fit.validation_logits, fit.validation_labels)
-            if compared and self._before is not None:
+                    weight = whole(classifier_parameters(core)[0]).float().cpu().clone()
+                    self._held_out = HeldOutScores(eval_dataset, weight, fit.validation_logits, fit.validation_labels)
+            if self._before is not None and self._before[1:] == (id(train_dataset), id(eval_dataset)):
                 report = replace(report, comparison=self._compare(train, validation))
         core.eval()
         self._report, self._measured = report, {}
@@ -503,7 +518,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
 
     # --- whether training has helped ---
 
-    def _encoder_before(self) -> dict[str, float] | None:
+    def _encoder_before(self) -> tuple[dict[str, float], int, int] | None:
         """Scores of the encoder as it is, on the examples of `_compare`; None where it cannot be compared."""
         both = (self.train_dataset, self.eval_dataset)
         if not all(hasattr(data, "__len__") and not isinstance(data, dict) for data in both):
@@ -512,12 +527,17 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             return None
         parts = []
         for data in map(without_unlabelled, both):
-            labels = dataset_labels(data)
-            if len(data) < 2 or labels is None or labels.shape[1] != self.core_model.config.num_labels:
+            num_labels = self.core_model.config.num_labels
+            labels = dataset_labels(data, num_labels) if len(data) > 1 and has_known_labels(data) else None
+            if labels is None or labels.shape[1] != num_labels:
                 return None  # what is wrong with them, training says
             rows = sampled(len(data), PROBE_EXAMPLES, seed=self.args.seed)
-            parts.append((self._bare_features(select_rows(data, rows)), labels[rows]))
-        return encoder_scores(parts[0], parts[1], self.args.device)
+            features = self._bare_features(select_rows(data, rows))
+            if not np.isfinite(features).all():
+                return None
+            parts.append((features, labels[rows]))
+        scores = encoder_scores(parts[0], parts[1], self.args.device)
+        return scores, id(self.train_dataset), id(self.eval_dataset)
 
     def _bare_features(self, dataset: Any) -> np.ndarray:
         """Features (N, feature_dim) of the model as it is, before anything is wrapped or counted for training."""
@@ -544,7 +564,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             parts.append((features[rows], labels[rows]))
         after = encoder_scores(parts[0], parts[1], self.args.device)
         sizes = len(parts[0][0]), len(parts[1][0])
-        comparison = compare_encoders(self._before, after, sizes)
+        comparison = compare_encoders(self._before[0], after, sizes)
         if comparison["worse"]:
             logger.warning("%s", comparison_text(comparison))
         return comparison

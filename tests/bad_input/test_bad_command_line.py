@@ -62,6 +62,10 @@ TRAIN_CASES = [
         "--max_steps -1 --num_train_epochs 0 --objective joint --classifier trained",
         "--classifier: expected 'linear_evaluation' with --num_train_epochs 0, got 'trained'",
     ),
+    (
+        "--loss zlpr --classifier trained --refit false",
+        "--refit: expected none with --classifier trained, which fits nothing; got False",
+    ),
     ("--protocol grid", "--protocol: expected one of .*'grid'"),
     ("--thresholds best", "--thresholds: expected one of .*'best'"),
     ("--max_steps -1 --num_train_epochs -2", "num_train_epochs: expected .*, got -2"),

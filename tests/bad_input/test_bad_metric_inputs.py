@@ -184,7 +184,7 @@ CASES = {
     "labels of other rows": (lambda: tune_thresholds(HALF, LABELS[:3]), "labels: expected shape .*\\(3, 3\\)"),
     "another rule": (
         lambda: tune_thresholds(HALF, LABELS, rule="x"),
-        "^thresholds: expected one of balanced, macro, micro, got 'x'$",
+        "^rule: expected one of balanced, macro, micro, got 'x'$",
     ),
     "frequencies of other labels": (
         lambda: tune_thresholds(HALF, LABELS, train_label_counts=[1, 2]),

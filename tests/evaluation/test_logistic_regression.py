@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from hf_mlcl.evaluation import fit_logistic_regression, logistic_regression
+from hf_mlcl.evaluation.arrays import as_matrix
 from hf_mlcl.evaluation.logistic_regression import Inputs, Problem
 
 STRENGTHS = [0.1, 1.0, 10.0, 300.0]
@@ -117,15 +118,26 @@ def test_shifting_and_scaling_features_changes_no_score():
     np.testing.assert_allclose(others, scores, atol=5e-3)
 
 
+def test_an_outlier_and_a_weak_penalty_are_solved_all_the_same():
+    features, labels = make_data(300, 120, noise=1.0)
+    features[7] *= 100
+    weights, biases = fit_logistic_regression(features, labels, [0.01])
+    for label in (0, 3):
+        expected = scikit_learn(features, labels[:, label], 0.01)
+        found = standardised(weights[0, label], biases[0, label], features)
+        np.testing.assert_allclose(found[0], expected[0], atol=5e-3)
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_features_in_a_file_and_labels_in_blocks_give_the_same(tmp_path, monkeypatch, missing):
     features, labels = make_data(seed=3)
     labels = np.where(np.random.default_rng(0).random(labels.shape) < 0.2 * missing, -100, labels)
     expected = fit_logistic_regression(features, labels, STRENGTHS)
-    monkeypatch.setattr(logistic_regression, "_FILE_ROWS", 32)
+    monkeypatch.setattr(logistic_regression, "_BLOCK_ROWS", 32)
     monkeypatch.setattr(logistic_regression, "_MAX_NUMBERS", 150 * 4 * 2)
     file = np.memmap(tmp_path / "features", np.float32, "w+", shape=features.shape)
     file[:] = features
+    assert Inputs.of([as_matrix("file", file, dtype=np.float32)], device="cpu").rows is None
     for found, values in zip(fit_logistic_regression(file, labels, STRENGTHS), expected, strict=True):
         np.testing.assert_allclose(found, values, rtol=2e-3, atol=1e-4)
 

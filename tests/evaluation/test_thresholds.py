@@ -287,7 +287,7 @@ def test_mistakes_raise_one_line(arguments, message):
 
 
 def test_mistakes_in_options_raise_one_line():
-    with pytest.raises(ValueError, match="^thresholds: expected one of balanced, macro, micro, got 'x'$"):
+    with pytest.raises(ValueError, match="^rule: expected one of balanced, macro, micro, got 'x'$"):
         tune_thresholds([[0.5]], [[1]], rule="x")
     with pytest.raises(
         ValueError, match=r"^train_label_counts: expected one number per label \(1\), got shape \(2,\)$"

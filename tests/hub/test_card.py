@@ -84,8 +84,9 @@ def test_a_card_of_an_older_version_s_run_is_written():
 
 
 def test_an_encoder_as_it_is_has_no_loss():
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
+    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True, trained=False))
     text = build_model_card(model, METRICS, RUN | {"arguments": {"num_train_epochs": 0}}).text
+    assert "| num_train_epochs | 0 |" in text
     assert "the encoder as it is" in text and "## Loss" not in text
 
 

@@ -10,7 +10,7 @@ from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer, with_lists
 from transformers.utils import logging as transformers_logging
 
 from hf_mlcl import MLCLForSequenceClassification, compute_metrics
-from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation
+from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation, logistic_regression
 from hf_mlcl.training import trainer as trainer_module
 from hf_mlcl.training.classifier import compare_encoders, fit_probe
 
@@ -74,6 +74,45 @@ def test_held_out_scores_reach_a_function_of_the_user(tmp_path, log):
     assert "too good" in log.text and "refit=False" in log.text
 
 
+def test_held_out_scores_are_those_of_the_classifier_that_was_fitted(tmp_path, log):
+    trainer = toy_trainer(tmp_path)
+    trainer.fit_classifier()
+    kept = trainer.evaluate()["eval_map"]
+    with torch.no_grad():
+        trainer.model.classifier.weight.mul_(-1)
+    assert trainer.held_out_scores(trainer.eval_dataset) is None
+    assert trainer.evaluate()["eval_map"] < kept / 2 and "too good" in log.text
+
+
+def test_a_loaded_model_says_that_its_validation_scores_are_too_good(tmp_path, log):
+    trainer = toy_trainer(tmp_path, train_rows=64)
+    trainer.fit_classifier()
+    trainer.save_model()
+    loaded = toy_trainer(tmp_path / "again", model=MLCLForSequenceClassification.from_pretrained(tmp_path))
+    loaded.evaluate()
+    assert "fitted on its training and validation examples" in log.text
+    loaded.create_model_card()
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == {}
+
+
+def test_inputs_of_examples_are_not_mixed_with_held_out_scores(tmp_path, log):
+    trainer = toy_trainer(tmp_path, include_for_metrics=["inputs"])
+    rows = []
+    trainer.compute_metrics = lambda prediction: rows.append(prediction) or {}
+    trainer.fit_classifier()
+    trainer.evaluate()
+    assert len(rows[0].predictions) == len(rows[0].inputs) and "too good" in log.text
+
+
+def test_groups_of_like_length_leave_features_in_the_order_of_the_data(tmp_path):
+    trainer = toy_trainer(tmp_path, learning_rate=0.0, max_steps=1, train_sampling_strategy="group_by_length")
+    plain = toy_trainer(tmp_path)
+    np.testing.assert_allclose(*(one.features(one.eval_dataset)[0] for one in (trainer, plain)), atol=1e-5)
+    trainer.train()
+    comparison = trainer.fit_classifier().comparison
+    assert comparison["after"] == pytest.approx(comparison["before"])
+
+
 def test_label_lists_have_held_out_scores_too(tmp_path):
     rows, lists = toy_trainer(tmp_path), toy_trainer(tmp_path, train=with_lists(toy_dataset(48)))
     lists.eval_dataset = with_lists(lists.eval_dataset)
@@ -133,6 +172,44 @@ def test_no_epochs_keep_the_encoder_and_fit_its_classifier(tmp_path, objective):
     assert list(tmp_path.glob("checkpoint-*")) == []
 
 
+def test_an_untrained_model_s_card_says_so_and_a_trained_one_s_does_not(tmp_path):
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    trainer.fit_classifier()
+    trainer.save_model()
+    trainer.create_model_card()
+    assert "the encoder as it is" in (tmp_path / "README.md").read_text()
+    trainer.train()
+    trainer.save_model()
+    again = toy_trainer(
+        tmp_path / "again", model=MLCLForSequenceClassification.from_pretrained(tmp_path), num_train_epochs=0
+    )
+    again.train()
+    again.fit_classifier()
+    again.save_model()
+    again.create_model_card()
+    assert "contrastive loss `reg`" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_no_epochs_and_a_checkpoint_are_refused(tmp_path):
+    toy_trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1).train()
+    with pytest.raises(ValueError, match="resume_from_checkpoint: expected none with num_train_epochs 0"):
+        toy_trainer(tmp_path, num_train_epochs=0).train(resume_from_checkpoint=True)
+
+
+def test_features_in_a_file_stay_there(tmp_path, monkeypatch):
+    trainer = toy_trainer(tmp_path, max_feature_memory=1e-6)
+    found = []
+    of = logistic_regression.Inputs.of
+    monkeypatch.setattr(
+        logistic_regression.Inputs, "of", lambda *args, **options: found.append(of(*args, **options)) or found[-1]
+    )
+    trainer.fit_classifier()
+    plain = toy_trainer(tmp_path)
+    plain.fit_classifier()
+    assert found[0].rows is None and found[1].rows is not None
+    torch.testing.assert_close(trainer.model.classifier.weight, plain.model.classifier.weight, rtol=1e-2, atol=1e-3)
+
+
 def test_no_epochs_need_no_whole_batch(tmp_path):
     trainer = toy_trainer(tmp_path, num_train_epochs=0, train_rows=5)
     trainer.train()
@@ -172,6 +249,35 @@ def test_the_encoder_is_compared_on_the_same_examples(tmp_path, monkeypatch):
     comparison = trainer.fit_classifier().comparison
     assert (comparison["train"], comparison["validation"]) == (20, 20)
     assert comparison["after"] == pytest.approx(comparison["before"])
+
+
+def test_lists_without_the_last_label_are_compared(tmp_path):
+    data = toy_dataset(48)
+    labels = np.asarray(data["labels"])
+    labels[:, -1] = False
+    lists = with_lists(data.remove_columns("labels").add_column("labels", labels.tolist()))
+    trainer = toy_trainer(tmp_path, train=lists, max_steps=1)
+    trainer.eval_dataset = lists
+    trainer.train()
+    assert trainer.fit_classifier().comparison is not None
+
+
+@pytest.mark.parametrize("change", ["other data", "nothing known", "nan"])
+def test_what_cannot_be_compared_is_not(tmp_path, change):
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    if change == "nothing known":
+        unknown = [[-100] * NUM_LABELS] * 30
+        trainer.eval_dataset = toy_dataset(30).remove_columns("labels").add_column("labels", unknown)
+    if change == "nan":
+        with torch.no_grad():
+            trainer.model.encoder.embeddings.word_embeddings.weight[10] = torch.nan
+        trainer._encoder_before()
+        assert trainer._encoder_before() is None
+        return
+    trainer.train()
+    assert (trainer._before is None) == (change == "nothing known")
+    trainer.eval_dataset = toy_dataset(30, seed=5)
+    assert trainer.fit_classifier().comparison is None
 
 
 def test_measuring_the_encoder_before_training_changes_no_training(tmp_path, monkeypatch):
