@@ -27,6 +27,7 @@ PRIOR_POSITIVES = 20.0
 NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
 _FEW_POSITIVES, _MAX_RARE = 5, 2000
+_NEAR = 1e-3  # parameters as near to their solution tell which strength is best
 # Numbers of solutions that are kept, and of validation scores in memory; more of these lie in a temporary file.
 _MAX_KEPT = 2**26
 
@@ -196,7 +197,7 @@ class _Fit:
             self.on_train = torch.empty(sizes, device=self.inputs.sizes.device)
         for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
-            solutions = problem.solve(ids, each)
+            solutions = problem.solve(ids, each, tolerance=_NEAR)
             losses[:, ids] = self.validation_losses(ids, solutions)
             if self.on_train is not None:
                 self.on_train[:, :, torch.from_numpy(ids)] = solutions

@@ -204,13 +204,16 @@ class Problem:
         size = max(1, _MAX_NUMBERS // (len(self.inputs) * variants))
         return [ids[start : start + size] for start in range(0, len(ids), size)]
 
-    def solve(self, ids: np.ndarray, strengths: Tensor, start: Tensor | None = None) -> Tensor:
+    def solve(
+        self, ids: np.ndarray, strengths: Tensor, start: Tensor | None = None, tolerance: float = _TOLERANCE
+    ) -> Tensor:
         """Parameters, (r + 1) x V x l, of V variants of l labels.
 
         Args:
             ids: The labels, l.
             strengths: V x l.
             start: Parameters to start from, (r + 1) x V x l.
+            tolerance: Where a problem counts as solved.
         """
         device = self.inputs.rotation.device
         positive = self.positive[:, ids]
@@ -229,7 +232,9 @@ class Problem:
         targets = flat(positive[:, None])
         weights = None if counted is None else flat(counted)
         flat_start = None if start is None else start.flatten(1).to(device)
-        result = _solve(self.inputs, targets, weights, strengths.reshape(-1).to(device), self.log_odds(), flat_start)
+        result = _solve(
+            self.inputs, targets, weights, strengths.reshape(-1).to(device), self.log_odds(), flat_start, tolerance
+        )
         return result.view(-1, *shape)
 
     def log_odds(self) -> float:
@@ -240,7 +245,13 @@ class Problem:
 
 
 def _solve(
-    inputs: Inputs, targets: Tensor, weights: Tensor | None, strengths: Tensor, log_odds: float, start: Tensor | None
+    inputs: Inputs,
+    targets: Tensor,
+    weights: Tensor | None,
+    strengths: Tensor,
+    log_odds: float,
+    start: Tensor | None,
+    tolerance: float,
 ) -> Tensor:
     """Solutions, (r + 1) x P, of P problems with targets N x P; `weights` are those of the examples, N x P."""
     positives = targets.sum(dim=0) if weights is None else (targets * weights).sum(dim=0)
@@ -253,7 +264,7 @@ def _solve(
         return result
     first = result[:, mixed] if start is None else start[:, mixed]
     part = _Columns(targets[:, mixed], None if weights is None else weights[:, mixed], strengths[mixed])
-    result[:, mixed] = _Descent(inputs, part, first).run()
+    result[:, mixed] = _Descent(inputs, part, first, tolerance).run()
     return result
 
 
@@ -307,6 +318,7 @@ class _Descent:
     inputs: Inputs
     columns: _Columns
     parameters: Tensor
+    tolerance: float
     history: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
     def run(self) -> Tensor:
@@ -329,7 +341,7 @@ class _Descent:
             step = (inverse * gradient).abs().amax(dim=0)
             waited = torch.where(step < 0.9 * best, 0, waited + 1)
             best = torch.minimum(best, step)
-            open_ = (step > _TOLERANCE) & (waited < _PATIENCE)
+            open_ = (step > self.tolerance) & (waited < _PATIENCE)
             if not open_.any():
                 break
             if open_.sum() <= 0.8 * len(open_):
