@@ -18,8 +18,8 @@ the rules that choose:
    Macro-F1 whose Micro-F1 is at most 3 points below; "micro" the one with the highest Micro-F1.
 
 Numbers are means over data sets of means over cuts. Differences of some tenths of a point are no reason to choose: of
-rules so near to the best one the library takes one that draws a little towards all labels, which keeps labels that
-cannot be told at all, of which these data sets have few, from being given to every example.
+rules near to the best one the library takes those that draw a little towards all labels, which keeps labels that cannot
+be told at all, of which these data sets have few, from being given to every example.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from hf_mlcl.data import load_multilabel_dataset, prepare_images, prepare_text, 
 from hf_mlcl.evaluation import calibration, classifier, compute_metrics, fit_calibration, logistic_regression
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.evaluation.thresholds import (
+    _agreement,
     _best,
     _candidate_logits,
     _expected_hits_and_false,
@@ -195,10 +196,12 @@ class Counts:
             values + every * values.sum(axis=0) / total + like * (self.like @ values) / as_frequent
             for values in (self.hits, self.false)
         )
+        share = own * _agreement(self.mass, self.positives)[:, None]
         hits, false = (
-            values + own * part / self.mass[:, None] for values, part in zip((hits, false), self.expected, strict=True)
+            values + share * part / self.mass[:, None]
+            for values, part in zip((hits, false), self.expected, strict=True)
         )
-        thresholds = self.at(_f1(hits, false, self.positives[:, None] + every + like + own))
+        thresholds = self.at(_f1(hits, false, self.positives[:, None] + every + like + share))
         if not like and not own:
             thresholds[self.positives == 0] = self.limits[self.common]
         return thresholds
@@ -239,7 +242,7 @@ def threshold_rules() -> dict[str, Callable[[Counts], np.ndarray]]:
     rules["one for all"] = lambda c: np.full(len(c.positives), c.limits[c.common])
     for k, m in itertools.product((5, 20, 50, 200, 1000), (0, 20, 100)):
         rules[f"as frequent {k}, expected {m}"] = lambda c, k=k, m=m: c.shrunk(like=k, own=m)
-    for k, n, m in ((200, 10, 0), (200, 50, 0), (20, 2, 100), (20, 10, 100)):
+    for k, n, m in ((200, 10, 0), (200, 10, 100), (200, 10, 200), (200, 50, 0), (20, 2, 100), (20, 10, 100)):
         rules[f"as frequent {k}, all labels {n}, expected {m}"] = lambda c, k=k, n=n, m=m: c.shrunk(n, k, m)
     rules["expected 1000000"] = lambda c: c.shrunk(own=1e6)
     for k in (10, 50):

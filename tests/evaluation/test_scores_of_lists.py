@@ -183,9 +183,9 @@ def test_small_blocks_of_the_classifier_are_blocks(monkeypatch):
     """What the test above relies on: labels are fitted in several blocks, and those that no example has not at all."""
     sizes = []
 
-    def counted(self, ids, strengths, start=None):
+    def counted(self, ids, *arguments, **options):
         sizes.append(len(ids))
-        return solve(self, ids, strengths, start)
+        return solve(self, ids, *arguments, **options)
 
     solve = logistic_regression.Problem.solve
     monkeypatch.setattr(logistic_regression.Problem, "solve", counted)

@@ -8,7 +8,7 @@ import pytest
 from hf_mlcl.evaluation import Thresholds, tune_thresholds
 from hf_mlcl.evaluation.thresholds import _candidate_logits, _sums_at_least
 
-RULES = {"balanced": (200, 10, 0), "macro": (20, 2, 100), "micro": None}  # k, n and m
+RULES = {"balanced": (200, 10, 100), "macro": (20, 2, 100), "micro": None}  # k, n and m
 
 
 def long_tailed(num_examples, seed, num_labels=80, distortion=0.0, separations=(2.0, 5.0)):
@@ -78,10 +78,16 @@ def documented_f1(probabilities, labels, limits, frequencies, k, n, m):
             )
             expected_hits = sum(p for p, _ in reached[label]) / mass[label]
             expected_false = sum(1 - p for p, _ in reached[label]) / mass[label]
-            tp = hits[label] + k * pooled_hits / pooled_positives + n * sum(hits) / sum(positives) + m * expected_hits
+            ours = m * (min(positives[label], mass[label]) + 1) / (max(positives[label], mass[label]) + 1)
+            tp = (
+                hits[label]
+                + k * pooled_hits / pooled_positives
+                + n * sum(hits) / sum(positives)
+                + ours * expected_hits
+            )
             fp = false[label] + k * pooled_false / pooled_positives + n * sum(false) / sum(positives)
-            fp += m * expected_false
-            table[label].append(2 * tp / (tp + fp + positives[label] + k + n + m))
+            fp += ours * expected_false
+            table[label].append(2 * tp / (tp + fp + positives[label] + k + n + ours))
     return table
 
 

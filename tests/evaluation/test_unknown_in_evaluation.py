@@ -109,7 +109,7 @@ def test_logits_of_unknown_entries_change_nothing(fit):
 
 
 @pytest.mark.parametrize(
-    ("rule", "like", "every", "own"), [("balanced", 200, 10, 0), ("macro", 20, 2, 100), ("micro", 0, 0, 0)]
+    ("rule", "like", "every", "own"), [("balanced", 200, 10, 100), ("macro", 20, 2, 100), ("micro", 0, 0, 0)]
 )
 def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, like, every, own):
     _, logits, labels = make_case()
@@ -120,7 +120,9 @@ def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, lik
     positives = truth.sum(0)
     doublings = np.round(8 * np.log2(positives + 1)) / 8
     alike = np.exp(-((doublings[:, None] - doublings) ** 2) / 2)
-    mass = np.where(known.any(0), (probabilities * known).sum(0), np.inf)  # of no known entry nothing is expected
+    mass = (probabilities * known).sum(0)
+    share = np.where(known.any(0), own * (np.minimum(mass, positives) + 1) / (np.maximum(mass, positives) + 1), 0)
+    mass = np.where(known.any(0), mass, np.inf)  # of no known entry nothing is expected
 
     def smoothed(limit):
         predicted = (probabilities >= limit) & known
@@ -129,9 +131,9 @@ def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, lik
             return np.full(6, 2 * hits.sum() / (hits.sum() + false.sum() + positives.sum()))
         expected = [(predicted * part).sum(0) / mass for part in (probabilities, 1 - probabilities)]
         of_all = [values.sum() / positives.sum() for values in (hits, false)]
-        hits = hits + like * (alike @ hits) / (alike @ positives) + every * of_all[0] + own * expected[0]
-        false = false + like * (alike @ false) / (alike @ positives) + every * of_all[1] + own * expected[1]
-        return 2 * hits / (hits + false + positives + like + every + own)
+        hits = hits + like * (alike @ hits) / (alike @ positives) + every * of_all[0] + share * expected[0]
+        false = false + like * (alike @ false) / (alike @ positives) + every * of_all[1] + share * expected[1]
+        return 2 * hits / (hits + false + positives + like + every + share)
 
     table = np.array([smoothed(limit) for limit in np.linspace(0.001, 0.999, 400)])
     for label in range(6):
