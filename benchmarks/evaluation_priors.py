@@ -18,8 +18,8 @@ the rules that choose:
    Macro-F1 whose Micro-F1 is at most 3 points below; "micro" the one with the highest Micro-F1.
 
 Numbers are means over data sets of means over cuts. Differences of some tenths of a point are no reason to choose: of
-rules near to the best one the library takes those that draw a little towards all labels, which keeps labels that cannot
-be told at all, of which these data sets have few, from being given to every example.
+rules near to the best one the library takes those that draw a little towards all labels, which keeps labels that
+cannot be told at all, of which these data sets have few, from being given to every example.
 """
 
 from __future__ import annotations

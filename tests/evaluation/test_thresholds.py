@@ -78,7 +78,7 @@ def documented_f1(probabilities, labels, limits, frequencies, k, n, m):
             )
             expected_hits = sum(p for p, _ in reached[label]) / mass[label]
             expected_false = sum(1 - p for p, _ in reached[label]) / mass[label]
-            ours = m * (min(positives[label], mass[label]) + 1) / (max(positives[label], mass[label]) + 1)
+            ours = m if 1 / 4 <= (positives[label] + 1) / (mass[label] + 1) <= 4 else 0
             tp = (
                 hits[label]
                 + k * pooled_hits / pooled_positives

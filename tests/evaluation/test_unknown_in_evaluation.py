@@ -121,7 +121,7 @@ def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, lik
     doublings = np.round(8 * np.log2(positives + 1)) / 8
     alike = np.exp(-((doublings[:, None] - doublings) ** 2) / 2)
     mass = (probabilities * known).sum(0)
-    share = np.where(known.any(0), own * (np.minimum(mass, positives) + 1) / (np.maximum(mass, positives) + 1), 0)
+    share = own * known.any(0) * (np.abs(np.log2((mass + 1) / (positives + 1))) <= 2)
     mass = np.where(known.any(0), mass, np.inf)  # of no known entry nothing is expected
 
     def smoothed(limit):
