@@ -25,18 +25,19 @@ def description(run: dict, usual_batch: int) -> str:
     """The objective of a run, and what else tells runs of one folder apart, in a few words."""
     fields, job = run["objective"], run["job"]
     arguments = run["arguments"]
+    size = [f"{job['image_size']} pixels"] if job.get("image_size") else []
     if arguments["learning_rate"] == 0 or arguments["num_train_epochs"] == 0:
-        return "no training"
+        return ", ".join(["no training: the encoder as it is", *size])
     name = f"`{fields['loss' if fields['objective'] == 'contrastive' else 'classification_loss']}`"
     if fields["objective"] == "joint":
         name = f"`{fields['loss']}` + {fields['classification_weight']:g} `{fields['classification_loss']}`, joint"
     rates = [f"learning rate {arguments['learning_rate']:g}"] if arguments["learning_rate"] != 5e-5 else []
-    size = arguments["per_device_train_batch_size"]
-    batch_size = [f"batch {size}"] if size != usual_batch else []
+    batch = arguments["per_device_train_batch_size"]
+    batch_size = [f"batch {batch}"] if batch != usual_batch else []
     memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
     prototypes = ["prototypes from label names"] if job.get("prototype_init") == "label_names" else []
     batches = ["label-aware batches"] if arguments.get("label_aware_batches") else []
-    return ", ".join([name, *batch_size, *rates, *prototypes, *batches, *memory])
+    return ", ".join([name, *size, *batch_size, *rates, *prototypes, *batches, *memory])
 
 
 def cell(values: list[float]) -> str:
@@ -56,9 +57,11 @@ def main(folder: Path) -> None:
         rows: dict[str, list[dict]] = {}
         for run, scores in runs:
             rows.setdefault(description(run, usual_batch), []).append(scores)
-        print(f"\n| {dataset}, test | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+        # The study's protocol alone has scores before a calibration.
+        columns = {title: key for title, key in COLUMNS.items() if any(key in scores for _, scores in runs)}
+        print(f"\n| {dataset}, test | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
         for name, seeds in rows.items():
-            cells = (cell([scores[key] for scores in seeds]) if key in seeds[0] else "–" for key in COLUMNS.values())
+            cells = (cell([scores[key] for scores in seeds]) if key in seeds[0] else "–" for key in columns.values())
             print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -536,6 +536,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             if not np.isfinite(features).all():
                 return None
             parts.append((features, labels[rows]))
+        if isinstance(parts[0][1], LabelLists) != isinstance(parts[1][1], LabelLists):
+            return None
         scores = encoder_scores(parts[0], parts[1], self.args.device)
         return scores, id(self.train_dataset), id(self.eval_dataset)
 
