@@ -62,8 +62,8 @@ class SearchingTrainer(ResumableTrainer):
         the model of the best trial is `model_init`'s trained with `best_run.hyperparameters`, which gives the same
         numbers again.
 
-        Thresholds and calibration are tuned on `eval_dataset`, on which the objective is measured, too: a score to
-        choose by, not one to report.
+        The objective is measured by classifiers that have not seen the examples they score, but strengths and
+        thresholds are chosen on these, too: a score to choose by, not one to report.
 
         Args:
             hp_space: Takes an optuna trial, gives values of fields of `MLCLTrainingArguments`, such as `loss`,
