@@ -99,7 +99,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if isinstance(kwargs.get("train_dataset"), str):
             raise ValueError(f"train_dataset: expected a data set, got the text {kwargs['train_dataset']!r}")
         self._scoring = False
-        self._before: tuple[dict[str, float], int, int] | None = None  # scores before training, and of which data sets
+        self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which data sets
         self._held_out: HeldOutScores | None = None
         self._peft_config = peft_config
         try:
@@ -510,7 +510,8 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
                 if refit:
                     weight = whole(classifier_parameters(core)[0]).float().cpu().clone()
                     self._held_out = HeldOutScores(eval_dataset, weight, fit.validation_logits, fit.validation_labels)
-            if self._before is not None and self._before[1:] == (id(train_dataset), id(eval_dataset)):
+            before = self._before
+            if before is not None and before[1] is train_dataset and before[2] is eval_dataset:
                 report = replace(report, comparison=self._compare(train, validation))
         core.eval()
         self._report, self._measured = report, {}
@@ -518,7 +519,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
 
     # --- whether training has helped ---
 
-    def _encoder_before(self) -> tuple[dict[str, float], int, int] | None:
+    def _encoder_before(self) -> tuple[dict[str, float], Any, Any] | None:
         """Scores of the encoder as it is, on the examples of `_compare`; None where it cannot be compared."""
         both = (self.train_dataset, self.eval_dataset)
         if not all(hasattr(data, "__len__") and not isinstance(data, dict) for data in both):
@@ -539,7 +540,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if isinstance(parts[0][1], LabelLists) != isinstance(parts[1][1], LabelLists):
             return None
         scores = encoder_scores(parts[0], parts[1], self.args.device)
-        return scores, id(self.train_dataset), id(self.eval_dataset)
+        return scores, *both
 
     def _bare_features(self, dataset: Any) -> np.ndarray:
         """Features (N, feature_dim) of the model as it is, before anything is wrapped or counted for training."""
