@@ -14,13 +14,14 @@ names=("$@")
 
 for name in "${names[@]}"; do
     folder="$output/clothing-$name"
-    size=128 loss="${name%-224}" training=(--augmentation randaugment --num_train_epochs 6)
+    size=128 loss="${name%-224}" epochs=4
     case "$name" in *-224) size=224 ;; esac
-    case "$loss" in frozen) loss=reg training=(--num_train_epochs 0) ;; esac
+    case "$loss" in frozen) loss=reg epochs=0 ;; esac
     if [ -f "$folder/metrics.json" ]; then continue; fi
     resume=()
     if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi
     hf-mlcl train --task vision --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" --loss "$loss" \
-        --image_size "$size" "${training[@]}" --learning_rate 5e-4 --per_device_train_batch_size 64 \
-        --save_strategy epoch --save_total_limit 1 --use_cpu --logging_steps 10 ${resume[@]+"${resume[@]}"}
+        --image_size "$size" --num_train_epochs "$epochs" --freeze_batch_norm true --learning_rate 1e-4 \
+        --per_device_train_batch_size 32 --save_strategy epoch --save_total_limit 1 --use_cpu --logging_steps 10 \
+        ${resume[@]+"${resume[@]}"}
 done

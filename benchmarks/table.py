@@ -36,8 +36,9 @@ def description(run: dict, usual_batch: int) -> str:
     batch_size = [f"batch {batch}"] if batch != usual_batch else []
     memory = [f"{word} {arguments[key]}" for key, word in MEMORY.items() if arguments.get(key)]
     prototypes = ["prototypes from label names"] if job.get("prototype_init") == "label_names" else []
+    protocol = ["the study's protocol"] if job.get("protocol") == "study" else []
     batches = ["label-aware batches"] if arguments.get("label_aware_batches") else []
-    return ", ".join([name, *size, *batch_size, *rates, *prototypes, *batches, *memory])
+    return ", ".join([name, *size, *batch_size, *rates, *prototypes, *batches, *memory, *protocol])
 
 
 def cell(values: list[float]) -> str:

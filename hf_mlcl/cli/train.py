@@ -187,7 +187,7 @@ def train(
             # Prepared splits are without images that are left out.
             examples={name: len(splits.get(name, split)) for name, split in data.splits.items()},
             report=report,
-            seconds=time.time() - started,
+            seconds=None if resume else time.time() - started,  # of the last part of a run alone it says nothing
         )
         _write_results(folder, metrics, per_label, run_description)
         write_model_card(folder)
