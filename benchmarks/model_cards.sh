@@ -20,7 +20,7 @@ for name in "${names[@]}"; do
     goemotions) flags=("${text[@]}" --objective joint --max_train_samples 4000 --max_length 32 --per_device_train_batch_size 128) ;;
     arxiv) flags=("${text[@]}" --objective joint --max_train_samples 3000 --max_length 64 --per_device_train_batch_size 128) ;;
     clothing)
-        flags=(--task vision --encoder google/mobilenet_v2_1.0_224 --objective joint --image_size 128 --num_train_epochs 4
+        flags=(--task vision --encoder google/mobilenet_v2_1.0_224 --loss reg --image_size 128 --num_train_epochs 4
             --freeze_batch_norm true --learning_rate 1e-4 --per_device_train_batch_size 32)
         ;;
     esac
