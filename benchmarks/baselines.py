@@ -5,9 +5,9 @@
 
 `tf-idf + svm` (texts): words and pairs of words that two texts have, sublinear counts, `LinearSVC` for each label,
 decided at 0; of whole texts and, with `--max_length`, of what the encoder sees of them. `encoder + logistic
-regression`: features of the encoder as it is, `StandardScaler`, `LogisticRegression` for each label, decided at 0.5. One
-C for all labels, that with the best validation Micro-F1 (SVM) or log-loss; fitted on the training split alone, as such
-scripts do. A label without a training example is never given.
+regression`: features of the encoder as it is, `StandardScaler`, `LogisticRegression` for each label, decided at 0.5.
+One C for all labels, that with the best validation Micro-F1 (SVM) or log-loss; fitted on the training split alone, as
+such scripts do. A label without a training example is never given.
 """
 
 from __future__ import annotations
