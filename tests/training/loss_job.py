@@ -65,4 +65,5 @@ if __name__ == "__main__":
     results |= {("moved", parts): run_counting(parts, model) for parts in ("equal", "unequal")}
     if dist.get_rank() == 0:
         torch.save(results, Path(sys.argv[1]) / "losses.pt")
+    dist.barrier()  # a process that ends long before the others sometimes aborts at its end
     dist.destroy_process_group()

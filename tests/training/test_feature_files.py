@@ -4,6 +4,7 @@ import errno
 
 import numpy as np
 import pytest
+import torch
 from toy import toy_dataset, toy_model, toy_trainer
 
 from hf_mlcl.training import feature_arrays
@@ -30,8 +31,11 @@ def test_the_classifier_fitted_from_a_file_is_the_same(tmp_path):
         trainer = toy_trainer(tmp_path / "out", model=toy_model(), max_feature_memory=memory)
         trainer.fit_classifier()
         weights.append(trainer.model.state_dict() | {"thresholds": trainer.model.config.thresholds})
-    assert weights[0].pop("thresholds") == weights[1].pop("thresholds")
-    assert all((weights[1][name] == tensor).all() for name, tensor in weights[0].items())
+    assert weights[0].pop("thresholds") == pytest.approx(weights[1].pop("thresholds"), abs=1e-4)
+    for name, tensor in weights[0].items():  # logistic regression is the same but for rounding, all else to the bit
+        torch.testing.assert_close(
+            weights[1][name], tensor, **({} if "classifier" in name else {"rtol": 0, "atol": 0})
+        )
     assert not list((tmp_path / "out").glob("features-*"))
 
 
