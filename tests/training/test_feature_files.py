@@ -32,10 +32,9 @@ def test_the_classifier_fitted_from_a_file_is_the_same(tmp_path):
         trainer.fit_classifier()
         weights.append(trainer.model.state_dict() | {"thresholds": trainer.model.config.thresholds})
     assert weights[0].pop("thresholds") == pytest.approx(weights[1].pop("thresholds"), abs=1e-4)
-    for name, tensor in weights[0].items():  # logistic regression is the same but for rounding, all else to the bit
-        torch.testing.assert_close(
-            weights[1][name], tensor, **({} if "classifier" in name else {"rtol": 0, "atol": 0})
-        )
+    for name, tensor in weights[0].items():
+        near = 1e-3 if "classifier" in name else 0.0  # logistic regression is the same but for rounding
+        torch.testing.assert_close(weights[1][name], tensor, rtol=near, atol=near)
     assert not list((tmp_path / "out").glob("features-*"))
 
 
