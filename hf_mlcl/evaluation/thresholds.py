@@ -17,7 +17,7 @@ _GRID_SIZE = 256
 # Of each rule: positives that behave like those of labels about as frequent, like those of all labels, and as the
 # label's probabilities say.
 _PRIOR_POSITIVES = {"balanced": (200.0, 10.0, 100.0), "macro": (20.0, 2.0, 100.0)}
-_LABELS = 2**12  # whose counts at all candidates are held at once: some 25 MB an array
+_LABELS = 2**10  # whose counts at all candidates are held at once: some 6 MB an array
 
 # Ids of some labels, their scores (N, l), which are positives (N, l), and which are known (N, l), or None for all.
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]

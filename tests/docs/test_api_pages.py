@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -68,14 +70,12 @@ def _exists(name):
 
 
 def test_site_builds_without_a_warning(tmp_path):
-    application = pytest.importorskip("sphinx.application", reason="needs the extra 'docs'")
-    from sphinx.util.docutils import docutils_namespace, patch_docutils
-
-    source, out = str(REPOSITORY / "docs"), str(tmp_path / "html")
-    with patch_docutils(source), docutils_namespace():
-        site = application.Sphinx(source, source, out, str(tmp_path / "trees"), "html", status=None, freshenv=True)
-        site.build(force_all=True)
-    assert site._warncount == 0
+    pytest.importorskip("sphinx", reason="needs the extra 'docs'")
+    out = str(tmp_path / "html")
+    # In a process of its own: autodoc puts texts in the place of the defaults of the signatures that it describes.
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-a", "-d", str(tmp_path / "trees")]
+    built = subprocess.run([*command, str(REPOSITORY / "docs"), out], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
     pages = {path.relative_to(out).as_posix(): path.read_text() for path in (tmp_path / "html").rglob("*.html")}
     assert "api/training.html" in pages and "choose-a-loss.html" in pages
     # What a browser fetches by itself comes with the site.
