@@ -12,7 +12,8 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
-from hf_mlcl.training.classifier import PROTOCOLS
+from hf_mlcl.evaluation.classifier import PROTOCOLS
+from hf_mlcl.evaluation.thresholds import RULES
 
 
 @dataclass
@@ -102,7 +103,7 @@ class TrainArguments(DataArguments):
         default="balanced",
         metadata={
             "help": "What the thresholds serve: Macro-F1, Micro-F1 (one for all labels), or both.",
-            "choices": ("balanced", "macro", "micro"),
+            "choices": RULES,
         },
     )
 

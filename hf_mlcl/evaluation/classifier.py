@@ -17,6 +17,7 @@ from .label_blocks import StoredScores, are_lists, labelled
 from .logistic_regression import Inputs, Problem, full_precision
 from .thresholds import Thresholds, check_rule, frequency_groups, tune_thresholds
 
+PROTOCOLS = ("logistic_regression", "study")  # this file's, and that of `linear_evaluation`
 # Strengths of the penalty, for each varying feature: of standardised features, the deviations of a logit that the
 # penalty takes for likely are 1 / sqrt of these, 11 to 0.35, whatever the width.
 RELATIVE_STRENGTHS = tuple(np.geomspace(0.008, 8.0, 7))

@@ -17,6 +17,7 @@ _GRID_SIZE = 256
 # Of each rule: positives that behave like those of labels about as frequent, like those of all labels, and as the
 # label's probabilities say.
 _PRIOR_POSITIVES = {"balanced": (200.0, 10.0, 100.0), "macro": (20.0, 2.0, 100.0)}
+RULES = (*_PRIOR_POSITIVES, "micro")
 _LABELS = 2**10  # whose counts at all candidates are held at once: some 6 MB an array
 
 # Ids of some labels, their scores (N, l), which are positives (N, l), and which are known (N, l), or None for all.
@@ -148,8 +149,8 @@ def _agreement(expected: np.ndarray, positives: np.ndarray) -> np.ndarray:
 
 def check_rule(name: str, rule: str) -> None:
     """Raises ValueError unless it is a rule of `tune_thresholds`; `name` is that of the argument."""
-    if rule not in (*_PRIOR_POSITIVES, "micro"):
-        raise ValueError(f"{name}: expected one of {', '.join((*_PRIOR_POSITIVES, 'micro'))}, got {rule!r}")
+    if rule not in RULES:
+        raise ValueError(f"{name}: expected one of {', '.join(RULES)}, got {rule!r}")
 
 
 def frequency_groups(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

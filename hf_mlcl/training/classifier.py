@@ -25,7 +25,6 @@ from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 from .shards import reshard, whole, write
 
-PROTOCOLS = ("logistic_regression", "study")
 REFITTED = (
     "The classifier of this model was fitted on its training and validation examples: scores of these are too good."
 )

@@ -18,6 +18,7 @@ from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.views import Views
 from hf_mlcl.evaluation import compute_metrics
+from hf_mlcl.evaluation.classifier import PROTOCOLS
 from hf_mlcl.evaluation.label_blocks import LabelScores
 from hf_mlcl.evaluation.many_labels import decision_scores
 from hf_mlcl.evaluation.thresholds import check_rule
@@ -30,7 +31,6 @@ from .arguments import MLCLTrainingArguments, trains
 from .callbacks import SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import (
-    PROTOCOLS,
     REFITTED,
     ClassifierReport,
     HeldOutScores,
