@@ -65,7 +65,7 @@ class Page:
 
     def __init__(self, model: Any, processor: Any, index: str | Path | None = None, name: str = "") -> None:
         self.model, self.processor, self.name = model.eval(), processor, name
-        self.labels = list(model.config.id2label.values())
+        self.labels = model.config.label_names
         limits = model.config.thresholds
         self.thresholds = np.array([0.5] * len(self.labels) if limits is None else limits)
         self.index: dict[str, Any] = {}

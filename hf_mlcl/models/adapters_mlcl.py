@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations.peft import MIN_PEFT_VERSION
 from transformers.utils import CONFIG_NAME, cached_file, check_peft_version, find_adapter_config_file
 
-from .encoders_mlcl import aligned, drop_unused_pooler, load_encoder
+from .encoders_mlcl import aligned, drop_unused_pooler, load_encoder, unwrapped
 
 HEADS = ("projection", "prototypes", "classifier")
 # The modules of the heads, each named so that no module of an encoder ends in it: peft would take, say, the patch
@@ -54,6 +54,17 @@ class MLCLAdapters(PreTrainedModel):
     def has_adapter(self) -> bool:
         """Whether the model carries an adapter."""
         return bool(self._hf_peft_config_loaded)
+
+    def check_encoder(self) -> None:
+        """Raises ValueError where what is around the encoder, or in it, would get lost when the model is saved."""
+        encoder: Any = self.encoder
+        if not self.has_adapter or hasattr(encoder, "get_base_model"):
+            check_no_adapter(encoder)
+        if unwrapped(encoder) is not encoder:
+            raise ValueError(
+                f"encoder: expected the encoder itself, got it in a {type(encoder).__name__}, whose weights would be "
+                "saved under other names; compile or wrap the whole model, or use model.encoder.compile()"
+            )
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
         """Adds an adapter to the encoder and freezes the rest of it; the heads are trained and saved with the adapter.
@@ -139,6 +150,7 @@ class MLCLAdapters(PreTrainedModel):
     ) -> None:
         """As `PreTrainedModel.save_pretrained`; of a model with an adapter, the adapter, the heads and the config."""
         with_adapter, present = self.has_adapter and is_main_process, type(self)
+        self.check_encoder()
         # FSDP2 makes a class of its own from the model's, and not torch's code is to travel with the weights.
         self.__class__ = next(kind for kind in present.__mro__ if not kind.__module__.startswith("torch."))
         try:
@@ -299,6 +311,19 @@ def unwrapped_adapter(model: Any) -> Any:
     core._prepare_for_adapter(config)
     core._hf_peft_config_loaded = True
     return core
+
+
+def check_no_adapter(encoder: nn.Module) -> None:
+    """Raises ValueError where an encoder carries an adapter of its own, which no model saves or loads with it."""
+    if (
+        hasattr(encoder, "get_base_model")
+        or getattr(encoder, "_hf_peft_config_loaded", False)
+        or any(hasattr(module, "base_layer") or hasattr(module, "original_module") for module in encoder.modules())
+    ):
+        raise ValueError(
+            "encoder: expected one without an adapter, which would not be saved with the model; give the adapter's "
+            "config to model.add_adapter or to MLCLTrainer(peft_config=...), or merge it into the encoder first"
+        )
 
 
 def _line(error: Exception) -> str:

@@ -18,24 +18,6 @@ OBJECTIVES = ("contrastive", "joint", "classification")
 PROTOTYPE_INITS = ("xavier", "label_names")
 POOLINGS = ("cls", "mean", "max", "last", "pooled")
 
-# Keywords beside the fields below that transformers itself reads or writes into a config.json.
-_STOCK_KEYWORDS = {
-    "attn_implementation",
-    "auto_map",
-    "bos_token_id",
-    "eos_token_id",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "pad_token_id",
-    "quantization_config",
-    "tie_word_embeddings",
-    "torch_dtype",
-    "use_cache",
-}
-
 
 class MLCLConfig(PreTrainedConfig):
     """Configuration of `MLCLForSequenceClassification` and `MLCLForImageClassification`.
@@ -68,7 +50,8 @@ class MLCLConfig(PreTrainedConfig):
         train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels.
 
     Raises:
-        ValueError: For an unknown keyword or a value that is none of those above.
+        ValueError: For a value that is none of those above. Unknown keywords are kept, as in every configuration of
+            transformers: a newer version may have written them.
     """
 
     model_type = "mlcl"
@@ -97,20 +80,19 @@ class MLCLConfig(PreTrainedConfig):
     train_label_counts: list | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        known = [name for name in type(self).__annotations__ if not name.startswith("_")]
-        for name in kwargs:
-            if name not in _STOCK_KEYWORDS and not name.startswith("_"):
-                near = difflib.get_close_matches(name, [*known, *_STOCK_KEYWORDS], n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"MLCLConfig: expected keywords among {', '.join(known)}, got {name!r}{hint}")
         self.encoder_config = _encoder_config(self.encoder_config)
+        label2id = self.label2id
+        if self.id2label is None and label2id:
+            self.id2label = _turned(label2id)
+        elif self.id2label is not None:
+            self.id2label = dict(self.id2label)  # numbers from here on, in their order
         try:
             super().__post_init__(**kwargs)
         except (TypeError, ValueError, AttributeError) as error:
-            if self.id2label is None and "num_labels" in kwargs:
-                raise ValueError(f"num_labels: expected an integer, got {kwargs['num_labels']!r}") from error
-            expected = "id2label: expected a mapping of numbers to label names"
-            raise ValueError(f"{expected}, got {self.id2label!r}") from error
+            if "num_labels" not in kwargs:
+                raise
+            raise ValueError(f"num_labels: expected an integer, got {kwargs['num_labels']!r}") from error
+        self._check_label2id(label2id)
         self.problem_type = "multi_label_classification"
         for name in ("loss_parameters", "classification_loss_parameters"):
             parameters = getattr(self, name)
@@ -152,6 +134,22 @@ class MLCLConfig(PreTrainedConfig):
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
             raise ValueError(f"classification_weight: expected a finite number of at least 0, got {weight!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "id2label" and value is not None:
+            value = _by_number(value)
+            super().__setattr__("label2id", _turned(value))
+        super().__setattr__(name, value)
+
+    def _check_label2id(self, given: Any) -> None:
+        """The names are those of `id2label`; `given` may be older, but may not number the same names otherwise."""
+        own = _turned(self.id2label or {})
+        if isinstance(given, Mapping) and set(given) == set(own) and own != {k: int(v) for k, v in given.items()}:
+            name = next(name for name in own if own[name] != int(given[name]))
+            raise ValueError(
+                f"label2id: expected the numbers that id2label gives, got {given[name]} for {name!r}, not {own[name]}"
+            )
+        self.label2id = own
+
     def _check_label_numbers(self, name: str, most: float) -> None:
         values = getattr(self, name)
         if values is None:
@@ -174,7 +172,8 @@ class MLCLConfig(PreTrainedConfig):
     @property
     def label_names(self) -> list[str]:
         """Names of the labels in the order of the logits."""
-        return list((self.id2label or {}).values())
+        names: dict[Any, str] = self.id2label or {}
+        return [names[number] for number in range(len(names))]
 
     @label_names.setter
     def label_names(self, names: Sequence[str]) -> None:
@@ -183,7 +182,6 @@ class MLCLConfig(PreTrainedConfig):
         names = list(names)
         _check_names(names)
         self.id2label = dict(enumerate(names))
-        self.label2id = {name: index for index, name in enumerate(names)}
 
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
         """The configuration that holds the vocabulary: the text encoder's, which resized embeddings change."""
@@ -199,6 +197,30 @@ class MLCLConfig(PreTrainedConfig):
             )
             self.thresholds = self.uncalibrated_half = self.train_label_counts = None
             self.classifier_fitted = False
+
+
+def _by_number(id2label: Any) -> dict[int, Any]:
+    """Label names by number, in the order of the numbers, from any mapping, such as one of JSON with its text keys.
+
+    The order of a mapping says nothing: whatever sorts keys as text puts "10" before "2".
+    """
+    expected = "id2label: expected a mapping of the numbers 0, 1, 2, ... to label names"
+    try:
+        numbered = sorted((int(number), name) for number, name in id2label.items())
+    except (TypeError, ValueError, AttributeError):
+        turned = isinstance(id2label, Mapping) and any(isinstance(value, int) for value in id2label.values())
+        hint = "; names and numbers are the wrong way round" if turned else ""
+        raise ValueError(f"{expected}, got {id2label!r}{hint}") from None
+    for place, (number, name) in enumerate(numbered):
+        if number != place:
+            raise ValueError(f"{expected}, got {number} where {place} would be next")
+        if not isinstance(name, str):
+            raise ValueError(f"{expected}, got {name!r} for {number}")
+    return dict(numbered)
+
+
+def _turned(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {value: key for key, value in mapping.items()}
 
 
 def _check_names(names: list[Any]) -> None:

@@ -21,9 +21,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .configuration_mlcl import MLCLConfig
+
+logger = logging.get_logger(__name__)
 
 # How encoders name their position embeddings. OPT's, `decoder.embed_positions`, counts no padding, and stays out.
 _POSITIONS = ("position_embeddings", "position_embedding", ".wpe", "encoder.embed_positions", ".positions_embed")
@@ -57,6 +59,60 @@ def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
+def padding_moved_behind(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+    """Texts with the padding behind them, wherever the tokenizer put it, and the place (B, T) of each token before.
+
+    Encoders count positions from the first column, padding or not, and pooling takes the first token from there: with
+    padding in front, features would depend on how long the other texts of the batch are. None where nothing moved.
+    """
+    mask = inputs.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        return inputs, None
+    before = mask.ne(0).long().argmax(1, keepdim=True)
+    if _has_values(mask) and mask.device.type == "cpu" and not before.any():  # elsewhere, asking would be waiting
+        return inputs, None
+    places = (torch.arange(mask.shape[1], device=mask.device) + before) % mask.shape[1]
+    moved = dict(inputs)
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            value = value.expand_as(mask) if name == "position_ids" else value
+            moved[name] = _columns(value, places, 1) if value.shape[:2] == mask.shape else value
+    return moved, places
+
+
+def padding_moved_back(states: Any, places: Tensor | None) -> Any:
+    """Hidden states (B, T, h) or attentions (B, heads, T, T) of each layer, with the tokens where they were given."""
+    if places is None or states is None:
+        return states
+    back, restored = places.argsort(1), []
+    for state in states:
+        for axis in (1,) if state.ndim == 3 else (2, 3):
+            if state.ndim in (3, 4) and state.shape[axis] == back.shape[1]:
+                state = _columns(state, back, axis)
+        restored.append(state)
+    return tuple(restored)
+
+
+def _columns(values: Tensor, places: Tensor, axis: int) -> Tensor:
+    shape = [len(places) if number == 0 else -1 if number == axis else 1 for number in range(values.ndim)]
+    size = [places.shape[1] if number == axis else length for number, length in enumerate(values.shape)]
+    return values.gather(axis, places.reshape(shape).expand(size))
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether the values can be looked at: a FakeTensor and its like have none."""
+    return type(tensor) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def unwrapped(encoder: Any) -> Any:
+    """The encoder inside of what torch.compile, data parallelism or peft wraps around it."""
+    if isinstance(encoder, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(encoder.module)
+    if hasattr(encoder, "_orig_mod"):
+        return unwrapped(encoder._orig_mod)
+    return unwrapped(encoder.get_base_model()) if hasattr(encoder, "get_base_model") else encoder
+
+
 def _auto_class(config: Any) -> Any:
     # Of encoder-decoders such as T5, the encoder alone; for all others both classes give the same model.
     text_encoder = type(config) in AutoModelForTextEncoding._model_mapping.keys()
@@ -86,8 +142,11 @@ def encoder_source(encoder: Any) -> str:
     """Folder or Hub id of an encoder, given as that or as a model; ValueError for anything else."""
     if isinstance(encoder, (str, os.PathLike)):
         return os.fspath(encoder)
-    if not isinstance(encoder, nn.Module) or not hasattr(encoder, "config"):
-        raise ValueError(f"encoder: expected a folder, a Hub id or a model, got {type(encoder).__name__}")
+    if not isinstance(encoder, PreTrainedModel):
+        hint = ""
+        if hasattr(encoder, "tokenize") and isinstance(encoder, nn.Sequential):  # of sentence-transformers
+            hint = "; give its folder or Hub id, or the model in it, encoder[0].auto_model, and pooling"
+        raise ValueError(f"encoder: expected a folder, a Hub id or a model, got {type(encoder).__name__}{hint}")
     return str(getattr(encoder.config, "name_or_path", ""))
 
 
@@ -125,8 +184,7 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
     mask, length = inputs.get("attention_mask"), given.shape[1]
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape != given.shape:
         raise ValueError(f"attention_mask: expected the shape of input_ids, {[*given.shape]}, got {[*mask.shape]}")
-    # A FakeTensor and its like have no values.
-    if type(given) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not _has_values(given):
         return
     # Some keep two positions for padding; only then is it worth the search for the module.
     numbered = inputs.get("position_ids") is None  # else the caller has positions for texts of any length
@@ -283,6 +341,30 @@ def run_once(encoder: PreTrainedModel) -> Any:
     for module, training in modes.items():  # one by one: normalisations may be frozen in a model that trains
         module.training = training
     return outputs
+
+
+@torch.no_grad()
+def warn_of_padding(encoder: PreTrainedModel, pooling: str) -> None:
+    """Warns where the features of a text change with the padding behind it, as of encoders that take no mask."""
+    if encoder.main_input_name != "input_ids":
+        return
+    ids = torch.zeros((1, 4), dtype=torch.long, device=encoder.device)
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    takes = inspect.signature(encoder.forward).parameters
+    features = []
+    for length in (2, 4):
+        mask = (torch.arange(length, device=encoder.device) < 2).long()[None]
+        inputs = {"attention_mask": mask} if "attention_mask" in takes else {}
+        features.append(pool(encoder(input_ids=ids[:, :length], **inputs, return_dict=True), mask, pooling))
+    for module, training in modes.items():
+        module.training = training
+    alone, padded = features
+    if not torch.allclose(alone, padded, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
+        logger.warning(
+            "%s: the features of a text change with the padding behind it, so scores depend on the batch a text is in",
+            type(encoder).__name__,
+        )
 
 
 def unused_parameters(encoder: PreTrainedModel, pooling: str) -> list[nn.Parameter]:

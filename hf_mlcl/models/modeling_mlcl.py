@@ -4,6 +4,7 @@ Flat on purpose: this file travels with a checkpoint. It imports torch, transfor
 losses only where the package is installed: predicting needs no package, training does.
 """
 
+import difflib
 import inspect
 import os
 import warnings
@@ -13,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
-from .adapters_mlcl import HEADS, MLCLAdapters
+from .adapters_mlcl import HEADS, MLCLAdapters, check_no_adapter
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
     check_inputs,
@@ -27,10 +28,14 @@ from .encoders_mlcl import (
     encoder_source,
     load_encoder,
     load_tokenizer,
+    padding_moved_back,
+    padding_moved_behind,
     pool,
     run_once,
     sentence_transformers_pooling,
     unused_parameters,
+    unwrapped,
+    warn_of_padding,
 )
 from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
 
@@ -107,8 +112,18 @@ class MLCLPreTrainedModel(MLCLAdapters):
             **config_fields: Fields of `MLCLConfig`, such as `loss`, `projection_dim` or `prototype_init`.
 
         Raises:
-            ValueError: For an encoder that cannot be loaded or is of the other task, or for duplicate labels.
+            ValueError: For an encoder that cannot be loaded, is of the other task or carries an adapter, for unknown
+                fields or losses, or for duplicate labels.
         """
+        known = sorted(set(MLCLConfig.__annotations__) - {"encoder_config", "task", "feature_dim", "trained"})
+        for name in config_fields:
+            if name not in known and not hasattr(PreTrainedConfig, name):
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"from_encoder: expected keywords among {', '.join(known)}, got {name!r}{hint}")
+        if isinstance(encoder, nn.Module):
+            check_no_adapter(encoder)
+            encoder = unwrapped(encoder)
         source = encoder_source(encoder)
         if not isinstance(encoder, nn.Module):
             encoder = load_encoder(source, cls.task, dtype, encoder_kwargs or {})
@@ -118,6 +133,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             outputs = run_once(encoder)
         pooling = pooling or default_pooling(encoder, outputs)
         drop_unused_pooler(encoder, pooling)
+        warn_of_padding(encoder, pooling)
         config = MLCLConfig(
             encoder_config=encoder.config,
             task=cls.task,
@@ -130,6 +146,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config.name_or_path = source
         config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else labels
         model = cls.around_encoder(encoder, config)
+        if build_loss is not None:
+            model.losses()
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
@@ -167,9 +185,10 @@ class MLCLPreTrainedModel(MLCLAdapters):
             if getattr(config, field) is not None:
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
-    def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        check_inputs(self.encoder, self.main_input_name, encoder_inputs)
-        parameters = inspect.signature(self.encoder.forward).parameters
+    def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, list[Any]]:
+        check_inputs(unwrapped(self.encoder), self.main_input_name, encoder_inputs)
+        encoder_inputs, places = padding_moved_behind(encoder_inputs)
+        parameters = inspect.signature(unwrapped(self.encoder).forward).parameters
         accepted = set(parameters)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             accepted |= {"output_attentions", "output_hidden_states"}
@@ -177,7 +196,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if "use_cache" in accepted:
             inputs["use_cache"] = False  # the cache of a decoder is for generating
         outputs = self.encoder(**inputs, return_dict=True)
-        return pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling), outputs
+        features = pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling)
+        return features, [padding_moved_back(outputs.get(name), places) for name in ("hidden_states", "attentions")]
 
     def _forward(
         self, encoder_inputs: dict[str, Any], labels: Tensor | None, output_logits: bool, return_dict: bool | None
@@ -185,14 +205,14 @@ class MLCLPreTrainedModel(MLCLAdapters):
         objective = self.config.objective
         if labels is not None and not output_logits and objective != "contrastive":
             raise ValueError(f"output_logits: expected True with labels and the objective {objective!r}, got False")
-        features, encoder_outputs = self._encode(encoder_inputs)
+        features, (hidden_states, attentions) = self._encode(encoder_inputs)
         output = MLCLOutput(
             logits=self.classifier(features) if output_logits else None,
             embeddings=self.projection(features),
             features=features,
             prototypes=self.prototypes(),
-            hidden_states=encoder_outputs.get("hidden_states"),
-            attentions=encoder_outputs.get("attentions"),
+            hidden_states=hidden_states,
+            attentions=attentions,
         )
         if labels is not None:
             if self.training and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
@@ -221,15 +241,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Returns:
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
         """
-        if build_loss is None:
-            raise ImportError("training needs the package hf_mlcl: pip install hf-mlcl")
         config, parts = self.config, {}
+        contrast, classify = self.losses()
         if config.objective != "classification":
-            contrast = build_loss(config.loss, **config.loss_parameters)
             rows, prototypes = None if lists else labels, output.prototypes
             parts["contrastive_loss"] = contrast(output.embeddings, rows, prototypes, references=references, **lists)
         if config.objective != "contrastive":
-            classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
             parts["classification_loss"] = classify(output.logits, labels)
         if config.objective == "joint":
             loss = parts["contrastive_loss"] + config.classification_weight * parts["classification_loss"]
@@ -237,20 +254,44 @@ class MLCLPreTrainedModel(MLCLAdapters):
             (loss,) = parts.values()
         return {"loss": loss, **parts}
 
-    def freeze_unused_parameters(self) -> None:
-        """Lets only what the objective uses require gradients, as data-parallel training demands.
+    def losses(self) -> tuple[Any, Any]:
+        """The contrastive and the classification loss that the configuration names.
 
-        Frozen are heads that it has no use for, and weights of the encoder that the pooled features do not depend on.
+        Raises:
+            ValueError: For an unknown loss or parameter, or a loss of the other kind.
+        """
+        if build_loss is None:
+            raise ImportError("training needs the package hf_mlcl: pip install hf-mlcl")
+        config = self.config
+        contrast = build_loss(config.loss, **config.loss_parameters)
+        classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
+        if not hasattr(contrast, "uses_prototypes"):
+            remedy = f"write objective='classification', classification_loss={config.loss!r}"
+            raise ValueError(f"loss: expected a contrastive loss, got {config.loss!r}; {remedy}")
+        if hasattr(classify, "uses_prototypes"):
+            raise ValueError(
+                f"classification_loss: expected a loss on the classifier's logits, got {config.classification_loss!r}"
+            )
+        return contrast, classify
+
+    def freeze_unused_parameters(self) -> list[nn.Parameter]:
+        """Freezes parameters that get no gradient under the objective, which data-parallel training demands.
+
+        These are heads that it has no use for, and weights of the encoder that the pooled features do not depend on.
+        Returns them, so that they can be thawed after training; what was frozen before stays so and is not among them.
         """
         contrastive = self.config.objective != "classification"
-        uses_prototypes = contrastive and bool(build_loss(self.config.loss).uses_prototypes)
-        used = (contrastive, uses_prototypes, self.config.objective != "contrastive")
-        for head, trained in zip(HEADS, used, strict=True):
-            for name, parameter in getattr(self, head).named_parameters():
-                # An adapter trains a copy of each head, beside the one it was made from.
-                parameter.requires_grad_(trained and "original_module." not in name)
-        for parameter in unused_parameters(self.encoder, self.config.pooling):
+        used = (contrastive, contrastive and self.losses()[0].uses_prototypes, self.config.objective != "contrastive")
+        unused = [
+            parameter
+            for head, trained in zip(HEADS, used, strict=True)
+            for parameter in getattr(self, head).parameters()
+            if parameter.requires_grad and not trained
+        ]
+        unused += unused_parameters(self.encoder, self.config.pooling)
+        for parameter in unused:
             parameter.requires_grad_(False)
+        return unused
 
     def train(self, mode: bool = True) -> "MLCLPreTrainedModel":
         """As of every module; with `config.freeze_batch_norm` the encoder's batch statistics stay as they are."""
@@ -272,8 +313,15 @@ class MLCLPreTrainedModel(MLCLAdapters):
         finally:
             self.train(training)
 
+    def _without_rows(self, inputs: dict[str, Any]) -> bool:
+        # Encoders do not know what to do with an empty batch.
+        given = inputs.get(self.main_input_name)
+        return isinstance(given, Tensor) and given.ndim > 0 and len(given) == 0
+
     def encode(self, *, normalize: bool = True, **inputs: Tensor) -> Tensor:
         """Embeddings (B, projection_dim) of a batch, L2-normalised unless told otherwise; takes forward's inputs."""
+        if self._without_rows(inputs):
+            return self.prototypes.weight.new_empty(0, self.config.projection_dim)
         with self._inference():
             embeddings = self(**inputs, return_dict=True).embeddings
             return nn.functional.normalize(embeddings.float()) if normalize else embeddings
@@ -309,6 +357,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if type(most) is not int or most < max(1, min_labels):
             raise ValueError(f"top_k: expected an integer of at least {max(1, min_labels)}, got {top_k!r}")
         limits = config.thresholds if threshold is None else threshold
+        if self._without_rows(inputs):
+            return []
         with self._inference():
             scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
         names = config.label_names

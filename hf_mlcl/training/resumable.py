@@ -198,7 +198,7 @@ class ResumableTrainer(Trainer):
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if not sharded or (Path(folder) / CONFIG_NAME).is_file():
             saved = model_class.config_class.from_pretrained(folder)
-            names, saved_names = (list((config.id2label or {}).values()) for config in (core.config, saved))
+            names, saved_names = core.config.label_names, saved.label_names
             if saved_names != names:
                 raise ValueError(
                     f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} "

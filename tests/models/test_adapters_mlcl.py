@@ -255,3 +255,20 @@ def test_the_vocabulary_must_be_the_encoders(stored, tmp_path):
     other.encoder.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="encoder: expected 60 tokens, got 70"):
         MLCLForSequenceClassification.from_pretrained(tmp_path / "adapter", encoder=str(tmp_path / "other"))
+
+
+def test_an_adapter_of_the_encoder_itself_is_refused_before_its_weights_can_get_lost(tmp_path):
+    config = peft.LoraConfig(r=2, target_modules=["query"])
+    for put in (
+        lambda encoder: encoder.add_adapter(config),
+        lambda encoder: peft.get_peft_model(encoder, config),
+        lambda encoder: peft.inject_adapter_in_model(config, encoder),
+    ):
+        encoder = tiny_encoder("bert")
+        adapted = put(encoder) or encoder
+        with pytest.raises(ValueError, match="encoder: expected one without an adapter.*model.add_adapter"):
+            MLCLForSequenceClassification.from_encoder(adapted, labels=2)
+        model = MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=2)
+        model.encoder = put(model.encoder) or model.encoder
+        with pytest.raises(ValueError, match="encoder: expected one without an adapter"):
+            model.save_pretrained(tmp_path)

@@ -1,6 +1,7 @@
 """Every architecture of the table: three training steps of each stage, saving and loading, checkpointing, memory."""
 
 import importlib.util
+import logging
 import os
 import re
 import tempfile
@@ -347,3 +348,78 @@ def test_the_readme_lists_the_table(request):
     readme = (request.config.rootpath / "README.md").read_text(encoding="utf-8")
     listed = set(re.search(r"Tested encoders: ([^.]*)\.", readme)[1].replace("\n", " ").split(", "))
     assert listed == {kind.removesuffix("_model").replace("_", " ") for kind in ENCODERS}
+
+
+def padded_by(before, behind):
+    """Two texts of 5 and 3 tokens, the second with padding before and behind it, and what is to be left of both."""
+    ids = torch.arange(3, 13).reshape(2, 5) % 50 + 5
+    mask = torch.zeros(2, 5 + before + behind, dtype=torch.long)
+    padded = torch.zeros_like(mask)
+    padded[0, :5], mask[0, :5] = ids[0], 1
+    padded[1, before : before + 3], mask[1, before : before + 3] = ids[1, :3], 1
+    return {"input_ids": padded, "attention_mask": mask}, ids[1:, :3]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind in TEXT])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "last"])
+def test_scores_depend_neither_on_the_side_of_the_padding_nor_on_its_length(kind, pooling):
+    encoder = tiny_encoder(kind)
+    padding = getattr(encoder.config, "pad_token_id", None) or 0
+    model = MLCLForSequenceClassification.from_encoder(encoder, labels=3, projection_dim=8, pooling=pooling).eval()
+    with torch.no_grad():
+        for before, behind in ((0, 2), (2, 0), (1, 3), (4, 4)):
+            inputs, alone = padded_by(before, behind)
+            inputs["input_ids"][inputs["attention_mask"] == 0] = padding
+            expected = model(input_ids=alone, attention_mask=torch.ones_like(alone)).logits[0]
+            torch.testing.assert_close(model(**inputs).logits[1], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_hidden_states_and_attentions_stay_where_their_tokens_are():
+    model = tiny_model("bert")
+    model.set_attn_implementation("eager")
+    behind, _ = padded_by(0, 2)
+    before, _ = padded_by(2, 0)
+    more = {"output_hidden_states": True, "output_attentions": True}
+    with torch.no_grad():
+        right, left = model(**behind, **more), model(**before, **more)
+    for first, second in zip(right.hidden_states, left.hidden_states, strict=True):
+        torch.testing.assert_close(first[1, :3], second[1, 2:5])
+    for first, second in zip(right.attentions, left.attentions, strict=True):
+        torch.testing.assert_close(first[1, :, :3, :3], second[1, :, 2:5, 2:5])
+
+
+def test_positions_given_with_left_padding_belong_to_their_tokens():
+    model, (inputs, alone) = tiny_model("bert"), padded_by(2, 0)
+    positions = torch.tensor([[7, 6, 5, 4, 3, 2, 1], [0, 0, 9, 8, 7, 0, 0]])
+    with torch.no_grad():
+        expected = model(input_ids=alone, position_ids=positions[1:, 2:5]).logits[0]
+        torch.testing.assert_close(model(**inputs, position_ids=positions).logits[1], expected)
+
+
+def test_an_encoder_whose_features_depend_on_the_padding_is_named(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("hf_mlcl"), "propagate", True)
+    fnet = AutoModel.from_config(AutoConfig.for_model("fnet", **{**SIZES, "vocab_size": 60}))
+    MLCLForSequenceClassification.from_encoder(fnet, labels=2)
+    MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=2)
+    messages = [record.getMessage() for record in caplog.records if "padding" in record.getMessage()]
+    assert len(messages) == 1 and "FNetModel: the features of a text change with the padding" in messages[0]
+
+
+WRAPPERS = {
+    "torch.compile": lambda encoder: torch.compile(encoder, backend="eager"),
+    "DataParallel": torch.nn.DataParallel,
+    "both": lambda encoder: torch.compile(torch.nn.DataParallel(encoder), backend="eager"),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapped_encoder_is_taken_out_or_used_but_never_saved_under_other_names(wrap, tmp_path):
+    inputs, model = tiny_inputs("bert"), tiny_model("bert")
+    expected = model(**inputs).logits
+    given = MLCLForSequenceClassification.from_encoder(wrap(model.encoder), labels=3, projection_dim=8)
+    assert given.encoder is model.encoder
+    model.encoder = wrap(model.encoder)
+    torch.testing.assert_close(model(**inputs).logits, expected)
+    with pytest.raises(ValueError, match="encoder: expected the encoder itself, got it in a"):
+        model.save_pretrained(tmp_path)

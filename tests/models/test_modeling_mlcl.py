@@ -1,4 +1,5 @@
 import copy
+import json
 import logging
 import pickle
 
@@ -238,7 +239,6 @@ def test_prediction_ignores_dropout_in_train_mode_and_keeps_the_mode():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"los": "reg"}, "got 'los' .did you mean 'loss'"),
         ({"task": "audio"}, "task: expected one of text, vision, got 'audio'"),
         ({"objective": "both"}, "objective: expected one of"),
         ({"pooling": "average"}, "pooling: expected one of"),
@@ -249,6 +249,37 @@ def test_prediction_ignores_dropout_in_train_mode_and_keeps_the_mode():
 def test_config_names_mistakes(fields, message):
     with pytest.raises(ValueError, match=message):
         MLCLConfig(**fields)
+
+
+def test_a_configuration_keeps_what_a_newer_version_has_written(tmp_path):
+    tiny_model(labels=["a", "b"]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"of_next_year": {"x": [1]}}))
+    model = MLCLForSequenceClassification.from_pretrained(tmp_path)
+    assert model.config.of_next_year == {"x": [1]} and model.config.label_names == ["a", "b"]
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["of_next_year"] == {"x": [1]}
+
+
+@pytest.mark.parametrize("order", [sorted, reversed, list])
+def test_labels_follow_their_numbers_in_any_order_of_the_mapping(order):
+    names = {str(number): f"label{number}" for number in range(12)}
+    mapping = {key: names[key] for key in order(list(names))}
+    for config in (MLCLConfig(id2label=mapping), MLCLConfig(label2id={n: int(k) for k, n in mapping.items()})):
+        assert config.label_names == list(names.values()) == list(config.id2label.values())
+        assert config.label2id == {name: int(key) for key, name in names.items()}
+    config = MLCLConfig(num_labels=12)
+    config.id2label = mapping  # as a user of transformers renames labels
+    assert config.label_names == list(names.values())
+    assert (
+        MLCLConfig.from_dict(json.loads(json.dumps(config.to_dict(), sort_keys=True))).label_names
+        == config.label_names
+    )
+
+
+def test_names_changed_by_hand_in_id2label_hold():
+    config = MLCLConfig(id2label={0: "ship", 1: "oil"}, label2id={"LABEL_0": 0, "LABEL_1": 1})
+    assert config.label2id == {"ship": 0, "oil": 1}
 
 
 def test_duplicate_labels_are_named():
@@ -348,3 +379,11 @@ def test_the_loss_comes_first_and_training_a_classifier_is_noted(objective):
     assert not model.config.classifier_fitted  # evaluating does not train
     model.train()(**tiny_inputs("bert"), labels=labels)
     assert model.config.classifier_fitted == (objective != "contrastive")
+
+
+def test_no_examples_have_no_labels():
+    model = tiny_model()
+    model.config.classifier_fitted = True
+    for none in (torch.empty(0), torch.empty(0, 4, dtype=torch.long)):
+        assert model.predict_labels(input_ids=none) == []
+    assert model.encode(input_ids=torch.empty(0, 4, dtype=torch.long)).shape == (0, model.config.projection_dim)
