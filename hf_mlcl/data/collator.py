@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
 from .errors import DataError
 from .label_lists import LABEL_IDS, padded_ids
@@ -23,7 +23,7 @@ class MultiLabelCollator:
     (B, K), padded with -1; a row of -100 where the list is None). Other columns are left out.
 
     Args:
-        processor: the tokenizer, or the image processor.
+        processor: the tokenizer, or the image processor; None for examples that need no padding.
         num_labels: number of labels L.
 
     Raises:
@@ -48,6 +48,8 @@ class MultiLabelCollator:
                 raise DataError(f"pixel_values: expected one size, got {sorted({tuple(p.shape) for p in pixels})}")
             batch = {"pixel_values": torch.stack(pixels)}
         elif "input_ids" in examples[0]:
+            if self.processor is None:
+                return self._with_labels(_stacked(examples), examples)
             if not hasattr(self.processor, "model_input_names"):
                 raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
             names = [name for name in self.processor.model_input_names if name in examples[0]]
@@ -57,6 +59,14 @@ class MultiLabelCollator:
             batch = {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
         else:
             raise DataError(f"examples: expected 'input_ids' or 'pixel_values', got the columns {sorted(examples[0])}")
+        return self._with_labels(batch, examples)
+
+    def _with_labels(
+        self, batch: dict[str, torch.Tensor], examples: Sequence[dict[str, Any]]
+    ) -> dict[str, torch.Tensor]:
+        if not any(name in example for example in examples for name in (LABEL_IDS, "labels")):
+            # As transformers' collators do.
+            examples = [{**e, "labels": e["label"]} if "label" in e else e for e in examples]
         name = LABEL_IDS if any(LABEL_IDS in example for example in examples) else "labels"
         missing = sum(name not in example for example in examples)
         if missing == len(examples):
@@ -86,3 +96,15 @@ class MultiLabelCollator:
                 canonical_labels(row, f"labels: row {number} of the batch")
             raise
         return torch.from_numpy(labels.astype(np.float32))
+
+
+def _stacked(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """The inputs of texts that are equally long, such as those padded to a fixed length, without a tokenizer."""
+    inputs = [{name: v for name, v in e.items() if name not in (LABEL_IDS, "labels", "label")} for e in examples]
+    lengths = {len(example["input_ids"]) for example in inputs}
+    if len(lengths) > 1:
+        raise DataError(
+            f"processing_class: expected the tokenizer, which pads texts of {min(lengths)} to {max(lengths)} tokens, "
+            "got None"
+        )
+    return default_data_collator(inputs)

@@ -24,12 +24,33 @@ def dataset_labels(dataset: Any, num_labels: int | None = None) -> np.ndarray | 
     A column of lists of ids does not tell how many labels there are: `num_labels` does.
     """
     labels = getattr(dataset, "labels", None)
-    if labels is None and isinstance(dataset, datasets.Dataset):
-        if LABEL_IDS in dataset.column_names:
-            return read_label_lists(dataset, num_labels)
-        if "labels" in dataset.column_names:
-            return label_matrix(dataset)
-    return labels if labels is None or isinstance(labels, LabelLists) else canonical_labels(labels)
+    if isinstance(labels, LabelLists):
+        return labels
+    if not isinstance(dataset, datasets.Dataset):
+        return _where_true(labels, dataset)
+    if LABEL_IDS in dataset.column_names:
+        return read_label_lists(dataset, num_labels)
+    name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
+    if name is None:
+        return None
+    column = dataset.select_columns(name).with_format(None)
+    if dataset.format["type"] == "custom":  # what is trained on is what the transform makes of the columns
+        return _where_true(column[name][:], dataset)
+    return label_matrix(column if name == "labels" else column.rename_column(name, "labels"))
+
+
+def _where_true(labels: Any, dataset: Any) -> np.ndarray | None:
+    """An attribute or a column as labels (N, L); None where it is something else than the labels of the examples.
+
+    Attributes called `labels` also hold names or ids, in data sets whose examples are as they should be: these count.
+    """
+    try:
+        rows = canonical_labels(labels)
+        first = canonical_labels(dataset[0]["labels"])
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+    same = rows.ndim == 2 and len(rows) == len(dataset) and np.array_equal(rows[0], first)
+    return rows if same else None
 
 
 def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | None:

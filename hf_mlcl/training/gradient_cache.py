@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
@@ -16,6 +18,9 @@ from .objective import LOSS_INPUTS, chunks
 from .random_state import RandomState
 from .remembering import RememberingTrainer
 
+# They count forward passes; a launcher wraps also the model of one process.
+_WRAPPERS = (DistributedDataParallel, FullyShardedDataParallel, FSDPModule)
+
 
 class CachingTrainer(RememberingTrainer):
     """Adds to the Trainer steps whose memory follows `gradient_cache_chunk_size`, not the batch.
@@ -23,7 +28,8 @@ class CachingTrainer(RememberingTrainer):
     The encoder runs over the chunks without gradient; the loss of the whole batch, of all processes, gives the
     gradients of the outputs and prototypes; then each chunk runs again, with gradient and with the random numbers it
     had, and passes its share of them on. That equals running the same chunks with gradient and holding all of it.
-    In one process the last chunk runs once, with gradient from the start: its activations are all that is held.
+    Where nothing wraps the model, the last chunk runs once, with gradient from the start: its activations are all that
+    is held.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -92,11 +98,11 @@ class CachingTrainer(RememberingTrainer):
         self, model: nn.Module, parts: list[dict[str, Any]]
     ) -> tuple[MLCLOutput, list[RandomState], MLCLOutput | None]:
         """What the objective needs of all chunks' outputs, as leaves of a new graph; the random states before; and the
-        last chunk's outputs, where they have their gradient: wrappers of several processes count forward passes.
+        last chunk's outputs, where they have their gradient: wrappers of the model count forward passes.
         """
         states, rows = [], []
         names = LOSS_INPUTS[self.core_model.config.objective]
-        keep = self.args.world_size == 1
+        keep = not any(isinstance(module, _WRAPPERS) for module in model.modules())
 
         def run(part: dict[str, Any]) -> Any:
             states.append(RandomState(self.args.device))

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hf_mlcl.losses import References
+from hf_mlcl.losses.kernel import rows_per_block
 
 
 class _Gather(torch.autograd.Function):
@@ -78,14 +79,19 @@ def positive_statistics(labels: Tensor, references: References | None = None) ->
     `anchors_without_positives` is the share of labelled examples for which there is none. The other examples are those
     of the batch, or the `references` given.
     """
-    targets = (labels > 0).float()
-    if references is None:
-        positives = (targets @ targets.T > 0).float().fill_diagonal_(0).sum(1)
-    else:
+    targets = others = (labels > 0).float()
+    anchor_ids = ids = torch.arange(len(targets), device=targets.device)
+    if references is not None:
         anchor_ids, ids = references.comparable_ids(labels.device)
         assert references.labels is not None
-        shared = targets @ (references.labels > 0).float().T > 0
-        positives = (shared & (anchor_ids[:, None] != ids)).float().sum(1)
+        others = (references.labels > 0).float()
+    positives = targets.new_zeros(len(targets))
+    # As the kernel does, some anchors at a time: the matrix of all pairs may be larger than all else.
+    size = rows_per_block(max(1, len(others)), targets.device)
+    for start in range(0, len(targets), size):
+        rows = slice(start, start + size)
+        shared = targets[rows] @ others.T > 0
+        positives[rows] = (shared & (anchor_ids[rows, None] != ids)).sum(1).float()
     anchors = targets.sum(1) > 0
     count = anchors.sum().clamp(min=1)
     return {

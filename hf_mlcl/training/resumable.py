@@ -16,6 +16,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_length
 from transformers.utils import CONFIG_NAME, logging
 
+from hf_mlcl.models.configuration_mlcl import OBJECTIVES
+
 from .callbacks import SaveAfterEvaluation, SeedEpochs, ShareStatistics
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
 from .replacing import replaced
@@ -204,6 +206,14 @@ class ResumableTrainer(Trainer):
                     f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} "
                     f"with {_shown(saved_names)}"
                 )
+            for name in ("objective", "loss", "classification_loss"):
+                own, other = getattr(core.config, name), getattr(saved, name)
+                used = {"loss": "contrastive", "classification_loss": "classification"}.get(name)
+                if own != other and core.config.objective in (used, "joint") + (() if used else OBJECTIVES):
+                    raise ValueError(
+                        f"resume_from_checkpoint: expected a run with {name} {own!r}, got {folder} of {other!r}; "
+                        "to train on otherwise, load its model with from_pretrained and start a new training"
+                    )
             for name in ("feature_dim", "projection_dim") if sharded else ():  # others are told by their weights
                 own, other = getattr(core.config, name), getattr(saved, name)
                 if own != other:
@@ -233,6 +243,17 @@ class ResumableTrainer(Trainer):
             )
         core.load_state_dict(loaded.state_dict())
         return True
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise ValueError(
+                f"resume_from_checkpoint: expected a training of the same parameters, got {checkpoint}, in which "
+                "head_learning_rate, frozen parameters or the optimizer were others"
+            ) from error
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

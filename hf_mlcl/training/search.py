@@ -96,6 +96,13 @@ class SearchingTrainer(ResumableTrainer):
                 hp_name=hp_name,
                 **kwargs,
             )
+        except ValueError as error:
+            if "No trials are completed" not in str(error):
+                raise
+            raise ValueError(
+                f"hyperparameter_search: expected one of {n_trials} trials to end, got none: pruned or failed; "
+                "see the pruner and hp_space"
+            ) from error
         finally:
             self._restore_args()
             self._args_before = self.hp_search_backend = None

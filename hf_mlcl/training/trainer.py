@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers import EvalPrediction
@@ -96,12 +97,19 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if not isinstance(model, torch.nn.Module) and (model is not None or kwargs.get("model_init") is None):
             got = "None, and no model_init" if model is None else type(model).__name__
             raise ValueError(f"model: expected an MLCL model, got {got}; see from_encoder")
-        if isinstance(kwargs.get("train_dataset"), str):
-            raise ValueError(f"train_dataset: expected a data set, got the text {kwargs['train_dataset']!r}")
+        given = kwargs.get("train_dataset")
+        if isinstance(given, str):
+            raise ValueError(f"train_dataset: expected a data set, got the text {given!r}")
+        if isinstance(given, dict):
+            raise ValueError(
+                f"train_dataset: expected one data set, got a {type(given).__name__} of {', '.join(map(str, given))}; "
+                "give one of them, and another as eval_dataset"
+            )
         self._scoring = False
         self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which data sets
         self._held_out: HeldOutScores | None = None
         self._peft_config = peft_config
+        self._frozen: list[torch.nn.Parameter] = []
         try:
             super().__init__(model=model, args=args, **kwargs)
         except RuntimeError as error:
@@ -137,11 +145,15 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             self.model = self.model_wrapped = unwrapped_adapter(self.model)
         if self._peft_config is not None:
             core.add_adapter(self._peft_config)
+        core.check_encoder()
         self._held_out, self._report = None, None
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config)  # type: ignore[attr-defined]
-        core.freeze_unused_parameters()
-        self.check_memory()
+        self._frozen = core.freeze_unused_parameters()
+        try:
+            self.check_memory()
+        finally:
+            self._thaw()  # until something is trained
         if self.train_dataset is not None:
             config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         if trains(self.args):
@@ -204,6 +216,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
+            self._thaw()
             # `pipeline(model=trainer.model)` does not leave training mode by itself, and dropout would change scores.
             self.core_model.eval()
 
@@ -212,6 +225,12 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         super()._hp_search_setup(trial)
         self._forget_classifier()
         self.core_model.config.trained = True
+        self._frozen = self.core_model.freeze_unused_parameters()
+
+    def _thaw(self) -> None:
+        for parameter in self._frozen:  # not what the user had frozen
+            parameter.requires_grad_(True)
+        self._frozen = []
 
     def _forget_classifier(self) -> None:
         config = self.core_model.config
@@ -252,6 +271,11 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         workers: int | None = self.args.dataloader_num_workers
         with replaced(self.args, dataloader_num_workers=default_workers(dataset) if workers is None else workers):
             return super()._get_dataloader(dataset, *args, **kwargs)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        # A transform makes the model's inputs of columns that are none.
+        transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
+        return dataset if transformed else super()._remove_unused_columns(dataset, description)
 
     def get_train_dataloader(self) -> Any:
         views = self.args.views  # type: ignore[attr-defined]

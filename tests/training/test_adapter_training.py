@@ -162,6 +162,7 @@ def test_gradient_checkpointing_gives_the_same_training(toy, tmp_path):
 
 def test_head_learning_rate_reaches_the_heads_that_are_trained(toy, tmp_path):
     trainer = toy_trainer(tmp_path, model=with_lora(toy()), head_learning_rate=0.5)
+    trainer.model.freeze_unused_parameters()
     optimizer = trainer.create_optimizer()
     heads = {id(p) for group in optimizer.param_groups if group["lr"] == 0.5 for p in group["params"]}
     expected = {

@@ -207,6 +207,6 @@ def test_the_last_chunk_of_one_process_runs_once(tmp_path):
     trainer = cached_trainer(tmp_path, 3, train=toy_dataset(8), max_steps=1)
     trainer.eval_dataset = None  # with which the encoder would be measured before training
     with_gradient = []
-    trainer.model.encoder.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))
+    trainer.model.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))
     trainer.train()
     assert with_gradient == [False, False, True, True, True]  # 3, 3 and 2 rows; then the first two once more
