@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_mlcl.data import predict_texts
-from hf_mlcl.data.images import read_image
 from hf_mlcl.data.sources import FORMATS, read_source
+from hf_mlcl.models import read_image
 
 from .arguments import OneLineParser
 from .evaluate import load_model
@@ -105,7 +105,7 @@ def _predict(
 
 def _open(path: str) -> Any:
     try:
-        return read_image({"path": path, "bytes": None})
+        return read_image(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"--image: expected an image file, found none at {path!r}") from None
     except Exception as error:  # PIL raises many types on damaged files

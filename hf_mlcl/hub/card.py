@@ -41,12 +41,16 @@ model = AutoModelForSequenceClassification.from_pretrained("{name}"{trust})
 tokenizer = AutoTokenizer.from_pretrained("{name}"{trust})
 inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True)
 print(model.predict_labels(**inputs))""",
-    "vision": """from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+    "vision": """from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 model = AutoModelForImageClassification.from_pretrained("{name}"{trust})
 processor = AutoImageProcessor.from_pretrained("{name}"{trust})
-print(model.predict_labels(**processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")))""",
+image = model.read_image("image.jpg")  # as in training
+print(model.predict_labels(**processor(image, return_tensors="pt")))""",
+}
+PIPELINE = {
+    "text": "Without the package it sees the texts of training with `truncation=True`.",
+    "vision": "Without the package it sees the pixels of training where it is given `model.read_image(path)`.",
 }
 ADAPTER = (
     "This is an adapter ({kind}): `adapter_model.safetensors` holds what was trained, projection, prototypes and "
@@ -172,7 +176,7 @@ def _usage(config: Any, name: str) -> str:
         f"```python\n{with_package}\n```\n\n"
         f"Without it, by the code in this repository:\n\n```python\n{without}\n```\n\n"
         "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone "
-        f"(`top_k={config.num_labels}` for those of all labels)."
+        f"(`top_k={config.num_labels}` for those of all labels). {PIPELINE[config.task]}"
     )
 
 

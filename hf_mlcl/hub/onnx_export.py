@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import io
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_mlcl.models import images_mlcl
 from hf_mlcl.models.encoders_mlcl import run_once
 
 from .onnx_int8 import quantize_matrices
@@ -48,6 +50,8 @@ class OnnxReport:
 def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str | None = None) -> OnnxReport:
     """Writes `model.onnx`, `config.json` with labels and thresholds, and the processor into `folder`.
 
+    Beside a model of images lies `images_mlcl.py`, which reads them as in training and needs PIL and numpy alone.
+
     The file takes what the processor gives and the encoder reads: int64 `input_ids` and the like (B, T), or float32
     `pixel_values` (B, channels, height, width) of the processor's size; B and T are free. It returns float32 `logits`
     (B, L), whose sigmoid is compared with the thresholds, and `embeddings` (B, projection_dim), not normalised. An
@@ -73,6 +77,8 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
     if not model.config.classifier_fitted:
         raise ValueError("model: expected a fitted classifier, got an untrained one; run fit_classifier()")
     model = (model.merge_adapter() if model.has_adapter else model).float().cpu().eval()
+    if model.config.task == "text":
+        model.limit_tokens(processor)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -94,6 +100,8 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
             path.replace(folder / path.name)
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
+    if model.config.task == "vision":  # whoever serves the file reads images as in training
+        shutil.copy(str(images_mlcl.__file__), folder)
     return OnnxReport(difference, quantized)
 
 

@@ -65,6 +65,8 @@ class Page:
 
     def __init__(self, model: Any, processor: Any, index: str | Path | None = None, name: str = "") -> None:
         self.model, self.processor, self.name = model.eval(), processor, name
+        if model.config.task == "text":
+            model.limit_tokens(processor)
         self.labels = list(model.config.id2label.values())
         limits = model.config.thresholds
         self.thresholds = np.array([0.5] * len(self.labels) if limits is None else limits)
@@ -92,13 +94,17 @@ class Page:
         )
 
     def answer(self, given: Any, pair: str | None = None) -> tuple[str, str, str]:
-        """Labels, nearest training examples and map, as HTML, of a text (and its second text) or a PIL image."""
+        """Labels, nearest training examples and map, as HTML, of a text (and its second text) or an image's path."""
         if given is None or (isinstance(given, str) and not given.strip()):
             return _piece("Labels", "<p>Nothing given yet.</p>"), "", ""
-        if isinstance(given, str):
+        if not self.images:
             inputs = self.processor(given, *([pair or ""] if self.pairs else []), truncation=True, return_tensors="pt")
         else:
-            inputs = {"pixel_values": self.processor([given.convert("RGB")], return_tensors="pt")["pixel_values"]}
+            try:
+                image = self.model.read_image(given)  # as in training
+            except Exception as error:  # PIL raises many types on damaged files
+                return _piece("Labels", f"<p>Not an image that can be read: {html.escape(str(error))}</p>"), "", ""
+            inputs = {"pixel_values": self.processor([image], return_tensors="pt")["pixel_values"]}
         with torch.inference_mode():
             output = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
         scores = output.logits[0].double().sigmoid().cpu().numpy()
@@ -197,7 +203,8 @@ class Page:
             with gradio.Row():
                 with gradio.Column(scale=2):
                     if self.images:
-                        inputs = [gradio.Image(type="pil", label="Image", height=320)]
+                        # The file as it is: Gradio itself would drop transparency and clip 16 bits.
+                        inputs = [gradio.Image(type="filepath", image_mode=None, label="Image", height=320)]
                     else:
                         inputs = [gradio.Textbox(label="Text", lines=6, placeholder="Paste or type a text")]
                     if self.pairs:

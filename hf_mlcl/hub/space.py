@@ -13,13 +13,14 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from hf_mlcl import models
 from hf_mlcl.data import label_matrix
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.inspector import uses_embeddings
 from hf_mlcl.inspection.neighbours import unit_rows
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
-from .files import published_files
+from .files import CODE, published_files
 
 GRADIO = "6.31.0"  # which the page was tested with
 _REQUIREMENTS = ("torch", "transformers>=5.18", "safetensors", "numpy", "pillow")
@@ -97,6 +98,8 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
             _merge_adapter(model_folder, merged)
             contents = {name: content for name, content in contents.items() if not name.startswith("adapter_")}
             contents |= published_files(merged)
+        # The page calls the code beside the model, which may have been saved by an earlier version.
+        contents |= {code: files(models).joinpath(code).read_bytes() for code in CODE}
         for relative, content in contents.items():
             target = folder / "model" / relative
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from .encoders_mlcl import (
     drop_unused_pooler,
     encoder_from_config,
     encoder_source,
+    learned_positions,
     load_encoder,
     load_tokenizer,
     pool,
@@ -33,6 +34,7 @@ from .encoders_mlcl import (
     unused_parameters,
 )
 from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
+from .images_mlcl import read_image
 
 try:
     from hf_mlcl.losses import build_loss
@@ -342,6 +344,13 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
 
+    def limit_tokens(self, tokenizer: Any) -> Any:
+        """The tokenizer, whose `model_max_length` is from now on at most the positions that the encoder has."""
+        most, _ = learned_positions(self.encoder)
+        if most is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, most)
+        return tokenizer
+
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
@@ -379,6 +388,8 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
 
     task = "vision"
     main_input_name = "pixel_values"
+    # Part of the model, so that it is at hand, too, where the package is not installed.
+    read_image = staticmethod(read_image)
 
     def forward(
         self,
