@@ -40,8 +40,8 @@ def prepare_images(
     Args:
         split: data set with the columns `image` and `labels` or `label_ids`.
         image_processor: the encoder's image processor.
-        image_size: side of the square images; by default the processor's own. Save `with_image_size(processor, size)`
-            with the model then, so that predictions see the same size.
+        image_size: side of the square images; by default the processor's own. `MLCLTrainer` saves the processor with
+            the size of its training images; elsewhere save `with_image_size(processor, size)` with the model.
         augmentation: called with an RGB image and a generator, for instance `RandAugment()`.
         seed: seed of the augmentation.
         corrupt_images: what to do with images that cannot be decoded: "error" names the first one when it is reached,

@@ -77,8 +77,7 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
     if not model.config.classifier_fitted:
         raise ValueError("model: expected a fitted classifier, got an untrained one; run fit_classifier()")
     model = (model.merge_adapter() if model.has_adapter else model).float().cpu().eval()
-    if model.config.task == "text":
-        model.limit_tokens(processor)
+    model.limit_tokens(processor)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:

@@ -64,9 +64,7 @@ class Page:
     """
 
     def __init__(self, model: Any, processor: Any, index: str | Path | None = None, name: str = "") -> None:
-        self.model, self.processor, self.name = model.eval(), processor, name
-        if model.config.task == "text":
-            model.limit_tokens(processor)
+        self.model, self.processor, self.name = model.eval(), model.limit_tokens(processor), name
         self.labels = list(model.config.id2label.values())
         limits = model.config.thresholds
         self.thresholds = np.array([0.5] * len(self.labels) if limits is None else limits)

@@ -280,6 +280,13 @@ class MLCLPreTrainedModel(MLCLAdapters):
             embeddings = self(**inputs, return_dict=True).embeddings
             return nn.functional.normalize(embeddings.float()) if normalize else embeddings
 
+    def limit_tokens(self, processor: Any) -> Any:
+        """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
+        most, _ = learned_positions(self.encoder)
+        if self.task == "text" and most is not None:
+            processor.model_max_length = min(processor.model_max_length, most)
+        return processor
+
     def predict_labels(
         self,
         *,
@@ -331,6 +338,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         tokenizer = tokenizer or load_tokenizer(source, kwargs)
         if not callable(tokenizer):
             raise ValueError(f"tokenizer: expected a tokenizer, got {tokenizer!r}; see AutoTokenizer.from_pretrained")
+        self.limit_tokens(tokenizer)
         names, descriptions = self.config.label_names, descriptions or {}
         unknown = [name for name in descriptions if name not in names]
         if unknown:
@@ -343,13 +351,6 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")
             embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
-
-    def limit_tokens(self, tokenizer: Any) -> Any:
-        """The tokenizer, whose `model_max_length` is from now on at most the positions that the encoder has."""
-        most, _ = learned_positions(self.encoder)
-        if most is not None:
-            tokenizer.model_max_length = min(tokenizer.model_max_length, most)
-        return tokenizer
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
