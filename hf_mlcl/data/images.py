@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 from hf_mlcl.models import images_mlcl
 
-from .errors import DataError, first_line
+from .errors import DataError, first_line, printable
 from .label_lists import LABEL_IDS, LabelLists, read_label_lists
 from .labels import label_matrix
 
@@ -223,7 +223,7 @@ def _problem(number: int, value: dict[str, Any] | None) -> str | None:
 
 def _cannot_be_decoded(number: int, value: dict[str, Any] | None, error: Exception) -> str:
     path = (value or {}).get("path")
-    where = f" ('{path}')" if path else ""
+    where = f" ('{printable(path)}')" if path else ""
     return f"image of row {number}{where}: expected an image, got one that cannot be decoded: {first_line(error)}"
 
 

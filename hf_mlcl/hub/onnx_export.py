@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from hf_mlcl.models import images_mlcl
 from hf_mlcl.models.encoders_mlcl import run_once
 
+from .files import clean_settings
 from .onnx_int8 import quantize_matrices
 
 TOLERANCE = 1e-4
@@ -99,6 +100,7 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
             path.replace(folder / path.name)
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
+    clean_settings(folder)
     if model.config.task == "vision":  # whoever serves the file reads images as in training
         shutil.copy(str(images_mlcl.__file__), folder)
     return OnnxReport(difference, quantized)
@@ -160,6 +162,7 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
                     external_data=_large(model),
                     verbose=False,
                 )
+            _strip(path)
         except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
             cause: BaseException = error.__cause__ or error
             if isinstance(cause, OSError):  # such as a full disk
@@ -167,6 +170,22 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
             reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
             kind = model.encoder.config.model_type
             raise ValueError(f"model: expected an encoder that torch can export, got {kind!r}: {reason}") from error
+
+
+def _strip(path: Path) -> None:
+    """Takes out where in which file of this machine each operation was called, which the exporter notes."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    waiting: list[Any] = [model]
+    while waiting:  # graphs, nodes and their attributes, down to the types of values
+        message = waiting.pop()
+        for field, value in message.ListFields():
+            if field.name in ("doc_string", "metadata_props"):
+                message.ClearField(field.name)
+            elif field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value
+    onnx.save(model, path)
 
 
 def _large(model: Any) -> bool:

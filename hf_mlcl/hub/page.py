@@ -146,7 +146,7 @@ class Page:
                 for label in np.flatnonzero(self.index["labels"][row])
             )
             if self.images:
-                what = f'<img alt="" src="data:image/jpeg;base64,{shown}"><div>{tags}</div>'
+                what = f'<img alt="" src="data:image/jpeg;base64,{html.escape(shown)}"><div>{tags}</div>'
             else:
                 what = f'<div><div class="text">{html.escape(shown)}</div>{tags}</div>'
             rows.append(f'<div class="near"><span>{near[row]:.3f}</span>{what}</div>')
@@ -197,7 +197,7 @@ class Page:
         """
         gradio = gradio_package()
         with gradio.Blocks(title=self.name, analytics_enabled=False) as blocks:
-            gradio.Markdown(f"## {self.name}")
+            gradio.Markdown(f"## {html.escape(self.name)}")
             with gradio.Row():
                 with gradio.Column(scale=2):
                     if self.images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import tempfile
 from importlib.resources import files
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 from hf_mlcl import models
 from hf_mlcl.data import label_matrix
+from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.inspector import uses_embeddings
 from hf_mlcl.inspection.neighbours import unit_rows
@@ -122,6 +124,7 @@ def _merge_adapter(source: str | Path, folder: str) -> None:
 
 
 def _readme(name: str, examples: bool) -> str:
+    name = " ".join(printable(name).split())
     holds = "The page shows training examples; they are in `index.safetensors`." if examples else ""
     return f"""---
 title: {json.dumps(name, ensure_ascii=False)}
@@ -134,7 +137,7 @@ app_file: app.py
 pinned: false
 ---
 
-# {name}
+# {html.escape(name, quote=False)}
 
 Labels with their scores and thresholds, by the model in `model`, whose card is `model/README.md`. {holds}
 """
