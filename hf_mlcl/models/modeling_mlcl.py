@@ -283,7 +283,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     def limit_tokens(self, processor: Any) -> Any:
         """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
         most, _ = learned_positions(self.encoder)
-        if self.task == "text" and most is not None:
+        if self.task == "text" and most is not None and hasattr(processor, "model_max_length"):
             processor.model_max_length = min(processor.model_max_length, most)
         return processor
 
