@@ -1,6 +1,7 @@
 """Contrastive multi-label learning for any Hugging Face text or vision encoder.
 
-Importing the package registers its models with transformers' Auto classes; the Trainer is imported when first used.
+Importing the package registers its models with transformers' Auto classes, and pipelines that read their inputs as
+training did; the Trainer is imported when first used.
 """
 
 from typing import TYPE_CHECKING, Any

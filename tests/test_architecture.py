@@ -138,7 +138,7 @@ def test_checkpoint_code_stands_alone() -> None:
             elif top(found.module) == "hf_mlcl":
                 assert room(found.module) == "losses" and found.guarded, f"{path.name}: {found.module}"
             else:
-                needed = {"torch", "transformers", "safetensors"}  # the last comes with transformers
-                allowed = sys.stdlib_module_names | needed | ({"peft"} if found.guarded else set())
+                needed = {"torch", "transformers", "safetensors", "numpy"}  # the last two come with transformers
+                allowed = sys.stdlib_module_names | needed | ({"peft", "PIL"} if found.guarded else set())
                 assert top(found.module) in allowed, found.module
     assert {path.name for path in seen} >= {"modeling_mlcl.py", "configuration_mlcl.py"}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+
+from hf_mlcl.data.errors import printable
 
 COMMANDS = {
     "train": "train a model on a multi-label data set: model, card and metrics in one folder",
@@ -50,6 +53,9 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     """Runs one sub-command; what goes wrong with its input, files or packages ends in one line."""
     from safetensors import SafetensorError  # how a full disk shows while a model is saved
 
+    if logging.lastResort is not None:  # which writes warnings to the terminal where nobody has set up logging
+        logging.lastResort.setFormatter(_Printable())
+
     try:
         command(arguments)
         sys.stdout.flush()
@@ -64,11 +70,18 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except KeyboardInterrupt as interruption:
         number, message = getattr(interruption, "number", signal.SIGINT), str(interruption)
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-            print(f"\nhf-mlcl: interrupted{message and '; '}{message}", file=sys.stderr)
+            print(f"\nhf-mlcl: interrupted{message and '; '}{printable(message)}", file=sys.stderr)
         sys.exit(128 + number)
 
 
 def fail(message: str) -> None:
     """Prints one line on standard error and exits with 2."""
-    print(f"hf-mlcl: error: {message}", file=sys.stderr)
+    print(f"hf-mlcl: error: {printable(message)}", file=sys.stderr)
     sys.exit(2)
+
+
+class _Printable(logging.Formatter):
+    """Log records without what a terminal would obey, which names in somebody's data may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))

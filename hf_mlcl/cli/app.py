@@ -71,7 +71,7 @@ def _index(model: Any, source: str, job: DataArguments) -> Path:
         raise ValueError(f"dataset: expected at least 2 training examples, got {len(data.splits['train'])}")
     if job.task == "vision" and job.corrupt_images == "skip":
         data.splits["train"] = decodable_images(data.splits["train"])
-    processor = load_processor(source, job, "model")
+    processor = model.limit_tokens(load_processor(source, job, "model"))
     prepared = prepare_splits(data, processor, ["train"], **preparation_options(job))["train"]
     path = output_folder(Path(source) / "app" if Path(source).is_dir() else Path("app"), "model") / "index.safetensors"
     rows = data.splits["train"]

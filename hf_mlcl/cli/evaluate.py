@@ -106,7 +106,7 @@ def evaluate(model: Any, source: str, job: DataArguments, split: str, batch_size
     check_pairs(model.config, "--text_pair_column", job.text_pair_column)
     check_length(model, job.max_length)
     data = load_data(job, splits=[split], label_names=model.config.label_names)
-    processor = load_processor(source, job, "model")
+    processor = model.limit_tokens(load_processor(source, job, "model"))
     dataset = prepare_splits(data, processor, [split], **preparation_options(job))[split]
     with tempfile.TemporaryDirectory() as folder:
         args = MLCLTrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none")

@@ -86,7 +86,7 @@ def inspect(
         raise ValueError(f"model: expected labels few enough for arrays, got {len(data.label_names)}")
     if len(data.splits[split]) < 2:
         raise ValueError(f"split: expected at least 2 examples in {split!r}, got {len(data.splits[split])}")
-    processor = load_processor(source, job, "model")
+    processor = model.limit_tokens(load_processor(source, job, "model"))
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
         model.to(accelerator)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_mlcl.data import predict_texts
-from hf_mlcl.data.images import read_image
+from hf_mlcl.data.errors import printable
 from hf_mlcl.data.sources import FORMATS, read_source
+from hf_mlcl.models import read_image
 
 from .arguments import OneLineParser
 from .evaluate import load_model
@@ -42,10 +43,12 @@ def run(arguments: Sequence[str]) -> None:
     for number, labels in enumerate(_predict(model, processor, inputs, pairs, limits)):
         if options.json:
             pair = {} if pairs is None else {"input_pair": pairs[number]}
-            print(json.dumps({"input": inputs[number], **pair, "labels": labels}, ensure_ascii=False))
+            line = json.dumps({"input": inputs[number], **pair, "labels": labels}, ensure_ascii=False)
+            # Of what a terminal obeys JSON has escaped only the most known: the rest is escaped as JSON does.
+            print("".join(char if printable(char) == char else f"\\u{ord(char):04x}" for char in line))
         else:
-            shown = ", ".join(f"{label['label']} {label['score']:.3f}" for label in labels) or "(no label)"
-            print(shown if len(inputs) == 1 else f"{' '.join(inputs[number].split())[:80]}\t{shown}")
+            shown = ", ".join(f"{printable(row['label'])} {row['score']:.3f}" for row in labels) or "(no label)"
+            print(shown if len(inputs) == 1 else f"{printable(' '.join(inputs[number].split())[:80])}\t{shown}")
 
 
 def _inputs(options: Any, task: str) -> list[str]:
@@ -105,7 +108,7 @@ def _predict(
 
 def _open(path: str) -> Any:
     try:
-        return read_image({"path": path, "bytes": None})
+        return read_image(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"--image: expected an image file, found none at {path!r}") from None
     except Exception as error:  # PIL raises many types on damaged files

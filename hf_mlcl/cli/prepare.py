@@ -75,7 +75,8 @@ def read_processor(source: str, task: str, argument: str) -> Any:
     """Tokenizer or image processor of the folder or Hub id that `argument` gave; ValueError in one line for none."""
     loader = AutoTokenizer if task == "text" else AutoImageProcessor
     try:
-        return loader.from_pretrained(source)
+        # Said, so that code of the folder is refused with one line; transformers would ask, and wait for an answer.
+        return loader.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
         kind = "a tokenizer" if task == "text" else "an image processor"
         raise ValueError(f"{argument}: expected {kind} in {source!r}, got none: {reason_of(error)}") from error

@@ -118,6 +118,7 @@ def train(
         **built,
     )
     check_length(model, job.max_length)
+    model.limit_tokens(processor)
     with args.main_process_first(desc="preparing the data"):
         train_options = {"augmentation": augmentation, "seed": args.seed} if job.task == "vision" else {}
         options = preparation_options(job)

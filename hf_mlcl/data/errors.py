@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# What a terminal obeys: control characters, marks that turn the direction of what follows; and halves of characters.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """Text of somebody's data on one line, in which characters that a terminal would obey are shown as `\\x1b`."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 class DataError(ValueError):
@@ -24,14 +33,14 @@ def nearest(wanted: str, available: Iterable[str]) -> str:
     names = list(available)
     by_lower = {name.lower(): name for name in names}
     match = difflib.get_close_matches(wanted.lower(), by_lower, n=1)
-    return f" (nearest: '{by_lower[match[0]]}')" if match else ""
+    return f" (nearest: '{printable(by_lower[match[0]])}')" if match else ""
 
 
 def shown(names: Iterable[str], limit: int = 20) -> str:
     """The names, comma-separated, cut after `limit` of them."""
     listed = list(names)
     more = f", ... ({len(listed)} in all)" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return ", ".join(map(printable, listed[:limit])) + more
 
 
 def first_line(error: BaseException) -> str:
@@ -39,4 +48,4 @@ def first_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return printable(lines[0]) if lines else type(error).__name__

@@ -13,7 +13,9 @@ import torch
 from datasets import Dataset, Image
 from PIL import Image as PILImage
 
-from .errors import DataError, first_line
+from hf_mlcl.models import images_mlcl
+
+from .errors import DataError, first_line, printable
 from .label_lists import LABEL_IDS, LabelLists, read_label_lists
 from .labels import label_matrix
 
@@ -38,8 +40,8 @@ def prepare_images(
     Args:
         split: data set with the columns `image` and `labels` or `label_ids`.
         image_processor: the encoder's image processor.
-        image_size: side of the square images; by default the processor's own. Save `with_image_size(processor, size)`
-            with the model then, so that predictions see the same size.
+        image_size: side of the square images; by default the processor's own. `MLCLTrainer` saves the processor with
+            the size of its training images; elsewhere save `with_image_size(processor, size)` with the model.
         augmentation: called with an RGB image and a generator, for instance `RandAugment()`.
         seed: seed of the augmentation.
         corrupt_images: what to do with images that cannot be decoded: "error" names the first one when it is reached,
@@ -200,17 +202,14 @@ class PreparedImages(torch.utils.data.Dataset):
 
 
 def read_image(value: dict[str, Any] | None) -> PILImage.Image:
-    """An image as RGB from `{"path": ..., "bytes": ...}`, one of them None.
-
-    The orientation that a camera wrote is followed. Transparent pixels are shown on white; 16-bit and float images are
-    scaled to 8 bits, not clipped.
+    """The image of a cell, `{"path": ..., "bytes": ...}`, one of them None; see `hf_mlcl.models.read_image`.
 
     Raises:
         Exception: whatever PIL raises on damaged or missing files; ValueError where there is nothing.
     """
     if value is None:
         raise ValueError("the cell is empty")
-    return _to_rgb(Image().decode_example(value))
+    return images_mlcl.read_image(Image().decode_example(value))
 
 
 def _problem(number: int, value: dict[str, Any] | None) -> str | None:
@@ -224,24 +223,8 @@ def _problem(number: int, value: dict[str, Any] | None) -> str | None:
 
 def _cannot_be_decoded(number: int, value: dict[str, Any] | None, error: Exception) -> str:
     path = (value or {}).get("path")
-    where = f" ('{path}')" if path else ""
+    where = f" ('{printable(path)}')" if path else ""
     return f"image of row {number}{where}: expected an image, got one that cannot be decoded: {first_line(error)}"
-
-
-def _to_rgb(image: PILImage.Image) -> PILImage.Image:
-    """Any mode to RGB: transparent pixels on white, more than 8 bits scaled to 8, where PIL alone would clip them."""
-    if image.mode[0] in "IF":
-        values: np.ndarray = np.asarray(image, dtype=np.float32)
-        largest = values.max(initial=0)
-        if image.mode.startswith("I;16") or largest > 255:
-            values = values / 257  # 16 bits
-        elif image.mode == "F" and largest <= 1:
-            values = values * 255  # shares of white
-        image = PILImage.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from .preprocessing import preprocess_function
+from .preprocessing import NO_LIMIT, preprocess_function
 
 # Batches that are sorted together: enough texts for batches of one length, few enough to answer soon.
 _WINDOW = 64
@@ -32,7 +32,7 @@ def predict_texts(
 
     Args:
         model: a fitted model for texts.
-        tokenizer: its tokenizer; texts are cut to its `model_max_length`.
+        tokenizer: its tokenizer; texts are cut to its `model_max_length`, at most to the encoder's positions.
         texts: the texts; None counts as empty.
         text_pairs: the second texts, as many, for a model of text pairs.
         batch_size: texts a forward pass.
@@ -49,7 +49,9 @@ def predict_texts(
         raise ValueError(f"texts: expected several texts, got one string {texts[:40]!r}")
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
-    function = preprocess_function(tokenizer, text_pair_column=None if text_pairs is None else "pair")
+    limit = int(min(model.limit_tokens(tokenizer).model_max_length, NO_LIMIT))
+    pair_column = None if text_pairs is None else "pair"
+    function = preprocess_function(tokenizer, text_pair_column=pair_column, max_length=limit)
     limits: dict[str, Any] = {"top_k": top_k, "min_labels": min_labels, "threshold": threshold}
     rows = ((text, None) for text in texts) if text_pairs is None else _paired(texts, text_pairs)
     while window := list(islice(rows, _WINDOW * batch_size)):

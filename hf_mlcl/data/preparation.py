@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from .label_cells import arrow_column
 from .label_lists import LABEL_IDS
-from .preprocessing import CUT, EMPTY, REPORT_COLUMN, TextPreprocessing, preprocess_function
+from .preprocessing import CUT, EMPTY, NO_LIMIT, REPORT_COLUMN, TextPreprocessing, preprocess_function
 
 logger = logging.getLogger(__name__)
+
+_CUT_TO = re.compile(r"hf_mlcl: texts are cut to (\d+) tokens")  # in the description that goes with a data set
 
 Split = TypeVar("Split", Dataset, IterableDataset)
 
@@ -37,7 +41,8 @@ def prepare_text(
         split: data set with the columns `text` and, for training, `labels` or `label_ids`.
         tokenizer: the encoder's tokenizer; it needs a pad token, because batches are padded later.
         max_length: number of tokens, special ones included, that a text is cut to; by default the tokenizer's limit,
-            or 512 if it knows none.
+            or 512 if it knows none. It becomes the tokenizer's `model_max_length`, and the result remembers it, also
+            in selections of its rows: `MLCLTrainer` saves the tokenizer with the length of its training data.
         num_proc: number of processes; not for streams.
 
     Raises:
@@ -56,10 +61,31 @@ def prepare_text(
     prepared = split.map(
         replace(function, report=True), batched=True, remove_columns=removed, num_proc=num_proc, desc="Tokenizing"
     )
+    note = f"hf_mlcl: texts are cut to {function.max_length} tokens"
+    prepared.info.description = f"{prepared.info.description or ''}\n{note}".strip()
     if not len(prepared):  # nothing was called
         return prepared
     _report(arrow_column(prepared, REPORT_COLUMN).to_numpy(zero_copy_only=False), function)
     return prepared.remove_columns(REPORT_COLUMN)
+
+
+def cut_length(dataset: Any, tokenizer: Any) -> int | None:
+    """How many tokens the texts of a tokenized data set were cut to, None where it does not show.
+
+    `prepare_text` has noted it. Of a data set that comes from elsewhere the longest rows show it: where the tokenizer
+    would have let them be longer, and yet several have one length, they were cut (or padded) to it.
+    """
+    if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
+        return None
+    noted = _CUT_TO.findall(dataset.info.description or "")
+    if noted:
+        return max(map(int, noted))
+    counts = np.bincount(pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False))
+    longest, limit = len(counts) - 1, tokenizer.model_max_length
+    # By preprocess_function or by hand.
+    chosen = limit < NO_LIMIT and limit != tokenizer.init_kwargs.get("model_max_length")
+    piled = longest > 0 and counts[-1] > max(1, counts[-2])
+    return longest if longest > limit or (piled and not chosen) else None
 
 
 def _column_names(split: Dataset | IterableDataset) -> list[str]:

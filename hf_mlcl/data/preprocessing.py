@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from .label_cells import cut_string
 from .labels import UNKNOWN_LABEL, canonical_labels, checked_label_names, normal_name
 
 _DEFAULT_MAX_LENGTH = 512
-_NO_LIMIT = 10**9  # tokenizers that know no limit say 1e30
+NO_LIMIT = 10**9  # tokenizers that know no limit say 1e30
 
 # How a text came out, in the column that `report` adds.
 EMPTY, CUT = 1, 2
@@ -55,7 +56,8 @@ def preprocess_function(
         label_delimiter: separates several names in one string; None or "" takes each string as one name.
         multi_hot: whether lists of numbers are 0/1 rows (-100, NaN and null unknown) instead of ids.
         max_length: number of tokens, special ones included, that a text is cut to; by default the tokenizer's limit,
-            or 512 if it knows none.
+            or 512 if it knows none. It becomes the tokenizer's `model_max_length`, so that whoever asks the model with
+            it later, by whatever way, cuts as the training did.
 
     Returns:
         a function of a batch (a mapping of columns to lists) that can be pickled; equal settings have equal cache
@@ -74,12 +76,14 @@ def preprocess_function(
         )
     if max_length is None:
         limit = tokenizer.model_max_length
-        max_length = int(limit) if limit < _NO_LIMIT else _DEFAULT_MAX_LENGTH
+        max_length = int(limit) if limit < NO_LIMIT else _DEFAULT_MAX_LENGTH
     special = tokenizer.num_special_tokens_to_add(pair=text_pair_column is not None)
     if not isinstance(max_length, int) or max_length <= special:
         raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length!r}")
+    if max_length < NO_LIMIT:
+        tokenizer.model_max_length = max_length
     return TextPreprocessing(
-        tokenizer,
+        copy.copy(tokenizer),  # whose length may be set anew later, and would be a part of the fingerprint
         None if label_names is None else tuple(checked_label_names(label_names)),
         text_column=text_column,
         text_pair_column=text_pair_column,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_mlcl.data.errors import printable
 from hf_mlcl.models import MLCLConfig
 
 from .comparison import comparison_text
@@ -41,12 +43,16 @@ model = AutoModelForSequenceClassification.from_pretrained("{name}"{trust})
 tokenizer = AutoTokenizer.from_pretrained("{name}"{trust})
 inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True)
 print(model.predict_labels(**inputs))""",
-    "vision": """from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+    "vision": """from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 model = AutoModelForImageClassification.from_pretrained("{name}"{trust})
 processor = AutoImageProcessor.from_pretrained("{name}"{trust})
-print(model.predict_labels(**processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")))""",
+image = model.read_image("image.jpg")  # as in training
+print(model.predict_labels(**processor(image, return_tensors="pt")))""",
+}
+PIPELINE = {
+    "text": "Without the package it sees the texts of training with `truncation=True`.",
+    "vision": "Without the package it sees the pixels of training where it is given `model.read_image(path)`.",
 }
 ADAPTER = (
     "This is an adapter ({kind}): `adapter_model.safetensors` holds what was trained, projection, prototypes and "
@@ -109,7 +115,7 @@ def build_model_card(
     if adapter and data.base_model:
         data["base_model_relation"] = "adapter"
     sections = [
-        f"# {title}",
+        f"# {_cell(title)}",
         f"A multi-label {config.task} classifier with {config.num_labels} labels, "
         + (
             f"trained with the package hf_mlcl: {_objective(config)}."
@@ -150,6 +156,11 @@ def eval_results(metrics: dict[str, dict[str, float]], dataset: str, task: str) 
     ] or None
 
 
+def _cell(value: Any) -> str:
+    """A value as text of a card: on one line, neither HTML nor the end of a table's cell."""
+    return escape(printable(value), quote=False).replace("|", "\\|")
+
+
 def _objective(config: Any) -> str:
     contrastive = f"the contrastive loss `{config.loss}`" + _parameters(config.loss_parameters)
     classification = f"the loss `{config.classification_loss}`" + _parameters(config.classification_loss_parameters)
@@ -168,11 +179,12 @@ def _usage(config: Any, name: str) -> str:
     with_package = "import hf_mlcl  # registers the architecture\n" + code.format(name=name, trust="", texts=texts)
     without = code.format(name=name, trust=", trust_remote_code=True", texts=texts)
     return (
-        "With the package (`pip install hf-mlcl`); no code of this repository runs:\n\n"
+        "With the package (`pip install hf-mlcl`), which loads the model by its own code, none of this repository's:"
+        "\n\n"
         f"```python\n{with_package}\n```\n\n"
         f"Without it, by the code in this repository:\n\n```python\n{without}\n```\n\n"
         "`predict_labels` decides at the thresholds of the labels; a pipeline gives the probabilities alone "
-        f"(`top_k={config.num_labels}` for those of all labels)."
+        f"(`top_k={config.num_labels}` for those of all labels). {PIPELINE[config.task]}"
     )
 
 
@@ -183,7 +195,7 @@ def _usage_of_adapter(config: Any, name: str, adapter: dict[str, Any]) -> str:
     code = USAGE[config.task].format(name=name, trust="", texts=texts).replace(f"{auto}.", f"{cls}.")
     code = code.replace(f"{auto}, ", "").replace(f", {auto}", "")
     base = last_name(adapter.get("base_model_name_or_path") or "an encoder")
-    return ADAPTER.format(kind=adapter["peft_type"], base=f"`{base}`", cls=cls, code=code)
+    return ADAPTER.format(kind=_cell(adapter["peft_type"]), base=f"`{printable(base)}`", cls=cls, code=code)
 
 
 def _results(metrics: dict[str, dict[str, float]]) -> str:
@@ -233,7 +245,7 @@ def _loss(config: Any) -> str:
 def _training(run: dict[str, Any], config: Any) -> str:
     arguments = {name: run.get("job", {}).get(name) for name in OF_THE_DATA} | run["arguments"]
     rows = [
-        f"| {name} | {value} |"
+        f"| {name} | {_cell(value)} |"
         for name, value in arguments.items()
         if value is not None and value is not False and value != "none" and not name.startswith(OF_THE_PROCESS)
     ]

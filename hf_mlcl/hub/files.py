@@ -46,13 +46,14 @@ TOKENIZER = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
 )
-CODE = tuple(f"{name}_mlcl.py" for name in ("adapters", "configuration", "encoders", "heads", "modeling"))
+CODE = tuple(f"{name}_mlcl.py" for name in ("adapters", "configuration", "encoders", "heads", "images", "modeling"))
 TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
 PICTURES = ("figures/*.png", "figures/*.svg")
 PUBLISHED = (*WEIGHTS, *SETTINGS, *TOKENIZER, *CODE, *TEXTS, *PICTURES)
 
 _LOCAL = ("is_local", "local_files_only")
-_PATH_KEY = re.compile(r"(^|_)(path|dir|file|folder|checkpoint)$")
+_PATH_KEY = re.compile(r"(^|_)(path|dir|file|folder|checkpoint)s?$")
+_LABELS = re.compile(r"^(id2label|label2id|label|labels|label_names)$")
 _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{16,}")
 
 
@@ -73,7 +74,7 @@ def published_files(folder: str | Path, token: str | None = None) -> dict[str, P
 
     Raises:
         ValueError: Where there is no model, its weights are missing or are a pickle, a file is no valid JSON, or one
-            holds an access token.
+            holds an access token or is a link to a file outside of the folder.
     """
     folder = Path(folder)
     names = sorted(
@@ -85,6 +86,7 @@ def published_files(folder: str | Path, token: str | None = None) -> dict[str, P
         raise ValueError(f"folder: expected a saved model, got {str(folder)!r} without config.json")
     if not any(is_weights(name) for name in names):
         raise ValueError(f"folder: expected weights in safetensors, got {str(folder)!r} without any")
+    _refuse_links(folder, names)
     files: dict[str, Path | bytes] = {}
     for name in names:
         path = folder / name
@@ -94,6 +96,27 @@ def published_files(folder: str | Path, token: str | None = None) -> dict[str, P
         if not is_weights(name) and not name.startswith("figures/"):
             _refuse_token(path, token)
     return files
+
+
+def _refuse_links(folder: Path, names: list[str]) -> None:
+    """Links are published as what they lead to, which may be anybody's file: none may lead out of the folder."""
+    place = folder.resolve()
+    if place.parent.name == "snapshots":  # the Hub's cache keeps the files of a model beside, in `blobs`
+        place = place.parent.parent
+    out = [name for name in names if not (folder / name).resolve().is_relative_to(place)]
+    if out:
+        raise ValueError(
+            f"folder: expected files of its own, got links that lead out of it: {', '.join(out)}; put copies there, "
+            "or remove them"
+        )
+
+
+def clean_settings(folder: str | Path) -> None:
+    """Cuts local paths down to their last name in the settings of a model and its processor, in place."""
+    for name in SETTINGS:
+        path = Path(folder) / name
+        if name.endswith("config.json") and path.is_file():
+            path.write_bytes(_cleaned(path))
 
 
 def _cleaned(path: Path) -> bytes:
@@ -109,19 +132,39 @@ def _cleaned(path: Path) -> bytes:
 
 def without_paths(values: Any) -> Any:
     """JSON values in which local paths are cut down to their last name, and the marks of a local copy are gone."""
+    if isinstance(values, str):
+        # Under whatever key: a file or folder that is there. Names of labels are none, even if one should look so.
+        whole = PurePosixPath(values).is_absolute() or PureWindowsPath(values).is_absolute()
+        return last_name(values) if values.startswith("file:") or (whole and _is_there(values)) else values
     if isinstance(values, list):
         return [without_paths(value) for value in values]
     if not isinstance(values, dict):
         return values
-    return {
-        key: last_name(value) if isinstance(value, str) and _PATH_KEY.search(key) else without_paths(value)
-        for key, value in values.items()
-        if key not in _LOCAL
-    }
+    cleaned: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _LOCAL or _LABELS.search(key):
+            cleaned |= {} if key in _LOCAL else {key: value}
+        elif _PATH_KEY.search(key) and isinstance(value, (str, list)):
+            cleaned[key] = last_name(value) if isinstance(value, str) else [_path_in_list(one) for one in value]
+        else:
+            cleaned[key] = without_paths(value)
+    return cleaned
+
+
+def _path_in_list(value: Any) -> Any:
+    return last_name(value) if isinstance(value, str) else without_paths(value)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return len(PurePosixPath(path).parts) > 2 and Path(path).exists()
+    except (OSError, ValueError):  # too long, or of characters that no path has
+        return False
 
 
 def last_name(source: str) -> str:
     """The last part of a local path; a Hub id stays whole."""
+    source = source.removeprefix("file://").removeprefix("file:")
     for kind in (PurePosixPath, PureWindowsPath):
         if kind(source).is_absolute():
             return kind(source).name

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import io
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_mlcl.models import images_mlcl
 from hf_mlcl.models.encoders_mlcl import run_once
 
+from .files import clean_settings
 from .onnx_int8 import quantize_matrices
 
 TOLERANCE = 1e-4
@@ -48,6 +51,8 @@ class OnnxReport:
 def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str | None = None) -> OnnxReport:
     """Writes `model.onnx`, `config.json` with labels and thresholds, and the processor into `folder`.
 
+    Beside a model of images lies `images_mlcl.py`, which reads them as in training and needs PIL and numpy alone.
+
     The file takes what the processor gives and the encoder reads: int64 `input_ids` and the like (B, T), or float32
     `pixel_values` (B, channels, height, width) of the processor's size; B and T are free. It returns float32 `logits`
     (B, L), whose sigmoid is compared with the thresholds, and `embeddings` (B, projection_dim), not normalised. An
@@ -73,6 +78,7 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
     if not model.config.classifier_fitted:
         raise ValueError("model: expected a fitted classifier, got an untrained one; run fit_classifier()")
     model = (model.merge_adapter() if model.has_adapter else model).float().cpu().eval()
+    model.limit_tokens(processor)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -94,6 +100,9 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
             path.replace(folder / path.name)
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
+    clean_settings(folder)
+    if model.config.task == "vision":  # whoever serves the file reads images as in training
+        shutil.copy(str(images_mlcl.__file__), folder)
     return OnnxReport(difference, quantized)
 
 
@@ -153,6 +162,7 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
                     external_data=_large(model),
                     verbose=False,
                 )
+            _strip(path)
         except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
             cause: BaseException = error.__cause__ or error
             if isinstance(cause, OSError):  # such as a full disk
@@ -160,6 +170,22 @@ def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
             reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
             kind = model.encoder.config.model_type
             raise ValueError(f"model: expected an encoder that torch can export, got {kind!r}: {reason}") from error
+
+
+def _strip(path: Path) -> None:
+    """Takes out where in which file of this machine each operation was called, which the exporter notes."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    waiting: list[Any] = [model]
+    while waiting:  # graphs, nodes and their attributes, down to the types of values
+        message = waiting.pop()
+        for field, value in message.ListFields():
+            if field.name in ("doc_string", "metadata_props"):
+                message.ClearField(field.name)
+            elif field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value
+    onnx.save(model, path)
 
 
 def _large(model: Any) -> bool:

@@ -64,7 +64,7 @@ class Page:
     """
 
     def __init__(self, model: Any, processor: Any, index: str | Path | None = None, name: str = "") -> None:
-        self.model, self.processor, self.name = model.eval(), processor, name
+        self.model, self.processor, self.name = model.eval(), model.limit_tokens(processor), name
         self.labels = model.config.label_names
         limits = model.config.thresholds
         self.thresholds = np.array([0.5] * len(self.labels) if limits is None else limits)
@@ -92,13 +92,17 @@ class Page:
         )
 
     def answer(self, given: Any, pair: str | None = None) -> tuple[str, str, str]:
-        """Labels, nearest training examples and map, as HTML, of a text (and its second text) or a PIL image."""
+        """Labels, nearest training examples and map, as HTML, of a text (and its second text) or an image's path."""
         if given is None or (isinstance(given, str) and not given.strip()):
             return _piece("Labels", "<p>Nothing given yet.</p>"), "", ""
-        if isinstance(given, str):
+        if not self.images:
             inputs = self.processor(given, *([pair or ""] if self.pairs else []), truncation=True, return_tensors="pt")
         else:
-            inputs = {"pixel_values": self.processor([given.convert("RGB")], return_tensors="pt")["pixel_values"]}
+            try:
+                image = self.model.read_image(given)  # as in training
+            except Exception as error:  # PIL raises many types on damaged files
+                return _piece("Labels", f"<p>Not an image that can be read: {html.escape(str(error))}</p>"), "", ""
+            inputs = {"pixel_values": self.processor([image], return_tensors="pt")["pixel_values"]}
         with torch.inference_mode():
             output = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
         scores = output.logits[0].double().sigmoid().cpu().numpy()
@@ -142,7 +146,7 @@ class Page:
                 for label in np.flatnonzero(self.index["labels"][row])
             )
             if self.images:
-                what = f'<img alt="" src="data:image/jpeg;base64,{shown}"><div>{tags}</div>'
+                what = f'<img alt="" src="data:image/jpeg;base64,{html.escape(shown)}"><div>{tags}</div>'
             else:
                 what = f'<div><div class="text">{html.escape(shown)}</div>{tags}</div>'
             rows.append(f'<div class="near"><span>{near[row]:.3f}</span>{what}</div>')
@@ -193,11 +197,12 @@ class Page:
         """
         gradio = gradio_package()
         with gradio.Blocks(title=self.name, analytics_enabled=False) as blocks:
-            gradio.Markdown(f"## {self.name}")
+            gradio.Markdown(f"## {html.escape(self.name)}")
             with gradio.Row():
                 with gradio.Column(scale=2):
                     if self.images:
-                        inputs = [gradio.Image(type="pil", label="Image", height=320)]
+                        # The file as it is: Gradio itself would drop transparency and clip 16 bits.
+                        inputs = [gradio.Image(type="filepath", image_mode=None, label="Image", height=320)]
                     else:
                         inputs = [gradio.Textbox(label="Text", lines=6, placeholder="Paste or type a text")]
                     if self.pairs:

@@ -26,8 +26,8 @@ PRIVATE = (
     "deepspeed",
     "ddp",
 )
-# What a job names that may be a file or folder of this machine.
-SOURCES = ("encoder", "dataset", "label_descriptions")
+# What a job says that cannot be a file or folder of this machine.
+NO_SOURCES = ("label_delimiter",)
 
 
 def describe_run(
@@ -54,7 +54,7 @@ def describe_run(
         name: getattr(item.default, "value", item.default) for name, item in type(args).__dataclass_fields__.items()
     }
     changed = {
-        name: value
+        name: last_name(value) if isinstance(value, str) else value
         for name, value in args.to_dict().items()
         if isinstance(value, (bool, int, float, str))
         and value != defaults[name]
@@ -71,7 +71,9 @@ def describe_run(
     config = model.config
     description = {
         "job": {
-            name: last_name(value) if name in SOURCES else value for name, value in job.items() if value is not None
+            name: last_name(value) if isinstance(value, str) and name not in NO_SOURCES else value
+            for name, value in job.items()
+            if value is not None
         },
         "arguments": {name: args.to_dict()[name] for name in study} | changed,
         "processes": args.world_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import tempfile
 from importlib.resources import files
@@ -13,13 +14,15 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from hf_mlcl import models
 from hf_mlcl.data import label_matrix
+from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.inspector import uses_embeddings
 from hf_mlcl.inspection.neighbours import unit_rows
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
-from .files import published_files
+from .files import CODE, published_files
 
 GRADIO = "6.31.0"  # which the page was tested with
 _REQUIREMENTS = ("torch", "transformers>=5.18", "safetensors", "numpy", "pillow")
@@ -97,6 +100,8 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
             _merge_adapter(model_folder, merged)
             contents = {name: content for name, content in contents.items() if not name.startswith("adapter_")}
             contents |= published_files(merged)
+        # The page calls the code beside the model, which may have been saved by an earlier version.
+        contents |= {code: files(models).joinpath(code).read_bytes() for code in CODE}
         for relative, content in contents.items():
             target = folder / "model" / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +124,7 @@ def _merge_adapter(source: str | Path, folder: str) -> None:
 
 
 def _readme(name: str, examples: bool) -> str:
+    name = " ".join(printable(name).split())
     holds = "The page shows training examples; they are in `index.safetensors`." if examples else ""
     return f"""---
 title: {json.dumps(name, ensure_ascii=False)}
@@ -131,7 +137,7 @@ app_file: app.py
 pinned: false
 ---
 
-# {name}
+# {html.escape(name, quote=False)}
 
 Labels with their scores and thresholds, by the model in `model`, whose card is `model/README.md`. {holds}
 """

@@ -9,6 +9,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from hf_mlcl.data.errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -83,10 +85,15 @@ def key(axes: Axes, **options: Any) -> None:
     axes.legend(**({"frameon": False, "fontsize": 8.5, "labelcolor": INK} | options))
 
 
-def short(name: Any, limit: int = 26) -> str:
-    """A name that fits beside an axis, on one line."""
-    text = " ".join(str(name).split())
+def cut(name: Any, limit: int) -> str:
+    """A name on one line of so many characters."""
+    text = printable(" ".join(str(name).split()))
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def short(name: Any, limit: int = 26) -> str:
+    """A name that fits beside an axis, as matplotlib takes it: between two dollars it would set formulas."""
+    return cut(name, limit).replace("$", r"\$")
 
 
 def percent(share: float, digits: int = 0) -> str:

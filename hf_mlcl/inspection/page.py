@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .figures import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, PAPER, PINK, POINT, SKY, YELLOW, short
+from .figures import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, PAPER, PINK, POINT, SKY, YELLOW, cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def picture(figure: Figure, name: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', svg)
-    title = escape(" ".join(figure.texts[0].get_text().split()), quote=True)
+    title = escape(" ".join(figure.texts[0].get_text().replace(r"\$", "$").split()), quote=True)
     svg = re.sub(r' width="[^"]*pt" height="[^"]*pt"', "", svg, count=1)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
     return f'<figure id="{name}"><div class="scroll">{svg}</div></figure>'
@@ -116,7 +116,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], text: Sequence[in
     head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(css, heads, strict=True))
     body = "".join(
         "<tr>"
-        + "".join(f"<td{kind}>{escape(short(_shown(value), 48))}</td>" for kind, value in zip(css, row, strict=True))
+        + "".join(f"<td{kind}>{escape(cut(_shown(value), 48))}</td>" for kind, value in zip(css, row, strict=True))
         + "</tr>"
         for row in rows
     )

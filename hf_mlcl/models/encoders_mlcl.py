@@ -227,6 +227,7 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
         ValueError: In one line where there is no model, no encoder in it, no weights of it, or a package is missing.
     """
     expected = "encoder: expected the folder or Hub id of a model"
+    kwargs = {"trust_remote_code": False, **kwargs}  # without an answer transformers would ask for one
     try:
         config = AutoConfig.from_pretrained(source, **kwargs)
         if isinstance(config, MLCLConfig):
@@ -253,7 +254,7 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
 def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
     """The tokenizer of an encoder's folder or Hub id; ValueError in one line where there is none."""
     try:
-        return AutoTokenizer.from_pretrained(source, **kwargs)
+        return AutoTokenizer.from_pretrained(source, **{"trust_remote_code": False, **kwargs})
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
         raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason_of(error)}") from error
 

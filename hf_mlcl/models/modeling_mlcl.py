@@ -26,6 +26,7 @@ from .encoders_mlcl import (
     drop_unused_pooler,
     encoder_from_config,
     encoder_source,
+    learned_positions,
     load_encoder,
     load_tokenizer,
     padding_moved_back,
@@ -38,6 +39,7 @@ from .encoders_mlcl import (
     warn_of_padding,
 )
 from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
+from .images_mlcl import read_image
 
 try:
     from hf_mlcl.losses import build_loss
@@ -326,6 +328,13 @@ class MLCLPreTrainedModel(MLCLAdapters):
             embeddings = self(**inputs, return_dict=True).embeddings
             return nn.functional.normalize(embeddings.float()) if normalize else embeddings
 
+    def limit_tokens(self, processor: Any) -> Any:
+        """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
+        most, _ = learned_positions(self.encoder)
+        if self.task == "text" and most is not None and hasattr(processor, "model_max_length"):
+            processor.model_max_length = min(processor.model_max_length, most)
+        return processor
+
     def predict_labels(
         self,
         *,
@@ -379,6 +388,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         tokenizer = tokenizer or load_tokenizer(source, kwargs)
         if not callable(tokenizer):
             raise ValueError(f"tokenizer: expected a tokenizer, got {tokenizer!r}; see AutoTokenizer.from_pretrained")
+        self.limit_tokens(tokenizer)
         names, descriptions = self.config.label_names, descriptions or {}
         unknown = [name for name in descriptions if name not in names]
         if unknown:
@@ -429,6 +439,8 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
 
     task = "vision"
     main_input_name = "pixel_values"
+    # Part of the model, so that it is at hand, too, where the package is not installed.
+    read_image = staticmethod(read_image)
 
     def forward(
         self,

@@ -14,9 +14,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data import MultiLabelCollator, PreparedImages
 from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.data.labels import canonical_labels
+from hf_mlcl.data.preparation import cut_length
 from hf_mlcl.data.views import Views
 from hf_mlcl.evaluation import compute_metrics
 from hf_mlcl.evaluation.classifier import PROTOCOLS
@@ -79,6 +80,9 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     classifier fitted in the same way on the features of at most 2,000 training examples, so that
     `metric_for_best_model="macro_f1"` means something in the contrastive stage.
 
+    The tokenizer is saved with the length that the training texts were cut to (`prepare_text` notes it), or that their
+    longest rows show; the image processor with the size of the training images.
+
     With `peft_config`, such as peft's `LoraConfig(r=16)`, an adapter is added to the model (`model.add_adapter`) and
     trained with the heads; so is the model in what `peft.get_peft_model` returns.
 
@@ -129,6 +133,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func: expected None, got a function; the model's config names the loss")
         self._set_up_model()
+        self._set_up_processor()
         if kwargs.get("data_collator") is None:
             self.data_collator = MultiLabelCollator(self.processing_class, len(self.core_model.config.label_names))
         if self.compute_metrics is None:
@@ -158,6 +163,42 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         if trains(self.args):
             self._check_batches()
+
+    def _set_up_processor(self) -> None:
+        """Has the processor that is saved with the model cut texts, and size images, as those of training were."""
+        processor: Any = self.processing_class
+        self._max_length: int | None = None
+        if isinstance(self.train_dataset, PreparedImages) and processor is not None:
+            self.processing_class = self.train_dataset.image_processor  # `prepare_images` may have set another size
+        if self.core_model.task != "text" or not hasattr(processor, "model_max_length"):
+            return
+        length, other = (cut_length(data, processor) for data in (self.train_dataset, self.eval_dataset))
+        if length is not None and length != processor.model_max_length:
+            logger.warning(
+                "processing_class: the tokenizer cuts to %d tokens from now on, as the training examples are, not to "
+                "%.4g; it is saved so",
+                *(length, processor.model_max_length),
+            )
+            processor.model_max_length = length
+        if length is not None and other is not None and other != length:
+            logger.warning(
+                "eval_dataset: expected texts cut to %d tokens, as those of train_dataset, got %d; scores and "
+                "thresholds would be those of other inputs than the saved tokenizer gives",
+                *(length, other),
+            )
+        self._max_length = self.core_model.limit_tokens(processor).model_max_length
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        processor: Any = self.processing_class
+        if self._max_length is None or processor.model_max_length == self._max_length:
+            return super()._save(output_dir, state_dict)
+        logger.warning(
+            "processing_class: the tokenizer is saved with the length of the training, %d tokens, though it cuts to "
+            "%.4g now",
+            *(self._max_length, processor.model_max_length),
+        )
+        with replaced(processor, model_max_length=self._max_length):
+            super()._save(output_dir, state_dict)
 
     def _check_batches(self) -> None:
         args = self.args

@@ -13,7 +13,7 @@ from hub_server import HubServer
 
 TOKEN = "hf_aTokenThatNobodyMaySee0123"
 PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt)$")
-CODE = {"adapters_mlcl.py", "configuration_mlcl.py", "encoders_mlcl.py", "heads_mlcl.py", "modeling_mlcl.py"}
+CODE = {f"{name}_mlcl.py" for name in ("adapters", "configuration", "encoders", "heads", "images", "modeling")}
 Story = namedtuple("Story", "hub seen loaded offline folder log offline_requests")
 
 

@@ -1,0 +1,112 @@
+"""A file of any kind gives the pixels of training in whatever way a model is asked."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Image
+from PIL import Image as PILImage
+from transformers import ViTConfig, ViTImageProcessor, ViTModel, pipeline
+
+from hf_mlcl import MLCLForImageClassification
+from hf_mlcl.cli.predict import _predict
+from hf_mlcl.data import prepare_images
+from hf_mlcl.hub import Page
+from hf_mlcl.models import read_image
+
+SQUARE = np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vit = ViTModel(ViTConfig(**sizes, image_size=16, patch_size=4), add_pooling_layer=False)
+    model = MLCLForImageClassification.from_encoder(vit, labels=["a", "b", "c"]).eval()
+    model.config.classifier_fitted = True
+    return model, ViTImageProcessor(size={"height": 16, "width": 16})
+
+
+def picture(kind: str, folder):
+    grey = PILImage.fromarray(SQUARE)
+    colours = PILImage.merge("RGB", [grey, grey.rotate(90), grey.rotate(180)])
+    alpha = PILImage.fromarray(SQUARE.T.copy())
+    turned = PILImage.Exif()
+    turned[0x0112] = 8
+    if kind == "rgba":
+        colours.putalpha(alpha)
+        colours.save(folder / "x.png")
+    elif kind == "la":
+        PILImage.merge("LA", [grey, alpha]).save(folder / "x.png")
+    elif kind == "palette":
+        colours.quantize(8).save(folder / "x.png", transparency=3)
+    elif kind == "16 bits":
+        PILImage.fromarray(SQUARE.astype(np.uint16) * 200).save(folder / "x.png")
+    elif kind == "turned":
+        colours.save(folder / "x.jpg", exif=turned, quality=95)
+    elif kind == "cmyk":
+        colours.convert("CMYK").save(folder / "x.jpg")
+    elif kind == "animated":
+        grey.save(folder / "x.gif", save_all=True, append_images=[grey.rotate(90)])
+    return next(folder.glob("x.*"))
+
+
+@pytest.mark.parametrize("kind", ["rgba", "la", "palette", "16 bits", "turned", "cmyk", "animated"])
+def test_every_way_of_asking_gives_the_scores_of_training(kind, asked, tmp_path):
+    model, processor = asked
+    path = picture(kind, tmp_path)
+    split = Dataset.from_dict({"image": [str(path)], "labels": [[1, 0, 0]]}).cast_column("image", Image())
+    pixels = prepare_images(split, processor)[0]["pixel_values"][None]
+    expected = {row["label"]: row["score"] for row in model.predict_labels(pixel_values=pixels, min_labels=3)[0]}
+
+    classify = pipeline("image-classification", model=model, image_processor=processor, device="cpu", top_k=3)
+    limits = {"top_k": None, "min_labels": 3, "threshold": None}
+    read = processor(model.read_image(path), return_tensors="pt")
+    ways = {
+        "predict": next(_predict(model, processor, [str(path)], None, limits)),
+        "pipeline, path": classify(str(path)),
+        "pipeline, image": classify(PILImage.open(path)),
+        "pipeline, base64": classify(base64.b64encode(path.read_bytes()).decode()),
+        "pipeline, data": classify("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()),
+        "card": model.predict_labels(**read, min_labels=3)[0],
+    }
+    for way, rows in ways.items():
+        assert {row["label"]: row["score"] for row in rows} == pytest.approx(expected, abs=1e-5), way
+
+    gradio = pytest.importorskip("gradio")
+    page = Page(model, processor)
+    (widget,) = [block for block in page.build().blocks.values() if isinstance(block, gradio.Image)]
+    given = widget.preprocess(gradio.data_classes.ImageData(path=str(path), orig_name=path.name))
+    assert page.answer(given) == page.answer(str(path))
+    order = sorted(expected, key=expected.get, reverse=True)
+    assert all(f">{expected[name]:.3f}<" in page.answer(given)[0] for name in order)
+
+
+def test_a_transparent_picture_lies_on_white_and_16_bits_are_scaled(tmp_path):
+    clear = PILImage.new("RGBA", (2, 2), (200, 10, 10, 0))
+    assert np.asarray(read_image(clear)).tolist() == [[[255] * 3] * 2] * 2
+    deep = PILImage.fromarray(np.array([[0, 257 * 40], [257 * 90, 65535]], dtype=np.uint16))
+    assert np.asarray(read_image(deep))[..., 0].tolist() == [[0, 40], [90, 255]]
+
+
+def test_a_file_that_is_no_image_is_told_on_the_page(asked, tmp_path):
+    (tmp_path / "x.png").write_text("<b>no image</b>")
+    labels, nearest, drawing = Page(*asked).answer(str(tmp_path / "x.png"))
+    assert "Not an image" in labels and not nearest and not drawing
+
+
+def test_other_models_keep_the_stock_pipeline(asked, tmp_path):
+    from transformers import ViTForImageClassification
+
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, num_labels=2)
+    config.image_size, config.patch_size = 16, 8
+    other, processor = ViTForImageClassification(config).eval(), asked[1]
+    classify = pipeline("image-classification", model=other, image_processor=processor, device="cpu")
+    path = picture("rgba", tmp_path)
+    stock = processor(PILImage.open(path).convert("RGB"), return_tensors="pt")
+    with torch.inference_mode():
+        expected = other(**stock).logits.softmax(-1).max().item()
+    assert classify(str(path))[0]["score"] == pytest.approx(expected, abs=1e-5)
