@@ -5,6 +5,8 @@ Flat on purpose: this file travels with a checkpoint and must not import the res
 
 import difflib
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -111,6 +113,11 @@ class MLCLConfig(PreTrainedConfig):
                 raise ValueError(f"num_labels: expected an integer, got {kwargs['num_labels']!r}") from error
             expected = "id2label: expected a mapping of numbers to label names"
             raise ValueError(f"{expected}, got {self.id2label!r}") from error
+        labels: dict[Any, Any] = dict(self.id2label or {})
+        normal = {number: _normal_name(name) for number, name in labels.items() if isinstance(name, str)}
+        if any(normal[number] != labels[number] for number in normal):
+            self.id2label = {**labels, **normal}
+            self.label2id = {name: number for number, name in normal.items()}
         self.problem_type = "multi_label_classification"
         for name in ("loss_parameters", "classification_loss_parameters"):
             parameters = getattr(self, name)
@@ -182,6 +189,7 @@ class MLCLConfig(PreTrainedConfig):
             raise ValueError(f"labels: expected a list of label names, got {names!r}")
         names = list(names)
         _check_names(names)
+        names = [_normal_name(name) for name in names]
         self.id2label = dict(enumerate(names))
         self.label2id = {name: index for index, name in enumerate(names)}
 
@@ -201,13 +209,18 @@ class MLCLConfig(PreTrainedConfig):
             self.classifier_fitted = False
 
 
+def _normal_name(name: str) -> str:
+    """A label name as data sets have it: in Unicode's composed form (NFC), with no blanks around it."""
+    return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
+
+
 def _check_names(names: list[Any]) -> None:
     wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise ValueError(f"labels: expected names that are not blank, got {wrong[0]!r}")
-    duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if duplicates or not names:
-        problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
+    duplicate = next((name for name, count in Counter(map(_normal_name, names)).items() if count > 1), None)
+    if duplicate is not None or not names:
+        problem = "none" if duplicate is None else f"the duplicate {duplicate!r} (blanks around it do not count)"
         raise ValueError(f"labels: expected distinct label names, got {problem}")
 
 
