@@ -265,7 +265,13 @@ def _lists(cells: LabelCells, items: Mapping[str, list[Any] | dict[Any, Any] | N
         raise ValueError(f"label column '{column}': expected lists of names or of ids, got values of types {got}")
     kinds = {str: pa.string(), bool: pa.bool_(), float: pa.float64(), int: pa.int64()}
     type_ = next((kinds[kind] for kind in kinds if kind in types), pa.string())
-    return _flattened(cells, pa.array(lists, pa.list_(type_)))
+    try:
+        array = pa.array(lists, pa.list_(type_))
+    except (OverflowError, ValueError) as error:  # numbers too large, halves of characters
+        raise ValueError(
+            f"label column '{column}': expected names or ids in lists, got a value that is none"
+        ) from error
+    return _flattened(cells, array)
 
 
 def _flattened(cells: LabelCells, lists: pa.Array) -> LabelCells:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 _CALLS = {"set", "frozenset", "list", "tuple", "array", "tensor"}
+_OPENING = re.compile(rf"[\[({{]|(?:{'|'.join(sorted(_CALLS))})\(")
 _NAMES = {"nan": None, "NaN": None, "NA": None, "null": None, "NULL": None, "true": True, "false": False}
 _ONE_VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\w.+-]+"""
 # numpy prints no commas: a value, and the blanks or line breaks before the next one.
@@ -23,7 +24,7 @@ def parse_printed(text: str) -> list[Any] | dict[Any, Any] | None:
     """
     if text.startswith("'") and text.endswith("'"):
         text = f"[{text}]"  # a list whose brackets were taken off
-    elif not re.match(rf"[\[({{]|({'|'.join(_CALLS)})\(", text):
+    elif not _OPENING.match(text):
         return None
     try:
         value = json.loads(text)

@@ -361,6 +361,7 @@ ERRORS = [
     ([[["a"]]], {}, "expected label names, ids, a delimited string"),
     (["[a b]", "[b a]"], {}, "expected a printed list .* got '.a b.' in row 0 of 'train'"),
     (["[1]", "['a']"], {}, "expected lists of names or of ids"),
+    (["[99999999999999999999]"], {}, "expected names or ids in lists, got a value that is none"),
     (["['a']", "b"], {}, "expected a printed list .* in every row, got 'b' in row 1 of 'train'"),
     (["['a' ... 'c']"], {}, "'...' stands for what was left out"),
     (["['it''s']"], {}, "expected a printed list"),
