@@ -36,7 +36,7 @@ def adapter_config(job: TrainArguments) -> Any:
 def _from_file(path: Path) -> Any:
     peft = peft_package()
     try:
-        return peft.get_peft_config(json.loads(path.read_text(encoding="utf-8")))
+        return peft.get_peft_config(json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +120,21 @@ class OneLineParser(argparse.ArgumentParser):
     _words: Sequence[str] = ()  # what is being parsed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
-        self._words = list(args or ())
-        return super().parse_known_args(args, namespace, **kwargs)
+        self._words = self._joined(list(sys.argv[1:] if args is None else args))
+        return super().parse_known_args(self._words, namespace, **kwargs)
+
+    def _joined(self, words: list[str]) -> list[str]:
+        """Words such as `--text -oil` as `--text=-oil`: argparse would take the text for a flag."""
+        options = {option: action for action in self._actions for option in action.option_strings}
+        joined: list[str] = []
+        for word in words:
+            action = options.get(joined[-1]) if joined else None
+            takes_one = action is not None and action.nargs is None and action.type in (None, str)
+            if takes_one and re.match(r"-[^-]", word) and word not in options:
+                joined[-1] += f"={word}"
+            else:
+                joined.append(word)
+        return joined
 
     def error(self, message: str) -> NoReturn:
         if "required" in message:  # perhaps because it is misspelt
@@ -141,7 +155,8 @@ class OneLineParser(argparse.ArgumentParser):
         message = re.sub(r"not allowed with argument (\S+)", r"expected none beside \1, got both", message)
         message = re.sub(r"Truthy value expected: got (.*) but expected (.*)", r"expected \2, got '\1'", message)
         message = re.sub(r"ignored explicit argument (.*)$", r"expected no value, got \1", message)
-        message = re.sub(r"expected one argument$", "expected a value, got none", message)
+        equals = r"\1: expected a value, got none (one that begins with - is written \1=-a)"
+        message = re.sub(r"^(.*): expected one argument$", equals, message)
         invalid = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
         if invalid:
             choices = [name.strip(" '") for name in invalid[3].split(",")]
@@ -181,7 +196,7 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected a file of arguments, found none")
         try:
-            values = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text(encoding="utf-8"))
+            values = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: expected valid {path.suffix[1:].upper()}, got: {error}") from error
         if not isinstance(values, dict):

@@ -26,7 +26,9 @@ def run(arguments: Sequence[str]) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", help="One text.")
     source.add_argument("--image", help="One image file.")
-    source.add_argument("--file", help="Many: texts or image paths, one a line, or a csv, json or parquet file.")
+    source.add_argument(
+        "--file", help="Many: texts or image paths, one a line (blank lines too), or a csv, json or parquet file."
+    )
     parser.add_argument("--column", help="Column of texts or image paths in a csv, json or parquet file.")
     parser.add_argument("--text_pair", help="The second text beside --text, for a model of text pairs.")
     parser.add_argument("--pair_column", help="Column of the second texts beside --column.")
@@ -84,10 +86,12 @@ def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterat
         if argument == "--pair_column":
             raise ValueError(f"--pair_column: expected a csv, json or parquet file, got {path.name!r}")
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"--file: expected text in UTF-8, got {path.name!r}: {error}") from error
-        yield from (line for line in text.splitlines() if line.strip())
+        # Every line is an input, blank ones too, so that answers stand beside texts; "\r" or U+2028 alone end none.
+        lines = text.removesuffix("\n").split("\n") if text else []
+        yield from (line.removesuffix("\r") for line in lines)
         return
     (rows,) = read_source(str(path), None).splits.values()
     if column not in rows.column_names:
@@ -107,6 +111,8 @@ def _predict(
 
 
 def _open(path: str) -> Any:
+    if not path.strip():
+        raise ValueError(f"--file: expected the path of an image in every line or row, got {path!r}")
     try:
         return read_image(path)
     except FileNotFoundError:

@@ -100,7 +100,7 @@ def load_label_descriptions(path: str | None) -> dict[str, str] | None:
     if path is None:
         return None
     try:
-        descriptions = json.loads(Path(path).read_text(encoding="utf-8"))
+        descriptions = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"label_descriptions: expected a JSON file of label name: text, got {path}: {error}"

@@ -13,7 +13,7 @@ from datasets import Dataset, Image, Value
 
 from .errors import nearest, shown
 from .label_cells import cut_string
-from .labels import indicator_matrix, normal_name
+from .labels import BLANK, OTHER, indicator_matrix, normal_name, wrong_indicator
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def find_columns(
     """Find the input and label columns; a given name wins, otherwise the first known name that a split has.
 
     Args:
-        splits: the splits; columns are chosen in the first one and must be in all.
+        splits: the splits; columns are chosen in the first one and must be in all. Another split may lack label
+            columns if it has no column that the first one lacks: these labels are unknown in it.
         task: "text" or "vision".
         input_column: column with the text or image.
         pair_column: column with the second text of pairs; never guessed.
@@ -68,7 +69,8 @@ def find_columns(
         label_names: when no label column is found, only 0/1 columns with these names are taken.
 
     Raises:
-        ValueError: a given column does not exist (says which do), none is found, or a column is used twice.
+        ValueError: a given column does not exist (says which do), none is found, a column is used twice, or a column
+            among 0/1 columns holds little else than 0 and 1.
     """
     first = next(iter(splits.values()))
     argument = "text_column" if task == "text" else "image_column"
@@ -83,7 +85,8 @@ def find_columns(
     for split_name, split in splits.items():
         _require(split, split_name, argument, [input_column])
         _require(split, split_name, "text_pair_column", inputs[1:])
-        _require(split, split_name, "label_column", labels)
+        if split is first or not set(split.column_names) <= set(first.column_names):
+            _require(split, split_name, "label_column", labels)
     if input_column == pair_column:
         raise ValueError(f"text_pair_column: expected another column than text_column, got '{input_column}' for both")
     for name, column in zip((argument, "text_pair_column"), inputs, strict=False):
@@ -93,8 +96,9 @@ def find_columns(
 
 
 def _require(split: Dataset, split_name: str, argument: str, columns: Sequence[str]) -> None:
+    there = set(split.column_names)
     for column in columns:
-        if column not in split.column_names:
+        if column not in there:
             raise ValueError(
                 f"{argument}: expected columns of split '{split_name}' ({shown(split.column_names)}), got '{column}'"
                 f"{nearest(column, split.column_names)}"
@@ -125,8 +129,7 @@ def _label_columns(
     splits: Mapping[str, Dataset], label_column: str | None, inputs: Sequence[str], label_names: Sequence[str] | None
 ) -> tuple[list[str], bool]:
     """The label columns, and whether they are 0/1 columns."""
-    first = next(iter(splits.values()))
-    available = first.column_names
+    available = list(dict.fromkeys(name for split in splits.values() for name in split.column_names))
     if label_column is not None:
         if label_column in available:
             return [label_column], False
@@ -137,7 +140,8 @@ def _label_columns(
             return matching, len(matching) > 1
         parts = [part.strip() for part in cut_string(label_column, ",") if part.strip()]
         return (parts, True) if "," in label_column and parts else ([label_column], False)
-    lowered = {name.lower(): name for name in available if name not in inputs}
+    first = next(iter(splits.values())).column_names
+    lowered = {name.lower(): name for name in first if name not in inputs}
     found = [lowered[name] for name in LABEL_COLUMNS if name in lowered]
     if found:
         if len(found) > 1:
@@ -147,22 +151,61 @@ def _label_columns(
     if label_names is not None:
         wanted = set(map(normal_name, label_names))
         candidates = [name for name in candidates if normal_name(name) in wanted]
-    columns = _indicators(splits, candidates)
+    columns = _indicators(splits, candidates, named=label_names is not None)
     if len(columns) < 2 and label_names is None:
-        raise ValueError(f"label_column: expected one of {shown(available)}, got none, and none is recognised")
+        raise ValueError(f"label_column: expected one of {shown(first)}, got none, and none is recognised")
     if not columns:
         raise ValueError(f"label_column: expected one, or 0/1 columns named as labels, got {shown(available)}")
     logger.info("no label column: the 0/1 columns are taken as labels: %s", shown(columns))
     return columns, True
 
 
-def _indicators(splits: Mapping[str, Dataset], candidates: Sequence[str]) -> list[str]:
-    """Which columns hold only 0, 1 and unknown in every split, and 0 or 1 in one of them."""
-    columns = [name for name in candidates if all(name in split.column_names for split in splits.values())]
+def _indicators(splits: Mapping[str, Dataset], candidates: Sequence[str], named: bool) -> list[str]:
+    """The columns that hold only 0, 1 and unknown in every split that has them, and 0 or 1 in one.
+
+    Raises:
+        ValueError: some column holds other values, and is `named` as a label or looks like one.
+    """
     filled: set[str] = set()
-    for split in splits.values():
-        read = zip(columns, indicator_matrix(split, columns), strict=True) if columns else ()
-        values = {name: column for name, column in read if column is not None}
-        columns = list(values)
-        filled |= {name for name, column in values.items() if bool(np.any(column >= 0))}
-    return [name for name in columns if name in filled]
+    others: dict[str, tuple[str, np.ndarray]] = {}  # the first split with other values
+    for split_name, split in splits.items():
+        there = set(split.column_names)
+        columns = [name for name in candidates if name in there]
+        for name, values in zip(columns, indicator_matrix(split, columns) if columns else (), strict=True):
+            if np.any(values == OTHER):
+                others.setdefault(name, (split_name, values))
+            elif np.any((values == 0) | (values == 1)) or (named and np.any(values == BLANK)):
+                filled.add(name)
+    found = [name for name in candidates if name in filled and name not in others]
+    left_out = []
+    for name, (split_name, values) in others.items():
+        split = splits[split_name]
+        wrong = split.select_columns([name]).select(np.flatnonzero(values == OTHER))[name]
+        if named or (_looks_like_labels(values, wrong) and (found or len(others) > 1)):
+            raise ValueError(
+                f"label_column: expected only 0 and 1 in column '{name}', as in a column of labels, "
+                f"{wrong_indicator(split, split_name, name, values)}; or name the label columns with label_column"
+            )
+        if np.any((values == 0) | (values == 1)):
+            left_out.append(f"'{name}' ({wrong[0]!r} in row {np.flatnonzero(values == OTHER)[0]} of '{split_name}')")
+    if left_out and found:
+        logger.warning("columns that hold more than 0 and 1 are not taken as labels: %s", shown(left_out))
+    return found
+
+
+def _looks_like_labels(values: np.ndarray, wrong: Sequence[Any]) -> bool:
+    """Whether a column is one of labels, with values that are neither 0 nor 1: -1, scores, or a few others."""
+    known = int(np.sum((values == 0) | (values == 1)))
+    different = set(map(str, wrong))
+    try:
+        numbers = [float(value) for value in different]
+    except ValueError:
+        numbers = []
+    if numbers and all(number == -1 for number in numbers):
+        return True
+    if numbers and all(0 < number < 1 for number in numbers):
+        return known >= len(wrong)
+    if not (np.any(values == 0) and np.any(values == 1)):
+        return 10 * len(wrong) <= known
+    # One word or number beside both; rows may be numbered 0, 1, 2.
+    return 10 * len(wrong) <= known or (len(different) == 1 and len(wrong) < known and (known > 2 or not numbers))

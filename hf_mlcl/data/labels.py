@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, List, Value
+from datasets import ClassLabel, Dataset, List, Value
 
 from .errors import DataError
-from .label_cells import arrow_column
+from .label_cells import NOTHING_TEXTS, UNKNOWN_TEXTS, arrow_column, trimmed
 
 UNKNOWN_LABEL = -100
 
-_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
-_UNKNOWN_TEXTS = ("-100", "-100.0", "nan")
+# What else than 0, 1 and unknown a cell of a 0/1 column may be, beside those in `indicator_values`.
+BLANK, OTHER = 2, 3
+
+_YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 
 
 def normal_name(name: str) -> str:
-    """A label name without surrounding blanks and in Unicode's composed form (NFC), so that equal names are equal."""
-    return unicodedata.normalize("NFC", name).strip()
+    """A label name in Unicode's composed form (NFC), without blanks or a byte order mark around it."""
+    return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
 
 
 def checked_label_names(label_names: Sequence[str]) -> list[str]:
@@ -133,47 +135,46 @@ def label_counts(split: Dataset) -> np.ndarray:
     return (label_matrix(split) == 1).sum(axis=0, dtype=np.int64)
 
 
-def indicator_matrix(split: Dataset, columns: Sequence[str]) -> Iterator[np.ndarray | None]:
-    """For each of the columns its `indicator_values`; None also for a ClassLabel, whose ids are not 0/1 values."""
+def indicator_matrix(split: Dataset, columns: Sequence[str]) -> Iterator[np.ndarray]:
+    """For each of the columns its `indicator_values`; of a ClassLabel those of its names."""
     # All columns and features at once: asking for thousands of them one by one would take minutes.
     table, features = split.select_columns(list(columns)).with_format("arrow")[:], split.features
     for column in columns:
-        if isinstance(features[column], Value):
-            yield _joined([indicator_values(chunk) for chunk in table.column(column).chunks])
-        else:
-            yield None
+        chunks = table.column(column).chunks
+        if isinstance(features[column], ClassLabel):
+            names = pa.array([*features[column].names, None], pa.string())  # -1 is a missing one
+            chunks = [names.take(pc.if_else(pc.less(chunk, 0), len(names) - 1, chunk)) for chunk in chunks]
+        yield np.concatenate([indicator_values(chunk) for chunk in chunks] or [np.zeros(0, dtype=np.int8)])
 
 
-def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    return np.concatenate(known) if known else np.zeros(0, dtype=bool)
+def indicator_values(array: pa.Array) -> np.ndarray:
+    """Cells of a 0/1 column, int8 (N,): 0, 1, -100 for unknown, `BLANK` for an empty text, `OTHER` for anything else.
 
-
-def indicator_values(array: pa.Array) -> np.ndarray | None:
-    """0/1 or true/false (also as strings) as `canonical_labels` (N,); None if the column holds anything else.
-
-    Null, NaN and -100 are unknown, the empty string is 0.
+    Read are numbers, booleans and what texts write for them; null, NaN and texts such as NA are unknown.
     """
     type_ = array.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
-        lowered = pc.utf8_lower(pc.utf8_trim_whitespace(array))
-        yes, no, unknown = (pc.is_in(lowered, pa.array(texts, type_)) for texts in (_YES, _NO, _UNKNOWN_TEXTS))
-        unknown = pc.or_(unknown, pc.is_null(lowered))
-        if pc.all(pc.or_(pc.or_(yes, no), unknown)).as_py() is False:
-            return None
-        return with_unknown(_bools(yes), _bools(unknown))
-    if pa.types.is_boolean(type_):
-        return with_unknown(_bools(array.fill_null(False)), _bools(array.is_null()))
-    if pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        try:
-            return canonical_labels(array.to_numpy(zero_copy_only=False))
-        except ValueError:
-            return None
-    if pa.types.is_null(type_):
-        return np.full(len(array), UNKNOWN_LABEL, dtype=np.int8)
-    return None
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or str(type_) == "string_view":
+        texts = pc.utf8_lower(trimmed(array.cast(pa.string())))
+        texts = pc.replace_substring_regex(texts, r"^(0|1|-100)\.0*$", r"\1")
+        values = np.full(len(array), OTHER, dtype=np.int8)
+        for value, known in ((1, _YES), (0, _NO), (UNKNOWN_LABEL, (*UNKNOWN_TEXTS, *NOTHING_TEXTS)), (BLANK, ("",))):
+            values[_bools(pc.is_in(texts, pa.array(known)))] = value
+        values[_bools(array.is_null())] = UNKNOWN_LABEL
+        return values
+    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        numbers = array.cast(pa.float64() if pa.types.is_floating(type_) else pa.int64()).to_numpy(
+            zero_copy_only=False
+        )
+        values = np.where(np.isin(numbers, (0, 1, UNKNOWN_LABEL)), numbers, OTHER)
+        return np.where(numbers != numbers, UNKNOWN_LABEL, values).astype(np.int8)
+    return np.where(_bools(array.is_null()), UNKNOWN_LABEL, OTHER).astype(np.int8)
+
+
+def wrong_indicator(split: Dataset, split_name: str, column: str, values: np.ndarray) -> str:
+    """What a message says of the first cell that is neither 0 nor 1 nor unknown."""
+    row = int(np.flatnonzero(values == OTHER)[0])
+    value = split.select_columns([column])[row][column]
+    return f"got {value!r} in row {row} of split '{split_name}'; write 1, 0, or nan where it is unknown"
 
 
 def _bools(array: pa.Array) -> np.ndarray:

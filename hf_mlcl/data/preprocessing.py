@@ -179,6 +179,8 @@ class TextPreprocessing:
                 labels[number] = canonical_labels(np.array(items, dtype=object), where)
             else:
                 found = [_name(item, id_names, where) for item in items if not _is_padding(item)]
+                if len(items) == len(names) and set(items) <= {0, 1} and len(found) > len(set(found)):
+                    raise ValueError(f"{where}: expected ids, got the 0/1 row {items}; rows need multi_hot=True")
                 unknown = [name for name in found if name not in position]
                 if unknown:
                     raise ValueError(

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,6 +275,7 @@ def _read_csv(files: list[Path]) -> Dataset:
             features=Features({name: Value("string") for name in names}),
             keep_default_na=False,
             na_values=[],
+            skip_blank_lines=len(names) > 1,  # of a single column they are empty fields
         )
 
 
@@ -286,7 +287,7 @@ def _csv_head(path: Path) -> tuple[str, list[str]]:
             fields = next(csv.reader(lines, delimiter=separator), [])
         if len(fields) > len(best[1]):
             best = separator, [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]
-    twice = [name for number, name in enumerate(best[1]) if name in best[1][:number]]
-    if twice:
-        raise ValueError(f"dataset: expected different column names in '{path}', got '{twice[0]}' twice")
+    twice = next((name for name, count in Counter(best[1]).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"dataset: expected different column names in '{path}', got '{twice}' twice")
     return best

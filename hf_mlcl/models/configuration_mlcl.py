@@ -5,6 +5,8 @@ Flat on purpose: this file travels with a checkpoint and must not import the res
 
 import difflib
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -216,20 +218,25 @@ def _by_number(id2label: Any) -> dict[int, Any]:
             raise ValueError(f"{expected}, got {number} where {place} would be next")
         if not isinstance(name, str):
             raise ValueError(f"{expected}, got {name!r} for {number}")
-    return dict(numbered)
+    return {number: _normal_name(name) for number, name in numbered}
 
 
 def _turned(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     return {value: key for key, value in mapping.items()}
 
 
+def _normal_name(name: str) -> str:
+    """A label name as data sets have it: in Unicode's composed form (NFC), with no blanks around it."""
+    return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
+
+
 def _check_names(names: list[Any]) -> None:
     wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise ValueError(f"labels: expected names that are not blank, got {wrong[0]!r}")
-    duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if duplicates or not names:
-        problem = f"the duplicate {duplicates[0]!r}" if duplicates else "none"
+    duplicate = next((name for name, count in Counter(map(_normal_name, names)).items() if count > 1), None)
+    if duplicate is not None or not names:
+        problem = "none" if duplicate is None else f"the duplicate {duplicate!r} (blanks around it do not count)"
         raise ValueError(f"labels: expected distinct label names, got {problem}")
 
 

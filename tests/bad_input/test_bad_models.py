@@ -251,6 +251,7 @@ CALL_CASES = {
     "soft labels": (lambda m: m(labels=torch.full((2, 3), 0.5), **INPUTS), "labels: expected multi-hot .*0.5"),
     "no new labels": (lambda m: m.add_labels([]), "names: expected .*got none"),
     "a label that is there": (lambda m: m.add_labels(["red"]), "labels: expected distinct .*'red'"),
+    "a label that is there but for blanks": (lambda m: m.add_labels(["red "]), "labels: expected distinct .*'red'"),
     "a new label twice": (lambda m: m.add_labels(["new", "new"]), "labels: expected distinct .*'new'"),
     "a blank label": (lambda m: m.add_labels([" "]), "(labels|names): expected .*' '"),
     "a number as label": (lambda m: m.add_labels([3]), "(labels|names): expected .*3"),

@@ -73,10 +73,18 @@ def test_predict(trained, tmp_path, capsys):
     main(["predict", str(trained), "--text", "some text", "--min_labels", "2", "--json"])
     row = json.loads(capsys.readouterr().out)
     assert row["input"] == "some text" and len(row["labels"]) >= 2 and row["labels"][0].keys() == {"label", "score"}
-    (tmp_path / "texts.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "texts.txt").write_bytes("\ufeffone\n\ntwo\u2028\x0c\r\x85\x1cthree\r\n\n".encode())
     main(["predict", str(trained), "--file", str(tmp_path / "texts.txt"), "--top_k", "1", "--threshold", "0"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["one", "two"]
+    assert [line.split("\t")[0] for line in lines] == ["one", "", "two three", ""]  # an answer beside each line
+    main(["predict", str(trained), "--text", "-oil fell", "--json"])
+    assert json.loads(capsys.readouterr().out)["input"] == "-oil fell"
+    main(["predict", str(trained), "--text", "-oil", "--json"])
+    assert json.loads(capsys.readouterr().out)["input"] == "-oil"
+    assert "(one that begins with - is written --text=-a)" in fails(capsys, "predict", trained, "--text", "--json")
+    (tmp_path / "blank.csv").write_text("body\none\n\ntwo\n")
+    main(["predict", str(trained), "--file", str(tmp_path / "blank.csv"), "--column", "body", "--json"])
+    assert [json.loads(line)["input"] for line in capsys.readouterr().out.splitlines()] == ["one", "", "two"]
     for name in ("texts.csv", "texts.CSV"):
         (tmp_path / name).write_text("body\none\ntwo\n")
         main(["predict", str(trained), "--file", str(tmp_path / name), "--column", "body", "--json"])

@@ -49,3 +49,12 @@ def test_nothing_known_of_the_validation_split_is_said_before_training(tmp_path,
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-mlcl: error: ")]
     expected = "hf-mlcl: error: validation split: expected at least one known label, got only unknown ones"
     assert exit_.value.code == 2 and lines == [expected]
+
+
+def test_a_test_split_without_labels_does_not_stop_a_training(tmp_path, text_encoder, caplog):
+    write_split(tmp_path / "train.csv", 48, 0, seed=0)
+    write_split(tmp_path / "validation.csv", 24, 0, seed=1)
+    (tmp_path / "test.csv").write_text("text\nsome text red\nsome text blue\n")
+    main(arguments(tmp_path, text_encoder, tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()).keys() == {"validation"}
+    assert "split 'test' has no labels" in caplog.text and "test split is not measured" in caplog.text

@@ -30,6 +30,21 @@ def encode(values, feature=None, **arguments):
 
 
 FORMS = {
+    "tabs": (["cat\temu", "dog", "", "cat\tdog\temu"], None),
+    "lines": (["cat\nemu", "dog", "", "cat\ndog\nemu"], None),
+    "blanks": (["cat  emu", "dog", "", "cat dog emu", "emu", "cat"], None),
+    "a mark at the end": (["cat;emu;", "dog;", "", "cat;dog;emu;"], None),
+    "printed by numpy": (["['cat' 'emu']", "['dog']", "[]", "['cat' 'dog'\n 'emu']"], None),
+    "printed by numpy 2": (
+        ["[np.str_('cat'), np.str_('emu')]", "['dog']", "[]", "array(['cat', 'dog', 'emu'])"],
+        None,
+    ),
+    "printed tuples": (["('cat', 'emu')", "('dog',)", "()", "('cat', 'dog', 'emu')"], None),
+    "printed sets": (["{'cat', 'emu'}", "frozenset({'dog'})", "set()", "{'emu', 'dog', 'cat'}"], None),
+    "arrays of Postgres": (["{cat,emu}", "{dog}", "{}", '{"cat",dog,emu}'], None),
+    "lists without brackets": (["'cat', 'emu'", "'dog'", "", "'cat', 'dog', 'emu'"], None),
+    "printed mappings": ([str({n: int(v) for n, v in zip(NAMES, row, strict=True)}) for row in EXPECTED], None),
+    "mappings": ([{n: bool(v) for n, v in zip(NAMES, row, strict=True)} for row in EXPECTED], None),
     "lists of names": ([["cat", "emu"], ["dog"], [], ["emu", "dog", "cat"]], None),
     "names with blanks and nulls": ([[" cat", "emu "], ["dog", None, ""], [""], ["cat", "dog", "emu"]], None),
     "lists of ClassLabel": ([[0, 2], [1], [], [2, 1, 0]], List(ClassLabel(names=NAMES))),
@@ -46,9 +61,10 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_with_names_agree(form):
-    labels, names = encode(*FORMS[form])
-    assert names == NAMES
-    assert labels.dtype == bool and np.array_equal(labels, EXPECTED)
+    for arguments in ({}, {"label_names": NAMES}):
+        labels, names = encode(*FORMS[form], **arguments)
+        assert names == NAMES
+        assert labels.dtype == bool and np.array_equal(labels[:4], EXPECTED)
 
 
 NAMELESS_FORMS = {
@@ -57,6 +73,17 @@ NAMELESS_FORMS = {
     "ids padded with -100": ([[0, 2, -100], [1, -100, -100], [], [2, 1, 0]], None),
     "delimited ids": (["0;2", "1", "", "0;1;2"], None),
     "printed ids": (["[0, 2]", "[1]", "[]", "[2, 1, 0]"], None),
+    "ids with commas": (["0,2", "1", "", "0,1,2"], None),
+    "ids with blanks": (["0 2", "1", "", "2 1 0"], None),
+    "ids that were floats": (["0.0;2.0", "1.0", "", "0.0;1.0;2.0"], None),
+    "0/1 with commas": (["1,0,1", "0,1,0", "0,0,0", "1,1,1"], None),
+    "0/1 with blanks": (["1 0 1", "0 1 0", "", "1 1 1"], None),
+    "0/1 in a word": (["101", "010", "000", "111"], None),
+    "0/1 printed by numpy": (["[1 0 1]", "[0 1 0]", "[0 0 0]", "[1\n 1 1]"], None),
+    "fractions printed by numpy": (["[1. 0. 1.]", "[0. 1. 0.]", "[0. 0. 0.]", "[1. 1. 1.]"], None),
+    "printed booleans": (["[ True False  True]", "[False, True, False]", "[]", "[True, True, True]"], None),
+    "printed tensors": (["tensor([1, 0, 1])", "tensor([0., 1., 0.])", "tensor([0, 0, 0])", "tensor([1, 1, 1])"], None),
+    "0/1 as texts": ([["1", "0", "1"], ["0", "1", "0"], [], ["1", "1", "1"]], None),
     "bool rows": ([[True, False, True], [False, True, False], [], [True, True, True]], None),
     "fixed bool rows": (EXPECTED.tolist(), List(Value("bool"), length=3)),
     "int rows that repeat a value": (EXPECTED.astype(int).tolist(), None),
@@ -81,10 +108,18 @@ MISSING = {
     "lists of ClassLabel": ([[0, 2], [1], None, [2, 1, 0]], List(ClassLabel(names=NAMES))),
     "semicolons": (["cat;emu", "dog", None, "cat; dog ;emu"], None),
     "printed lists": (["['cat', 'emu']", "['dog']", None, "['cat', 'dog', 'emu']"], None),
+    "the text nan": (["cat;emu", "dog", "NaN", "cat;dog;emu"], None),
+    "-100 among names": (["cat;emu", "dog", "-100", "cat;dog;emu"], None),
+    "None among printed lists": (["['cat', 'emu']", "['dog']", "None", "['cat', 'dog', 'emu']"], None),
+    "nan in a printed list": (["['cat', 'emu', nan]", "['dog']", "[nan]", "['cat', 'dog', 'emu']"], None),
+    "lists of the text nan": ([["cat", "emu", "nan"], ["dog"], ["nan"], ["cat", "dog", "emu"]], None),
+    "NULL of Postgres": (["{cat,emu}", "{dog}", "{NULL}", "{cat,dog,emu}"], None),
     "printed nulls": (['["cat", "emu"]', '["dog"]', "[null]", '["cat", "dog", "emu"]'], None),
 }
 MISSING_WITHOUT_NAMES = {
     "lists of ids": ([[0, 2], [1], None, [2, 1, 0]], None),
+    "NA among ids": (["0;2", "1", "NA", "2;1;0"], None),
+    "nan among numbers": (["0,2", "1", "nan", "2,1,0"], None),
     "a single -100": ([[0, 2], [1], [-100], [2, 1, 0]], None),
     "bool rows": ([[True, False, True], [False, True, False], None, [True, True, True]], None),
     "a bool row of nulls": ([[True, False, True], [False, True, False], [None] * 3, [True, True, True]], None),
@@ -228,7 +263,7 @@ def test_one_column_per_label(columns):
     assert names == ["dog", "cat"]
     assert np.array_equal(labels["train"], [[True, False], [True, True]])
     labels, _ = encode_labels({"train": Dataset.from_dict(columns)}, ["dog", "cat"], label_names=["emu", "cat", "dog"])
-    assert np.array_equal(labels["train"], [[False, False, True], [False, True, True]])
+    assert np.array_equal(labels["train"], [[-100, 0, 1], [-100, 1, 1]])  # nobody has looked for emus
 
 
 def test_names_with_commas_are_kept_when_asked_and_refused_otherwise():
@@ -322,10 +357,27 @@ ERRORS = [
     ([[True, False]], {"label_names": NAMES}, "expected multi-hot rows of 3 labels, got width 2"),
     ([[], []], {}, "expected at least one label, got only empty cells"),
     ([None, None], {}, "expected at least one label, got only empty cells"),
-    ([{"a": 1}], {}, "expected label names, ids, a delimited string"),
+    ([[{"a": 1}]], {}, "expected label names, ids, a delimited string"),
     ([[["a"]]], {}, "expected label names, ids, a delimited string"),
-    (["[0 1]", "[1 1]"], {}, "expected a printed list"),
+    (["[a b]", "[b a]"], {}, "expected a printed list .* got '.a b.' in row 0 of 'train'"),
     (["[1]", "['a']"], {}, "expected lists of names or of ids"),
+    (["[99999999999999999999]"], {}, "expected names or ids in lists, got a value that is none"),
+    (["['a']", "b"], {}, "expected a printed list .* in every row, got 'b' in row 1 of 'train'"),
+    (["['a' ... 'c']"], {}, "'...' stands for what was left out"),
+    (["['it''s']"], {}, "expected a printed list"),
+    (["a", "None"], {}, "got 'None' in row 1 of 'train', which may be a name, no label or unknown"),
+    (["a;b", "-"], {}, "got '-' in row 1 of 'train'.* give label_delimiter .';'. to take it as a name"),
+    (["a;b", "a,b"], {}, "expected one delimiter, got both ';' and ','"),
+    (["0.25", "1"], {}, "expected ids or 0/1, got 0.25 in row 0 of 'train'; scores are no labels"),
+    (["3", "-1"], {}, "expected ids from 0, got -1 in row 1 of 'train'"),
+    (["0,5", "0,25", "1,5"], {}, "expected a clear delimiter, got '0,5'"),
+    (["01", "10"], {}, "got '01' in row 0 of 'train', which may be a label or a row of 0/1; write '0,1' for a row"),
+    (["red car", "blue car", "red bike", "blue bike"], {}, "expected a clear delimiter, got 'red car'.*' ' to cut"),
+    (["raw oil", "raw", "oil"], {}, "expected a clear delimiter, got 'raw oil'"),
+    ([[0, 1, 1], [0, 1]], {}, "expected rows of 0/1 of one length, got other lengths beside row 0"),
+    ([[1e30]], {}, "expected ids or 0/1, got 1e\\+30 in row 0"),
+    (['{"a": 1}', '{"b": 1}'], {}, "got only 1 and labels left out; write 0"),
+    (['{"a": 1}', '{"a": 0.3}'], {}, "only 0 and 1 in column 'a' .* got '0.3' in row 1"),
     ([[1]], {"delimiter": ";"}, "label_delimiter: expected a label column of strings"),
 ]
 
@@ -335,6 +387,66 @@ def test_errors_are_one_line_and_say_what_came(values, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         encode(values, **arguments)
     assert "\n" not in str(error.value)
+
+
+KEPT_WHOLE = {
+    "names of several words": ["raw oil", "natural gas"],
+    "a word that comes back": ["machine learning", "deep learning", "vision"],
+    "codes": ["007", "012"],
+    "numbers among names": ["1.0", "1.5", "beta"],
+    "numbers too large for ids": ["99999999999999999999", "1"],
+    "brackets": ["(a)", "(b)"],
+    "NA in a list, too": ["NA", "b"],
+}
+
+
+@pytest.mark.parametrize("form", KEPT_WHOLE)
+def test_names_that_look_like_other_forms_are_kept(form):
+    names = KEPT_WHOLE[form]
+    assert encode([*names, "NA;b"] if "NA" in names else names)[1] == sorted(names)
+
+
+def test_given_delimiters_and_names_decide_what_is_unclear():
+    assert encode(["red car", "blue car", "red"], delimiter=" ")[1] == ["blue", "car", "red"]
+    assert encode(["raw oil", "raw", "oil"], delimiter="")[1] == ["oil", "raw", "raw oil"]
+    assert encode(["a;b", "None"], delimiter=";")[1] == ["None", "a", "b"]
+    assert encode(["[a,b]", "[b]"], delimiter=",")[1] == ["a", "b"]
+    assert encode(["1.0", "nan"], delimiter="")[1] == ["1.0"]
+    assert encode(["raw oil", "raw"], label_names=["raw", "raw oil"])[0].tolist() == [[False, True], [True, False]]
+    assert encode(["a b"], label_names=["a", "b"])[0].tolist() == [[True, True]]
+    assert encode(["None", "a"], label_names=["None", "a"])[0].dtype == bool
+
+
+def test_labels_of_a_mapping_that_are_null_or_left_out_are_unknown():
+    for values in ([{"a": 1, "b": 0}, {"a": 0, "b": None}], ["{'a': 1, 'b': 0}", "{'a': 0}"]):
+        assert encode(values)[0].tolist() == [[1, 0], [0, -100]]
+
+
+def test_a_split_without_the_label_column_or_with_an_empty_one_is_unlabelled(caplog):
+    train, test = dataset(["a;b", "b"]), Dataset.from_dict({"text": ["x"]})
+    for split in (test, dataset([" "])):
+        caplog.clear()
+        labels, names = encode_labels({"train": train, "test": split}, ["labels"])
+        assert names == ["a", "b"] and labels["test"].tolist() == [[-100, -100]] and labels["train"].dtype == bool
+        assert "split 'test'" in caplog.records[0].message
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["1", "0.00", "TRUE", "no", " y ", "f"], [1, 0, 1, 0, 1, 0]),
+        (["1", "NA", "n/a", "None", "null", "?", "<NA>", "nan", "-100", ""], [1, *[-100] * 8, 0]),
+    ],
+)
+def test_texts_in_0_1_columns(texts, expected):
+    split = Dataset.from_dict({"a": texts, "b": ["1"] * len(texts)})
+    assert encode_labels({"train": split}, ["a", "b"])[0]["train"][:, 0].tolist() == expected
+
+
+def test_a_class_label_of_two_answers_is_a_0_1_column():
+    features = Features({"a": ClassLabel(names=["no", "yes"]), "b": Value("float32")})
+    split = Dataset.from_dict({"a": [1, 0, -1], "b": [1.0, 0.0, float("nan")]}, features=features)
+    assert encode_labels({"train": split}, ["a", "b"])[0]["train"].tolist() == [[1, 1], [0, 0], [-100, -100]]
 
 
 def test_splits_of_different_types_are_refused():

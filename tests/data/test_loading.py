@@ -212,6 +212,53 @@ def test_an_empty_field_says_not_and_a_missing_one_says_nothing(tmp_path, caplog
     assert "split 'train': of 3 rows 1 are unlabelled and 0 have some unknown labels" in caplog.text
 
 
+def test_columns_of_labels_with_other_values_are_refused_and_features_are_left_out(tmp_path, caplog):
+    rows = [("x", "0", "1"), ("y", "1", "0"), ("z", "0", "1"), ("w", "1", "1")]
+
+    def write_with(values):
+        lines = ["text,a,b,more", *(",".join((*row, value)) for row, value in zip(rows, values, strict=True))]
+        return write(tmp_path / "a.csv", "\n".join(lines) + "\n")
+
+    for wrong, values in (("-1", "0,1,-1,"), ("-1.0", "-1.0,,,"), ("0.5", "0,1,0,0.5"), ("maybe", "0,1,maybe,0")):
+        path = write_with(values.split(","))
+        row = values.split(",").index(wrong)
+        with pytest.raises(ValueError, match=f"only 0 and 1 in column 'more', .* got '{wrong}' in row {row} of split"):
+            load(path)
+        assert load(path, label_column="a,b").label_names == ["a", "b"]  # the way out that the message tells
+    for values, said in (("30,1,41,0", True), ("0,1,2,3", True), ("0.9,0.8,0.7,0.7", False), (",,,some note", False)):
+        caplog.clear()
+        assert load(write_with(values.split(","))).label_names == ["a", "b"]
+        assert ("'more'" in caplog.text) == said
+    assert load(write_with("NA,1,,0".split(","))).splits["train"]["labels"][0] == [0, 1, -100]
+
+
+def test_splits_may_lack_label_columns_but_not_have_others(tmp_path, caplog):
+    write(tmp_path / "train.csv", "id,text,a,b,c\n1,x,0,1,1\n2,y,1,0,0\n")
+    write(tmp_path / "test.csv", "id,text\n7,z\n")
+    for arguments in ({}, {"label_column": "a,b,c"}):
+        data = load(tmp_path, **arguments)
+        assert data.label_names == ["a", "b", "c"] and data.splits["test"]["labels"][0] == [-100, -100, -100]
+        assert "split 'test' has no labels" in caplog.text
+    write(tmp_path / "test.csv", "text,a,b\nz,1,0\n")
+    caplog.clear()
+    assert load(tmp_path).splits["test"]["labels"][0] == [1, 0, -100]
+    assert "split 'test': labels without a column are unknown there: c" in caplog.text
+    for header in ("text,a,b,C", "text,a,b,c,d"):
+        write(tmp_path / "test.csv", f"{header}\nz{',1' * header.count(',')}\n")
+        with pytest.raises(ValueError, match=f"label_column: expected columns of split .*got '{header[-1]}'"):
+            load(tmp_path)
+
+
+def test_labels_without_a_column_are_unknown_and_named(tmp_path, caplog):
+    path = write(tmp_path / "a.csv", "text,a,b\nx,1,0\ny,0,1\n")
+    data = load(path, label_names=["b", "z", "a"])
+    assert label_matrix(data.splits["train"]).tolist() == [[0, -100, 1], [1, -100, 0]]
+    assert "labels without a column are unknown: z" in caplog.text
+    write(path, "text,a,b\nx,1,4\ny,0,1\n")
+    with pytest.raises(ValueError, match="only 0 and 1 in column 'b', .*got '4' in row 0"):
+        load(path, label_names=["a", "b"])
+
+
 def test_quoted_names_with_commas_in_a_csv(tmp_path):
     csv = 'text,labels\nx,"""Arts, Crafts"",Books"\ny,Books\n'
     assert load(write(tmp_path / "a.csv", csv)).label_names == ["Arts, Crafts", "Books"]

@@ -116,6 +116,7 @@ MISTAKES = [
     ([["catt"]], {}, "nearest: 'cat'"),
     ([[3]], {}, "expected names or ids from 0 to 2, got 3"),
     ([[-7]], {}, "expected names or ids from 0 to 2, got -7"),
+    ([[0, 1, 1]], {}, "expected ids, got the 0/1 row .0, 1, 1.; rows need multi_hot=True"),
     ([[0.5]], {}, "expected names or ids from 0 to 2, got 0.5; 0/1 rows need multi_hot=True"),
     ([[True, False]], {}, "expected rows of 3 0/1 values, got 2"),
     ([[1, 0, 7]], {"multi_hot": True}, "expected 0, 1 or unknown .-100, NaN., got 7"),

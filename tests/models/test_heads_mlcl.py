@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_encoder, tiny_inputs
 from transformers import AutoTokenizer
 
-from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, build_loss
+from hf_mlcl import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification, build_loss
 from hf_mlcl.models.heads_mlcl import choose_labels, spread_prototypes
 
 NAMES = ["cat", "dog, big", "Vögel"]
@@ -130,7 +130,9 @@ def test_new_prototypes_are_random_and_of_the_usual_size():
     ("names", "message"),
     [
         (["cat"], "labels: expected distinct label names, got the duplicate 'cat'"),
+        ([" cat\u2003"], "labels: expected distinct label names, got the duplicate 'cat'"),
         (["x", "x"], "labels: expected distinct label names, got the duplicate 'x'"),
+        (["\u00d6l", "O\u0308l"], "labels: expected distinct label names, got the duplicate '\u00d6l'"),
         ([], "names: expected at least one new label, got none"),
         ({"x", "y"}, "names: expected a list of label names, got .'[xy]', '[xy]'"),
     ],
@@ -140,6 +142,21 @@ def test_wrong_new_labels_are_named_and_change_nothing(names, message):
     with pytest.raises(ValueError, match=message):
         model.add_labels(names)
     assert model.config.label_names == NAMES and model.classifier.out_features == 3
+
+
+def test_label_names_are_those_of_data_sets_wherever_they_enter():
+    names = ["ship ", " O\u0308l", "Ship"]
+    model = tiny_model()
+    model.add_labels(names)
+    assert model.config.label_names == [*NAMES, "ship", "\u00d6l", "Ship"]  # the case of letters is a part of a name
+    config = MLCLConfig(id2label=dict(enumerate(names)))
+    assert config.label_names == ["ship", "\u00d6l", "Ship"] and config.label2id["ship"] == 0
+
+
+def test_one_name_twice_among_many_is_found_at_once():
+    names = [f"label {number}" for number in range(100_000)]
+    with pytest.raises(ValueError, match="got the duplicate 'label 7'"):
+        MLCLConfig().label_names = [*names, "label 7 "]
 
 
 # --- choosing labels ---
