@@ -67,6 +67,10 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         if "inline_container" not in str(error):  # how torch says that a file could not be written to its end
             raise
         fail(f"a checkpoint could not be written, is the disk full? ({' '.join(str(error).split())})")
+    except Exception as error:
+        if type(error) is not Exception:  # which is all that tokenizers says of a disk that is full
+            raise
+        fail(" ".join(str(error).split()))
     except KeyboardInterrupt as interruption:
         number, message = getattr(interruption, "number", signal.SIGINT), str(interruption)
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks

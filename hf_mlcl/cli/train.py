@@ -16,7 +16,6 @@ from hf_mlcl.data import RandAugment
 from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import describe_run, draw_pictures, write_model_card
-from hf_mlcl.hub.card import FIGURES
 from hf_mlcl.inspection.figures import require_matplotlib
 from hf_mlcl.inspection.inspector import uses_embeddings, uses_prototypes
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
@@ -45,8 +44,6 @@ from .prepare import (
 )
 
 logger = logging.getLogger(__name__)
-
-RESULTS = ("metrics.json", "per_label.json", "run.json", "README.md")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -165,12 +162,6 @@ def train(
     # Saved before it is measured: nothing that follows may lose the training.
     trainer.save_model(str(folder), _internal_call=True)  # published, where that is wanted, with card and scores
     on_signal.check()
-    if trainer.is_world_process_zero():
-        for name in RESULTS:
-            (folder / name).unlink(missing_ok=True)  # those of an earlier model
-        for name in FIGURES:
-            (folder / "figures" / name).unlink(missing_ok=True)
-
     metrics: dict[str, dict[str, float]] = {}
     per_label: dict[str, list[dict[str, Any]]] = {}
     for name in ("validation", "test"):

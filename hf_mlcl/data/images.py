@@ -114,6 +114,11 @@ class PreparedImages(torch.utils.data.Dataset):
     def epoch(self) -> int:
         return int(self._epoch)
 
+    @property
+    def split(self) -> Any:
+        """Name of the split, such as "test"."""
+        return self._images.split
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmentations of an epoch."""
         self._epoch.fill_(epoch)

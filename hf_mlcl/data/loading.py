@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Image, Value
+from datasets import Dataset, DatasetDict, Image, NamedSplit, Value, concatenate_datasets
 
 from .columns import Columns, Task, find_columns
 from .errors import shown
@@ -127,7 +127,9 @@ def load_multilabel_dataset(
         ready = _carve_validation(ready, labels["train"], validation_fraction, seed)
     for split, rows in ready.items():
         subset = random_subset(len(rows), max_train_samples if split == "train" else max_eval_samples, seed)
-        ready[split] = rows if subset is None else rows.select(subset)
+        rows = rows if subset is None else rows.select(subset)
+        # Readers of files call everything "train"; the Trainer knows by the name what it measures.
+        ready[split] = concatenate_datasets([rows], split=NamedSplit(split))
     logger.info("%s: %s, %d labels", source.name, {split: len(rows) for split, rows in ready.items()}, len(names))
     return MultiLabelData(DatasetDict(ready), names, task, source.name)
 

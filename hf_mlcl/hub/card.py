@@ -306,7 +306,7 @@ def _limits(metrics: dict[str, dict[str, float]], run: dict[str, Any], config: A
             f"than 20 training examples, {test['macro_f1_head']:.2f} with more than 100); `per_label.json` has each."
         )
     if metrics and "test" not in metrics:
-        limits.append("There was no test split: the scores are those of the examples that chose the thresholds.")
+        limits.append("No test split was measured: the scores are those of the examples that chose the thresholds.")
     if metrics and "seed" in run.get("arguments", {}):
         limits.append("One run with one seed was measured.")
     return " ".join(limits)
@@ -322,6 +322,16 @@ def card_of_folder(folder: str | Path, name: str = ".") -> ModelCard:
     model = SimpleNamespace(config=MLCLConfig.from_pretrained(folder))
     figures = [path.name for path in folder.glob("figures/*")]
     return build_model_card(model, metrics, run, name, figures=figures, adapter=adapter)
+
+
+def remove_results(folder: str | Path) -> None:
+    """Removes what tells of a model that is about to be replaced: scores, the run, pictures, and a card of ours."""
+    folder = Path(folder)
+    card = folder / "README.md"
+    ours = card.is_file() and MARK in card.read_text(encoding="utf-8")
+    names = ["metrics.json", "per_label.json", "run.json", *(f"figures/{name}" for name in FIGURES)]
+    for name in [*names, "README.md"] if ours else names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_model_card(folder: str | Path, name: str = ".") -> None:

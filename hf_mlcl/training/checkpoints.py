@@ -3,6 +3,7 @@
 Everything is written into the folder `tmp-saving` beside its place, and moved there when it is complete and on disk.
 """
 
+import filecmp
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_mlcl.hub.card import remove_results
 
 logger = logging.getLogger(__name__)
 
@@ -170,13 +173,18 @@ def publish_model(written: Path, folder: Path) -> None:
     """Moves the files of a complete model into `folder`, which holds other things as well.
 
     From the first change to the last the folder has no `config.json`, so that nothing loads a mixture of two models.
+    Card, scores and pictures of another model go before this one comes: nothing publishes one with those of the other.
     """
     _flush(written)
     folder.mkdir(parents=True, exist_ok=True)
+    new = {path.name for path in written.iterdir()}
+    models = [name for name in new if name in ENTRIES or _MODEL_WEIGHTS.fullmatch(name)]
+    same = filecmp.cmpfiles(written, folder, models, shallow=False)[1:] == ([], [])
     for name in ENTRIES:
         (folder / name).unlink(missing_ok=True)
     _flush_folder(folder)
-    new = {path.name for path in written.iterdir()}
+    if not same:
+        remove_results(folder)
     for old in list(folder.iterdir()):
         if _MODEL_WEIGHTS.fullmatch(old.name) and old.name not in new:
             old.unlink()

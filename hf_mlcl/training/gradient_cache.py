@@ -80,9 +80,11 @@ class CachingTrainer(RememberingTrainer):
         for number in numbers if kept is None else numbers[-1:] + numbers[:-1]:  # what is held is the first to go
             last = number == len(parts) - 1
             # Processes average what all chunks have added up, in the last one's backward pass; a step of gradient
-            # accumulation before the last one is inside of `no_sync` already.
-            apart = not last and self.accelerator.sync_gradients
-            with self.accelerator.no_sync(model) if apart else nullcontext():
+            # accumulation before the last one is inside of `no_sync` already. The accelerator's does nothing in one
+            # process, whether its model is wrapped or not.
+            apart = not last and (hasattr(model, "no_sync") or self.accelerator.sync_gradients)
+            no_sync = getattr(model, "no_sync", None) or (lambda: self.accelerator.no_sync(model))
+            with no_sync() if apart else nullcontext():
                 if last and kept is not None:
                     outputs, kept = kept, None
                 else:

@@ -45,7 +45,10 @@ class PublishingTrainer(ResumableTrainer):
     # --- what the card tells ---
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's; the card reports what was measured last on the validation and on the test split."""
+        """As the Trainer's; the card reports what was measured last on the validation and on the test split.
+
+        The latter is a data set whose `split` is "test", or one measured with `metric_key_prefix="test"`.
+        """
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
         # In training the model still changes, and a probe may stand in for its classifier.
         if not self.is_in_train and self.core_model.config.classifier_fitted:
@@ -53,9 +56,10 @@ class PublishingTrainer(ResumableTrainer):
             seen = self.core_model.config.classifier_refitted and data is self.eval_dataset
             if seen and self.held_out_scores(data) is None:
                 return metrics  # of examples that the classifier was fitted on, and no scores for a card
-            split = "validation" if data is self.eval_dataset else str(getattr(data, "split", None))
+            prefix = kwargs.get("metric_key_prefix", args[1] if len(args) > 1 else "eval")
+            split = prefix if prefix in SPLITS else str(getattr(data, "split", None))
+            split = "validation" if data is self.eval_dataset else split
             if split in SPLITS and not isinstance(data, (dict, str)):
-                prefix = kwargs.get("metric_key_prefix", args[1] if len(args) > 1 else "eval")
                 self._measured[split] = _scores(metrics, prefix)
         return metrics
 

@@ -59,7 +59,7 @@ TRAINER_CASES = {
     "the name of a data set": (lambda f: build(f, train_dataset="reuters"), "train_dataset: expected a data set, got the text 'reuters'"),
     "rows that are numbers": (lambda f: build(f, train_dataset=list(range(64))).train(), "examples: expected mappings of columns to values, got int"),
     "texts that are not prepared": (lambda f: build(f, train_dataset=TEXTS.select([0] * 64)).train(), "examples: expected 'input_ids' .*labels"),
-    "no tokenizer to pad with": (lambda f: build(f, processing_class=None, train_dataset=toy_dataset(64)).train(), "processing_class: expected a tokenizer, got NoneType"),
+    "no tokenizer to pad with": (lambda f: build(f, processing_class=None, train_dataset=toy_dataset(64)).train(), "processing_class: expected the tokenizer, which pads texts of . to . tokens, got None"),
     "no optuna model": (lambda f: build(f, train_dataset=toy_dataset(64)).hyperparameter_search(), "model_init: expected .*got None"),
     "no training data to train on": (lambda f: build(f).train(), "train_dataset: expected |train_dataset"),
     "no data to fit on": (lambda f: build(f).fit_classifier(), "(train|eval)_dataset: expected .*NoneType"),

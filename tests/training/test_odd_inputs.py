@@ -1,0 +1,232 @@
+"""What users hand to the Trainer: data sets of their own, frozen heads, other launchers, other arguments."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from datasets import DatasetDict
+from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
+
+from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.hub.card import FIGURES, MARK
+from hf_mlcl.losses import References
+from hf_mlcl.training.references import positive_statistics
+
+
+class Items(torch.utils.data.Dataset):
+    """Right examples beside an attribute that need not be their labels."""
+
+    def __init__(self, labels):
+        self.rows = toy_dataset(16)
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        return self.rows[number]
+
+
+RIGHT = np.array(toy_dataset(16)["labels"])
+ATTRIBUTES = {
+    "the labels": (RIGHT, RIGHT.sum(0).tolist()),
+    "as lists of floats": (RIGHT.astype(float).tolist(), RIGHT.sum(0).tolist()),
+    "label names": (["a", "b", "c", "d", "e"], None),
+    "names of each example": ([["a"], ["a", "b"]] * 8, None),
+    "ids of each example": ([[0], [0, 1]] * 8, None),
+    "multi-hot rows of others": (~RIGHT, None),
+    "fewer rows": (RIGHT[:3], None),
+    "a mapping": ({"a": 0}, None),
+    "a method": (lambda: ["a"], None),
+}
+
+
+@pytest.mark.parametrize(("labels", "counts"), ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_an_attribute_called_labels_counts_only_where_it_holds_the_labels(labels, counts, tmp_path):
+    trainer = toy_trainer(tmp_path, train=Items(labels), max_steps=1)
+    assert trainer.core_model.config.train_label_counts == counts
+    trainer.train()
+    trainer.fit_classifier()
+    assert trainer.core_model.config.train_label_counts == RIGHT.sum(0).tolist()
+
+
+def losses(trainer):
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_a_column_label_and_a_transform_train_as_the_columns_themselves(tmp_path):
+    rows = toy_dataset(16)
+    expected = losses(toy_trainer(tmp_path, train=rows, max_steps=2))
+    singular = rows.rename_column("labels", "label")
+    renamed = rows.rename_columns({"input_ids": "raw", "labels": "target"})
+
+    def transform(batch):
+        return {"input_ids": batch["raw"], "attention_mask": batch["attention_mask"], "labels": batch["target"]}
+
+    counts = RIGHT.sum(0).tolist()
+    for data, known in ((singular, counts), (renamed.with_transform(transform), None)):
+        trainer = toy_trainer(tmp_path, train=data, max_steps=2)
+        assert losses(trainer) == expected
+        assert trainer.core_model.config.train_label_counts == known
+
+
+def test_texts_of_one_length_need_no_tokenizer(tmp_path):
+    rows = toy_dataset(16).map(
+        lambda row: {name: (row[name] + [0] * 9)[:9] for name in ("input_ids", "attention_mask")}
+    )
+    arguments = MLCLTrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, per_device_train_batch_size=8)
+    trainer = MLCLTrainer(model=toy_model(), args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert trainer.fit_classifier() is not None
+
+
+def test_several_splits_are_not_one_training_set(tmp_path):
+    splits = DatasetDict(train=toy_dataset(16), test=toy_dataset(16))
+    with pytest.raises(ValueError, match="train_dataset: expected one data set, got a DatasetDict of train, test"):
+        toy_trainer(tmp_path, train=splits)
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint", "classification"])
+def test_what_the_user_has_frozen_stays_frozen_and_all_else_is_as_before(objective, tmp_path):
+    model = toy_model(objective=objective)
+    model.projection.requires_grad_(False)
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    weights = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    trainer = toy_trainer(tmp_path, model=model, max_steps=2)
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+    trainer.train()
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.equal(weights[name])}
+    heads = {"contrastive": {"prototypes"}, "joint": {"prototypes", "classifier"}, "classification": {"classifier"}}
+    assert moved == {"encoder"} | heads[objective]
+
+
+def test_one_wrapped_process_caches_gradients(tmp_path):
+    """`torchrun --nproc_per_node 1` wraps the model of a single process."""
+    job = Path(__file__).with_name("wrapped_job.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1", job, tmp_path / "of"],
+        capture_output=True,
+        text=True,
+        cwd=job.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = {"max_steps": 3, "gradient_accumulation_steps": 2}
+    trainer = toy_trainer(tmp_path, model=toy_model(dropout=0.0), gradient_cache_chunk_size=3, **steps)
+    trainer.train()
+    wrapped = torch.load(tmp_path / "of")
+    assert wrapped.pop("wrapped")
+    for name, tensor in trainer.core_model.state_dict().items():
+        torch.testing.assert_close(wrapped[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "msc"}, "expected a run with loss 'msc', got .* of 'reg'"),
+        ({"loss": "zlpr"}, "expected a run with objective 'classification', got .* of 'contrastive'"),
+        ({"objective": "joint"}, "expected a run with objective 'joint'"),
+        ({"head_learning_rate": 1e-2}, "expected a training of the same parameters"),
+    ],
+)
+def test_another_training_is_not_resumed(arguments, message, tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    toy_trainer(tmp_path, **saved).train()
+    with pytest.raises(ValueError, match=f"resume_from_checkpoint: {message}"):
+        toy_trainer(tmp_path, **saved, **arguments).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    # What the objective does not use may differ.
+    other = toy_trainer(tmp_path, **saved, classification_loss="bce")
+    other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert other.state.global_step == 2
+
+
+def test_a_search_of_which_all_trials_are_pruned_says_so(tmp_path):
+    trainer = MLCLTrainer(
+        model_init=lambda: toy_model(),
+        args=MLCLTrainingArguments(
+            str(tmp_path), per_device_train_batch_size=8, max_steps=1, use_cpu=True, save_strategy="no"
+        ),
+        train_dataset=toy_dataset(16),
+        eval_dataset=toy_dataset(16, seed=1),
+        processing_class=toy_trainer(tmp_path).processing_class,
+    )
+
+    def space(trial):
+        raise optuna.TrialPruned
+
+    with pytest.raises(ValueError, match="hyperparameter_search: expected one of 2 trials to end, got none"):
+        trainer.hyperparameter_search(space, n_trials=2)
+
+
+@pytest.mark.parametrize("references", [None, 700])
+def test_positives_are_counted_as_in_loops_whatever_the_size_of_the_blocks(references, monkeypatch):
+    monkeypatch.setattr("hf_mlcl.training.references.rows_per_block", lambda *_: 7)
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(50, 4, generator=generator) < 0.2).float()
+    labels[3] = -100
+    others, ids, anchors = labels, range(50), range(50)
+    queue = None
+    if references is not None:
+        others = (torch.rand(references, 4, generator=generator) < 0.2).float()
+        anchors, ids = list(range(100, 150)), list(range(references))
+        queue = References(torch.zeros(references, 2), others, torch.tensor(ids), anchor_ids=torch.tensor(anchors))
+    counts = [
+        sum(a != b and bool(((row > 0) & (other > 0)).any()) for b, other in zip(ids, others, strict=True))
+        for a, row in zip(anchors, labels, strict=True)
+        if (row > 0).any()
+    ]
+    found = positive_statistics(labels, queue)
+    assert found["positives_per_anchor"].item() == pytest.approx(np.mean(counts))
+    assert found["anchors_without_positives"].item() == pytest.approx(np.mean([count == 0 for count in counts]))
+
+
+def test_a_model_never_stands_beside_the_card_and_scores_of_another(tmp_path, monkeypatch):
+    names = ("metrics.json", "per_label.json", "run.json", "README.md", f"figures/{next(iter(FIGURES))}")
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    trainer.save_model()
+
+    def write(card=MARK):
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        for name in names:
+            (tmp_path / name).write_text(card if name == "README.md" else "{}")
+
+    def there():
+        return {name for name in names if (tmp_path / name).exists()}
+
+    write()
+    trainer.save_model()  # the same model
+    assert there() == set(names)
+    trainer.train()
+    with monkeypatch.context() as patched:
+        # Interrupted as soon as the first file of the new model would come to its place.
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save_model()
+    assert there() == set() and not (tmp_path / "config.json").exists()
+    trainer.save_model()
+    write("a card of the user's own")
+    trainer.core_model.config.thresholds = [0.3] * NUM_LABELS
+    trainer.save_model()
+    assert there() == {"README.md"}
+
+
+@pytest.mark.parametrize("how", ["split", "prefix"])
+def test_the_card_knows_what_was_measured_as_the_test_split(how, tmp_path):
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    trainer.train()
+    trainer.fit_classifier()
+    test = toy_dataset(20, seed=2)
+    if how == "prefix":
+        trainer.evaluate(test, metric_key_prefix="test")
+    else:
+        test._split = "test"
+        trainer.evaluate(test)
+    trainer.save_model()
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "No test split was measured" not in card and '"test"' in (tmp_path / "metrics.json").read_text()
