@@ -71,7 +71,8 @@ def padding_moved_behind(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor
     before = mask.ne(0).long().argmax(1, keepdim=True)
     if _has_values(mask) and mask.device.type == "cpu" and not before.any():  # elsewhere, asking would be waiting
         return inputs, None
-    places = (torch.arange(mask.shape[1], device=mask.device) + before) % mask.shape[1]
+    length = torch.ones_like(mask, dtype=torch.long).sum(1, keepdim=True)  # a tensor, which exporters follow
+    places = (torch.arange(mask.shape[1], device=mask.device) + before) % length
     moved = dict(inputs)
     for name, value in inputs.items():
         if isinstance(value, Tensor):
@@ -94,9 +95,8 @@ def padding_moved_back(states: Any, places: Tensor | None) -> Any:
 
 
 def _columns(values: Tensor, places: Tensor, axis: int) -> Tensor:
-    shape = [len(places) if number == 0 else -1 if number == axis else 1 for number in range(values.ndim)]
-    size = [places.shape[1] if number == axis else length for number, length in enumerate(values.shape)]
-    return values.gather(axis, places.reshape(shape).expand(size))
+    rows = torch.arange(len(values), device=values.device)[:, None]
+    return values.movedim(axis, 1)[rows, places].movedim(1, axis)
 
 
 def _has_values(tensor: Tensor) -> bool:

@@ -46,11 +46,15 @@ def _where_true(labels: Any, dataset: Any) -> np.ndarray | None:
     """
     try:
         rows = canonical_labels(labels)
-        first = canonical_labels(dataset[0]["labels"])
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError):
         return None
-    same = rows.ndim == 2 and len(rows) == len(dataset) and np.array_equal(rows[0], first)
-    return rows if same else None
+    if rows.ndim != 2 or (hasattr(dataset, "__len__") and len(rows) != len(dataset)):
+        return None
+    try:
+        first = canonical_labels(dataset[0]["labels"])
+    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError):
+        return rows  # nothing to compare them with
+    return rows if np.array_equal(rows[0], first) else None
 
 
 def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | None:

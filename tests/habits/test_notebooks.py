@@ -56,7 +56,7 @@ def test_model_init_gives_each_training_the_arguments_objective(tmp_path):
         config = trainer.model.config
         assert (config.objective, config.classification_loss) == ("classification", "bce")
         assert config.classifier_fitted and config.train_label_counts is not None
-        assert not trainer.model.prototypes.weight.requires_grad
+        assert trainer.model.prototypes.weight.requires_grad  # it was frozen in training only
     assert len(set(models)) == 3
     assert models[1].classifier.weight.equal(models[2].classifier.weight)
 
