@@ -69,6 +69,7 @@ class ListEvaluatingTrainer(CachingTrainer):
         parameters = classifier_parameters(self.core_model)
         if hasattr(parameters[0], "ds_id"):
             raise ValueError("label_ids: expected whole parameters, got DeepSpeed ZeRO-3 shards; load the saved model")
-        weight, bias = (whole(parameter).float().cpu().numpy() for parameter in parameters)
+        # Copies: whoever changes the classifier afterwards, as calibration does, must not change these scores.
+        weight, bias = (whole(p).to("cpu", torch.float32, copy=True).numpy() for p in parameters)
         scores = LinearScores(rows.astype(np.float32, copy=False), weight, bias)
         return scores, LabelLists.from_padded(lists, len(weight))

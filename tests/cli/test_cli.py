@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,31 @@ def test_evaluate_prints_what_train_measured(trained, text_data, capsys):
     expected = json.loads((trained / "metrics.json").read_text())["test"]
     assert printed.keys() == expected.keys()
     assert printed == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("refit", ["true", "false"])
+def test_figures_of_each_split_are_those_of_its_rows(refit, text_data, text_encoder, tmp_path):
+    header, *lines = (text_data / "train.csv").read_text().splitlines()
+    parts = {"train": lines[:110], "validation": lines[110:170], "test": lines[170:]}
+    (tmp_path / "data").mkdir()
+    for name, part in parts.items():
+        (tmp_path / "data" / f"{name}.csv").write_text("\n".join([header, *part]) + "\n")
+    more = ["--num_train_epochs", "0", "--refit", refit]
+    main(["train", *text_arguments(tmp_path / "data", text_encoder, tmp_path / "m", *more)])
+    metrics, rows, run = (
+        json.loads((tmp_path / "m" / f"{name}.json").read_text()) for name in ("metrics", "per_label", "run")
+    )
+    counts = {name: Counter(";".join(line.split(",")[1] for line in part).split(";")) for name, part in parts.items()}
+    assert counts["validation"] != counts["test"]
+    assert metrics.keys() == rows.keys() == {"validation", "test"}
+    for name, part in rows.items():
+        assert {row["label"]: row["support"] for row in part} == {
+            row["label"]: counts[name][row["label"]] for row in part
+        }
+        assert all(row["train_count"] == counts["train"][row["label"]] for row in part)
+        assert metrics[name]["macro_f1"] == pytest.approx(sum(row["f1"] for row in part) / len(part))
+    for name, value in run["classifier"]["validation"].items():  # by which strengths and thresholds were chosen
+        assert metrics["validation"][name] == pytest.approx(value, abs=1e-6)
 
 
 def test_predict(trained, tmp_path, capsys):

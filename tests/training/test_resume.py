@@ -14,7 +14,7 @@ from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.training.checkpoints import STAGING, last_checkpoint
+from hf_mlcl.training.checkpoints import STAGING, checkpoint_to_resume, last_checkpoint
 
 EVERY_STEP = {
     "num_train_epochs": 3,
@@ -184,6 +184,10 @@ def test_a_run_started_over_is_not_mixed_with_the_one_before(tmp_path):
 def test_old_checkpoints_go_and_nothing_else_is_left(tmp_path):
     run(tmp_path, **{**EVERY_STEP, "eval_strategy": "no", "save_total_limit": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-8", "checkpoint-9"]
+    # Both end alike, so that only this tells which one a training went on from.
+    named = str(tmp_path / "checkpoint-8")
+    assert checkpoint_to_resume(named, tmp_path) == named
+    assert checkpoint_to_resume(True, tmp_path) == str(tmp_path / "checkpoint-9")
     trainer = toy_trainer(tmp_path / "none")
     trainer.save_last_step = True
     trainer.train()

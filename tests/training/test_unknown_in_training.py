@@ -118,6 +118,13 @@ def test_a_trained_head_is_calibrated_on_known_entries(tmp_path):
     assert trainer.model.config.thresholds == pytest.approx(thresholds, abs=1e-3)
 
 
+def test_counts_of_a_stream_are_those_of_known_labels(tmp_path):
+    data = partly_known(48, 0)
+    trainer = toy_trainer(tmp_path, train=data.to_iterable_dataset(), max_steps=1)
+    trainer.fit_classifier()
+    assert trainer.model.config.train_label_counts == (np.asarray(data["labels"]) == 1).sum(axis=0).tolist()
+
+
 def test_rows_and_counts_look_at_known_labels():
     class WithLabels(torch.utils.data.Dataset):
         labels = np.array([[1, -100], [-100, -100], [np.nan, 1], [0, 1]])
