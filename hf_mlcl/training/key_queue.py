@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_mlcl.data.numbered import DATASET_INDEX
 from hf_mlcl.losses import Keys
 from hf_mlcl.losses.checks import UNKNOWN
-
-DATASET_INDEX = "dataset_index"
 
 
 class KeyQueue:
@@ -45,7 +44,7 @@ class KeyQueue:
         return [keys, inputs[DATASET_INDEX]]
 
     def join(self, keys: Tensor, indices: Tensor, *, labels: Tensor, lists: bool) -> Keys:
-        """What a batch of all processes is contrasted with: its own keys, then those of the queue, which takes them in.
+        """What a batch of all processes is contrasted with: its own keys, which join the queue, and those before them.
 
         Args:
             keys: (B, d).

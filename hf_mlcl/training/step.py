@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_mlcl.data.collator import LABEL_IDS
+from hf_mlcl.data.label_lists import LABEL_IDS
+from hf_mlcl.data.numbered import DATASET_INDEX
 from hf_mlcl.losses import LabelSets
 from hf_mlcl.losses.checks import UNKNOWN
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
-from .key_queue import DATASET_INDEX, KeyQueue
+from .key_queue import KeyQueue
 from .random_state import RandomState
 
 # What the loss of an objective takes from the examples of all processes.
@@ -78,7 +79,9 @@ def training_losses(
     own = [outputs[name] for name in names]
     if queue is not None:
         own += queue.keys_and_indices(outputs, inputs)
-    *vectors, labels = gather(*own, labels=equally_long(labels) if lists else labels, equal_parts=equal_parts)
+    *vectors, labels = gather_references(
+        *own, labels=equally_long(labels) if lists else labels, equal_parts=equal_parts
+    )
     keys = None if queue is None else queue.join(*vectors[len(names) :], labels=labels, lists=lists)
     if lists:
         draw = None if generator is None or sample_size is None else generator(labels.device)
@@ -163,7 +166,7 @@ def gather_rows(rows: Tensor, sizes: list[int] | None = None) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
-def gather(*vectors: Tensor, labels: Tensor, equal_parts: bool = True) -> tuple[Tensor, ...]:
+def gather_references(*vectors: Tensor, labels: Tensor, equal_parts: bool = True) -> tuple[Tensor, ...]:
     """Vectors (B, ...) with gradient, such as embeddings or logits, and labels (B, L) of all processes, by rank.
 
     Every process then computes the whole loss: its value is that of the union of all parts, and so is the gradient of
@@ -267,7 +270,9 @@ def cached_backward(
     own = [p for p in _loss_parameters(model) if p.requires_grad]
     found = torch.autograd.grad(loss, [*loss_leaves.values(), *own], allow_unused=True)
     gradients = dict(zip(loss_leaves, found, strict=False))
-    of_own = [(p, gradient) for p, gradient in zip(own, found[len(loss_leaves) :], strict=True) if gradient is not None]
+    of_own = [
+        (p, gradient) for p, gradient in zip(own, found[len(loss_leaves) :], strict=True) if gradient is not None
+    ]
     # Every part has the same prototypes: they get their gradient once, from the last one.
     of_prototypes = gradients.pop("prototypes", None)
     size = rows[0][0].shape[0]
