@@ -107,7 +107,7 @@ class LabelSets:
         positives = torch.zeros(label_ids.shape[0], number + 1, device=label_ids.device)
         positives = positives.scatter_(1, columns, 1)[:, :number]
         sizes = (label_ids >= 0).sum(dim=1).float()  # a label without a column counts, too
-        unlabelled = (label_ids == UNKNOWN).any(dim=1)
+        unlabelled = (label_ids[:, :1] == UNKNOWN).any(dim=1)
         if not unlabelled.any():
             return replace(self, positives=positives, sizes=sizes, unknown=None, unlabelled=None)
         unknown = unlabelled[:, None].float().expand(-1, number)

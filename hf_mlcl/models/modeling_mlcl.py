@@ -81,6 +81,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         self.projection = MLCLProjection(feature_dim, config.projection_dim)
         self.prototypes = MLCLPrototypes(num_labels, config.projection_dim)
         self.classifier = nn.Linear(feature_dim, num_labels)
+        self._built_from: list[Any] | None = None
         self.contrastive_loss: Any = None
         self.classification_loss: Any = None
         if build_loss is not None:
@@ -254,7 +255,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
         """
         config, parts = self.config, {}
-        if build_loss is None or self.contrastive_loss is None or self.classification_loss is None:
+        if self._built_from != self._loss_settings():  # the configuration was changed, or names an unknown loss
             self.build_losses()
         if not isinstance(labels, LabelSets):
             embeddings: Any = output.embeddings
@@ -272,6 +273,11 @@ class MLCLPreTrainedModel(MLCLAdapters):
         else:
             (loss,) = parts.values()
         return {"loss": loss, **parts}
+
+    def _loss_settings(self) -> list[Any]:
+        names = ("loss", "loss_parameters", "classification_loss", "classification_loss_parameters")
+        values = [getattr(self.config, name) for name in names]
+        return [dict(value) if isinstance(value, dict) else value for value in values]
 
     def build_losses(self, loss: nn.Module | None = None) -> None:
         """Builds `contrastive_loss` and `classification_loss` as the configuration names them.
@@ -300,6 +306,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             if kind != "loss" and is_contrastive(built):
                 raise ValueError(f"classification_loss: {name!r} is a contrastive loss, not one on logits")
             setattr(self, attribute, built)
+        self._built_from = self._loss_settings()
         if getattr(self.contrastive_loss, "log_temperature", None) is not None and self.has_adapter:
             raise ValueError("learnable_temperature is not supported with an adapter, which would not save it")
 

@@ -267,3 +267,22 @@ def test_gradient_scales_with_the_incoming_gradient():
     loss = functools.partial(build_loss("reg"), embeddings, labels, prototypes)
     single, triple = (torch.autograd.grad(factor * loss(), embeddings)[0] for factor in (1, 3))
     torch.testing.assert_close(triple, 3 * single)
+
+
+@pytest.mark.parametrize("block_rows", [64, 2])
+def test_positives_are_counted_as_loops_count_them(block_rows, monkeypatch):
+    monkeypatch.setattr(kernel, "rows_per_block", lambda *_: block_rows)
+    labels = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [-100, 1, -100]])
+    sets = [{i for i, value in enumerate(row) if value == 1} for row in labels.tolist()]
+    counts = [sum(bool(a & b) for j, b in enumerate(sets) if j != i) for i, a in enumerate(sets) if a]
+    for name in CONTRASTIVE_LOSSES.keys() - {"proto"}:
+        loss = build_loss(name)
+        loss(torch.randn(6, 4), labels, torch.randn(3, 4))
+        assert not loss.statistics, "only where asked for"
+        loss.count_positives = True
+        loss(torch.randn(6, 4), labels, torch.randn(3, 4))
+        assert loss.statistics["positives_per_anchor"].item() == pytest.approx(sum(counts) / len(counts))
+        assert loss.statistics["anchors_without_positives"].item() == pytest.approx(counts.count(0) / len(counts))
+        for unlabelled in (labels * 0, torch.full(labels.shape, torch.nan)):
+            loss(torch.randn(6, 4), unlabelled, torch.randn(3, 4))
+            assert all(value == 0 for value in loss.statistics.values())
