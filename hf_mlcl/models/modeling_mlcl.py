@@ -258,8 +258,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if self._built_from != self._loss_settings():  # the configuration was changed, or names an unknown loss
             self.build_losses()
         if not isinstance(labels, LabelSets):
-            embeddings: Any = output.embeddings
-            labels = LabelSets.from_rows(labels, embeddings.shape[0], config.num_labels)
+            labels = LabelSets.from_rows(labels, columns=config.num_labels)
         if config.objective != "classification":
             loss, options = self.contrastive_loss, {"keys": keys}
             if not isinstance(loss, ContrastiveLoss):  # a loss of the user's own knows rows of labels

@@ -294,30 +294,24 @@ class MLCLTrainer(PublishingTrainer):
         core, config = self.core_model, self.core_model.config
         loss, sharded = core.contrastive_loss, self.is_fsdp_enabled or self.is_deepspeed_enabled
         if sharded and any(p.requires_grad for own in (loss, core.classification_loss) for p in own.parameters()):
-            raise ValueError(
-                "learnable_temperature, as every parameter of a loss, is not supported with FSDP or DeepSpeed"
-            )
-        names = ("prototype_sample_size", "queue_size", "momentum")
-        given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, 0)}
-        given |= {} if args.momentum is None else {"momentum": args.momentum}
-        for name, value in given.items():
+            raise ValueError("parameters of a loss (learnable_temperature) are not supported with FSDP or DeepSpeed")
+        stream = self.train_dataset is not None and not hasattr(self.train_dataset, "__len__")
+        for name in ("prototype_sample_size", "queue_size", "momentum"):
+            value, samples = getattr(args, name), name == "prototype_sample_size"
+            if value is None or (name == "queue_size" and value == 0):
+                continue
             if config.objective == "classification":
                 raise ValueError(f"{name}={value} is not supported with the objective 'classification'")
+            reason = None
             if not isinstance(loss, ContrastiveLoss):
-                raise ValueError(f"{name}={value} is not supported with the loss {config.loss!r}, see ContrastiveLoss")
-            if name == "prototype_sample_size" and not loss.uses_prototypes:
-                raise ValueError(
-                    f"{name}={value} is not supported with the loss {config.loss!r}: it has no prototypes"
-                )
-            if name != "prototype_sample_size" and not loss.examples_are_references:
-                raise ValueError(
-                    f"{name}={value} is not supported with the loss {config.loss!r}: it compares no examples"
-                )
-            if (
-                name != "prototype_sample_size"
-                and not hasattr(self.train_dataset, "__len__")
-                and self.train_dataset is not None
-            ):
+                reason = "is no ContrastiveLoss"
+            elif samples and not loss.uses_prototypes:
+                reason = "has no prototypes"
+            elif not samples and not loss.examples_are_references:
+                reason = "compares no examples"
+            if reason is not None:
+                raise ValueError(f"{name}={value} is not supported with the loss {config.loss!r}, which {reason}")
+            if stream and not samples:
                 raise ValueError(f"train_dataset: {name} needs a map-style dataset; an IterableDataset was given")
         if args.gradient_cache_chunk_size is not None and self.is_deepspeed_enabled:
             raise ValueError(

@@ -214,7 +214,7 @@ def test_prototypes_are_demanded_and_checked(name):
         build_loss(name)(embeddings, labels)
     with pytest.raises(ValueError, match=r"labels: .*\(9, 5\), got shape \(9, 6\)"):
         build_loss(name)(embeddings, labels, prototypes[:5])
-    with pytest.raises(ValueError, match=r"prototypes: expected shape \(N, 5\), got \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"prototypes: expected shape \(6, 5\), got \(6, 4\)"):
         build_loss(name)(embeddings, labels, prototypes[:, :4])
 
 

@@ -215,7 +215,7 @@ def test_the_queue_is_the_same_in_all_processes_and_that_of_one(tmp_path_factory
     [
         ({"loss": "zlpr", "queue_size": 9}, "queue_size=9 is not supported with the objective 'classification'"),
         ({"loss": "zlpr", "momentum": 0.9}, "momentum=0.9 is not supported with the objective"),
-        ({"loss": "proto", "queue_size": 9}, "queue_size=9 is not supported with 'proto', which compares no"),
+        ({"loss": "proto", "queue_size": 9}, "queue_size=9 is not supported with .*'proto', which compares no"),
         ({"queue_size": 9, "stream": True, "max_steps": 2}, "train_dataset: queue_size needs a map-style dataset"),
     ],
 )
