@@ -10,7 +10,7 @@ from .examples import build_word_tokenizer, digit_canvases, generated_corpus
 from .images import PreparedImages, prepare_images, with_image_size
 from .label_encoding import encode_labels
 from .label_lists import LabelLists, read_label_lists
-from .labels import label_counts, label_matrix, multi_hot
+from .labels import Labels, label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
 from .prediction import predict_texts
 from .preparation import prepare_text
@@ -20,6 +20,7 @@ from .splits import iterative_split, random_subset
 __all__ = [
     "LabelAwareSampler",
     "LabelLists",
+    "Labels",
     "MultiLabelCollator",
     "MultiLabelData",
     "PreparedImages",

@@ -1,20 +1,27 @@
-"""Multi-hot labels as arrays and as the column `labels` of a data set. Imports datasets, pyarrow and numpy."""
+"""`Labels`: the labels of many examples, from arrays, data set columns or ids. Imports datasets, pyarrow, scipy."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, List, Value
+from scipy import sparse
 
 from .errors import DataError
 from .label_cells import NOTHING_TEXTS, UNKNOWN_TEXTS, arrow_column, trimmed
 
 UNKNOWN_LABEL = -100
+LABEL_IDS = "label_ids"  # the column, and what a batch calls it
+PADDING = -1
+MAX_ROW_LABELS = 10_000
+_MAX_ROW_BYTES = 2**30
 
 # What else than 0, 1 and unknown a cell of a 0/1 column may be, beside those in `indicator_values`.
 BLANK, OTHER = 2, 3
@@ -98,41 +105,282 @@ def add_labels(split: Dataset, labels: np.ndarray) -> Dataset:
     return split.add_column("labels", values, feature=List(Value(dtype), length=width))
 
 
-def label_matrix(split: Dataset) -> np.ndarray:
-    """The column `labels` of a split as an array (N, L): bool, or int8 with -100 where labels are unknown.
+def too_large_for_rows(num_rows: int, num_labels: int) -> bool:
+    """Whether a column of ids is kept instead of rows: over 10,000 labels, or rows of over 1 GiB."""
+    return num_labels > MAX_ROW_LABELS or num_rows * num_labels > _MAX_ROW_BYTES
 
-    Numbers are accepted if all are 0, 1 or unknown: -100, NaN or null; a null in place of a row makes it unknown.
 
-    Raises:
-        ValueError: there is no column `labels`, or it is not multi-hot (ids, rows of different length, other values).
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Which of L labels each of N examples has: sparse, so that 100,000 labels cost no more than those in use.
+
+    >>> labels = Labels.of([[1, 0, 1], [0, -100, 0], None])
+    >>> labels.shape, labels.ids(0).tolist(), labels.ids(2)
+    ((3, 3), [0, 2], None)
+    >>> labels.rows().tolist()
+    [[1, 0, 1], [0, -100, 0], [-100, -100, -100]]
+    >>> labels.counts().tolist(), labels.known_counts().tolist()
+    ([1, 0, 1], [2, 1, 2])
+
+    Attributes:
+        matrix: sparse bool (N, L), True where an example is known to have a label.
+        unlabelled: bool (N,), the examples of which nothing is known.
+        missing: sparse bool (N, L), single labels that are unknown of the other examples; None if there are none.
     """
+
+    matrix: sparse.csr_array
+    unlabelled: np.ndarray
+    missing: sparse.csr_array | None = None
+
+    @classmethod
+    def of(cls, values: Any, num_labels: int | None = None, name: str = "labels") -> Labels:
+        """The labels that an array, a nested list or a data set holds; `Labels` are returned as they are.
+
+        Args:
+            values: multi-hot (N, L), of bool or numbers: 1, 0, and -100, NaN or None where a label is missing; a row
+                that is None or all missing is an unlabelled example. Or a `datasets.Dataset` with such rows in the
+                column `labels`, or with lists of ids (-1 is padding, null an unlabelled example) in `label_ids`.
+            num_labels: number of labels L; by default as wide as the rows, or one more than the largest id.
+            name: what the values are called in errors.
+
+        Raises:
+            DataError: a ValueError, for anything else, such as class ids or rows of different width.
+        """
+        if isinstance(values, Labels):
+            return values
+        if isinstance(values, Dataset):
+            if LABEL_IDS in values.column_names:
+                return _from_id_column(values, num_labels)
+            rows, unlabelled, name = _column_rows(values)
+        else:
+            rows, unlabelled = _array_rows(values, name)
+        if num_labels is not None and rows.shape[1] != num_labels:
+            raise DataError(f"{name}: expected multi-hot rows of {num_labels} labels, got width {rows.shape[1]}")
+        known = canonical_labels(rows, name)
+        if len(unlabelled) == len(known):
+            return cls._from_rows(known, unlabelled)
+        all_rows = np.full((len(unlabelled), known.shape[1]), UNKNOWN_LABEL, dtype=np.int8)
+        all_rows[~unlabelled] = known
+        return cls._from_rows(all_rows, unlabelled)
+
+    @classmethod
+    def _from_rows(cls, rows: np.ndarray, unlabelled: np.ndarray) -> Labels:
+        """From bool rows, or int8 with -100 for unknown."""
+        if rows.dtype == bool:
+            return cls(_sparse(rows), unlabelled)
+        missing = rows == UNKNOWN_LABEL
+        unlabelled = missing.all(axis=1) if rows.shape[1] else unlabelled
+        missing[unlabelled] = False
+        return cls(_sparse(rows == 1), unlabelled, _sparse(missing) if missing.any() else None)
+
+    @classmethod
+    def from_pairs(
+        cls, rows: np.ndarray, ids: np.ndarray, shape: tuple[int, int], unlabelled: np.ndarray | None = None
+    ) -> Labels:
+        """From pairs of a row and a label it has, in any order; a pair may come more than once."""
+        matrix = sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, ids)), shape=shape)
+        matrix.sum_duplicates()
+        return cls(matrix, np.zeros(shape[0], dtype=bool) if unlabelled is None else unlabelled)
+
+    @classmethod
+    def from_padded(cls, label_ids: np.ndarray, num_labels: int) -> Labels:
+        """From lists (N, K) as a batch has them: ids, then -1 or -100; all of a row is -100 where nothing is known."""
+        rows, places = np.nonzero(label_ids >= 0)
+        unlabelled = label_ids[:, 0] == UNKNOWN_LABEL
+        return cls.from_pairs(rows, label_ids[rows, places], (len(label_ids), num_labels), unlabelled)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Labels]) -> Labels:
+        """The examples of all parts, one after the other."""
+        matrix = sparse.vstack([part.matrix for part in parts], format="csr")
+        unlabelled = np.concatenate([part.unlabelled for part in parts])
+        if all(part.missing is None for part in parts):
+            return cls(matrix, unlabelled)
+        missing = [
+            sparse.csr_array(part.shape, dtype=bool) if part.missing is None else part.missing for part in parts
+        ]
+        return cls(matrix, unlabelled, sparse.vstack(missing, format="csr"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of examples N and of labels L."""
+        return self.matrix.shape
+
+    @property
+    def known(self) -> bool:
+        """Whether every label of every example is known."""
+        return self.missing is None and not self.unlabelled.any()
+
+    @property
+    def too_large(self) -> bool:
+        """Whether data sets keep the column `label_ids` instead of `labels`: over 10,000 labels, or 1 GiB of rows."""
+        return too_large_for_rows(*self.shape)
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def __getitem__(self, rows: Any) -> Labels:
+        """The labels of some of the examples, by their numbers, a slice or a mask."""
+        missing = None if self.missing is None else self.missing[rows]
+        return Labels(
+            self.matrix[rows], self.unlabelled[rows], missing if missing is not None and missing.nnz else None
+        )
+
+    def ids(self, row: int) -> np.ndarray | None:
+        """Ids of the labels of one example, int64 and ascending; None where nothing is known."""
+        if self.unlabelled[row]:
+            return None
+        start, end = self.matrix.indptr[row : row + 2]
+        return self.matrix.indices[start:end].astype(np.int64)
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Example and label of each label that an example has, int64, ascending."""
+        return np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr)), self.matrix.indices.astype(np.int64)
+
+    def counts(self) -> np.ndarray:
+        """Number of examples known to have each label, int64 (L,)."""
+        return np.bincount(self.matrix.indices, minlength=self.shape[1])
+
+    def known_counts(self) -> np.ndarray:
+        """Number of examples of which each label is known, int64 (L,)."""
+        counts = np.full(self.shape[1], np.count_nonzero(~self.unlabelled))
+        return counts if self.missing is None else counts - np.bincount(self.missing.indices, minlength=len(counts))
+
+    @cached_property
+    def by_label(self) -> sparse.csc_array:
+        """The matrix as it is fast to take labels from."""
+        return self.matrix.tocsc()
+
+    @cached_property
+    def _missing_by_label(self) -> sparse.csc_array | None:
+        return None if self.missing is None else self.missing.tocsc()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Multi-hot rows of all labels, for functions on arrays; ValueError where they would take over 1 GiB."""
+        if len(self) * self.shape[1] > _MAX_ROW_BYTES:
+            raise ValueError(f"labels: expected rows of at most 1 GiB, got {len(self)} x {self.shape[1]} labels")
+        return self.rows().astype(dtype, copy=False)
+
+    def rows(self, columns: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Multi-hot rows of some of the labels: bool (N, l), or int8 with -100 where a label is missing."""
+        dense = self.by_label[:, columns].toarray()
+        if self.known:
+            return dense
+        missing = self.unlabelled[:, None]
+        if self._missing_by_label is not None:
+            missing = missing | self._missing_by_label[:, columns].toarray()
+        return np.where(missing, UNKNOWN_LABEL, dense).astype(np.int8)
+
+
+def _sparse(mask: np.ndarray) -> sparse.csr_array:
+    """A bool array (N, L) as a sparse one."""
+    rows, columns = np.nonzero(mask)
+    ends = np.cumsum(np.bincount(rows, minlength=len(mask)))
+    return sparse.csr_array((np.ones(len(rows), dtype=bool), columns, np.append(0, ends)), shape=mask.shape)
+
+
+def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Those rows (n, L) of an array, tensor or nested list that are not None, and which of all rows (N,) are."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()  # numpy knows no bfloat16
+    none = np.zeros(len(values) if hasattr(values, "__len__") else 0, dtype=bool)
+    if isinstance(values, (list, tuple)):
+        none = np.array([row is None for row in values], dtype=bool)
+        values = [row for row in values if row is not None]
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name}: expected multi-hot rows of one width, got rows of different ones") from None
+    if array.ndim != 2:
+        raise DataError(f"{name}: expected a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
+    return array, none
+
+
+def _column_rows(split: Dataset) -> tuple[np.ndarray, np.ndarray, str]:
+    """Those rows (n, L) of the column that are not null, which of all rows (N,) are, and how errors begin."""
     if "labels" not in split.column_names:
-        raise ValueError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
+        raise DataError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
     array = arrow_column(split, "labels")
     kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
     if not any(is_kind(array.type) for is_kind in kinds) or (array.null_count and array.null_count == len(array)):
-        raise ValueError(f"column 'labels': expected multi-hot lists in every row, got {split.features['labels']}")
-    missing = array.is_null().to_numpy(zero_copy_only=False)
+        raise DataError(f"column 'labels': expected multi-hot lists in every row, got {split.features['labels']}")
     present = array.drop_null()
     widths = pc.unique(pc.list_value_length(present)).to_pylist()
     if len(widths) > 1:
-        raise ValueError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
+        raise DataError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
     width = widths[0] if widths else max(split.features["labels"].length, 0)
     values = pc.list_flatten(present)
     if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        raise ValueError(f"column 'labels': expected multi-hot rows of numbers, got {split.features['labels']}")
-    flat = values.to_numpy(zero_copy_only=False)
-    known = canonical_labels(flat, "column 'labels': expected multi-hot rows; label values").reshape(-1, width)
-    if not missing.any():
-        return known
-    labels = np.full((len(array), width), UNKNOWN_LABEL, dtype=np.int8)
-    labels[~missing] = known
-    return labels
+        raise DataError(f"column 'labels': expected multi-hot rows of numbers, got {split.features['labels']}")
+    rows = values.to_numpy(zero_copy_only=False).reshape(len(present), width)
+    return (
+        rows,
+        array.is_null().to_numpy(zero_copy_only=False),
+        "column 'labels': expected multi-hot rows; label values",
+    )
+
+
+def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
+    array = arrow_column(split, LABEL_IDS)
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)) or not pa.types.is_integer(
+        array.type.value_type
+    ):
+        raise DataError(f"column 'label_ids': expected lists of label ids, got {split.features[LABEL_IDS]}")
+    rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    ids = pc.list_flatten(array).fill_null(PADDING).to_numpy(zero_copy_only=False)
+    rows, ids = rows[ids != PADDING], ids[ids != PADDING]
+    width = int(ids.max(initial=-1)) + 1 if num_labels is None else num_labels
+    check_ids(ids, width, "column 'label_ids'")
+    return Labels.from_pairs(rows, ids, (len(array), width), array.is_null().to_numpy(zero_copy_only=False))
+
+
+def add_label_column(split: Dataset, labels: Labels, as_ids: bool) -> Dataset:
+    """Add labels as the column `label_ids`, lists of ids, or `labels`, multi-hot rows; unlabelled ids are null."""
+    if not as_ids:
+        return add_labels(split, labels.rows())
+    offsets = pa.array(labels.matrix.indptr.astype(np.int32), mask=np.append(labels.unlabelled, False))
+    values = pa.ListArray.from_arrays(offsets, pa.array(labels.matrix.indices.astype(np.int32)))
+    return split.add_column(LABEL_IDS, values, feature=List(Value("int32")))
+
+
+def padded_ids(lists: Sequence[np.ndarray | None], num_labels: int) -> np.ndarray:
+    """Lists of label ids in any order, None where nothing is known, as one array; -1 and repetitions are left out.
+
+    Returns:
+        int64 (B, K), K the length of the longest list and at least 1: ascending ids, then -1; a row of -100 where
+        nothing is known.
+
+    Raises:
+        DataError: an id is not from 0 to `num_labels` - 1.
+    """
+    kept = [None if ids is None else np.unique(ids[ids != PADDING]) for ids in lists]
+    width = max([1, *(len(ids) for ids in kept if ids is not None)])
+    result = np.full((len(kept), width), PADDING, dtype=np.int64)
+    for number, ids in enumerate(kept):
+        if ids is None:
+            result[number] = UNKNOWN_LABEL
+        else:
+            check_ids(ids, num_labels, f"label_ids: row {number} of the batch")
+            result[number, : len(ids)] = ids
+    return result
+
+
+def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
+    """DataError unless all are integers from 0 to `num_labels` - 1."""
+    wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
+    if len(wrong):
+        raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
+
+
+def label_matrix(split: Dataset) -> np.ndarray:
+    """The labels of a split as rows (N, L): bool, or int8 with -100 where labels are unknown."""
+    return Labels.of(split).rows()
 
 
 def label_counts(split: Dataset) -> np.ndarray:
-    """Number of examples known to have each label, by the column `labels`: int64 (L,)."""
-    return (label_matrix(split) == 1).sum(axis=0, dtype=np.int64)
+    """Number of examples known to have each label: int64 (L,)."""
+    return Labels.of(split).counts()
 
 
 def indicator_matrix(split: Dataset, columns: Sequence[str]) -> Iterator[np.ndarray]:
