@@ -8,7 +8,7 @@ from .batches import LabelAwareSampler
 from .collator import MultiLabelCollator
 from .examples import build_word_tokenizer, digit_canvases, generated_corpus
 from .images import PreparedImages, prepare_images, with_image_size
-from .label_encoding import encode_labels
+from .label_columns import encode_labels
 from .label_lists import LabelLists, read_label_lists
 from .labels import Labels, label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset

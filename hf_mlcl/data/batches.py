@@ -1,4 +1,4 @@
-"""`LabelAwareSampler`: an order of examples in whose batches labels have two carriers. Imports label_lists, torch."""
+"""`LabelAwareSampler`: an order of examples in whose batches labels have two carriers. Imports labels, torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from .label_lists import LabelLists, label_pairs
+from .labels import Labels
 
 _CANDIDATES = 8  # carriers of a label that are compared before one joins a batch
 _LAST_PLACES = 4  # of a batch, where not any example fits any more
@@ -31,7 +31,7 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
     A pass takes some seconds per 100,000 examples: `python benchmarks/batch_positives.py`.
 
     Args:
-        labels: multi-hot (N, L), 1 where an example has a label, or `LabelLists`; unknown labels (-100, NaN) are not
+        labels: multi-hot (N, L), 1 where an example has a label, or `Labels`; unknown labels (-100, NaN) are not
             had.
         batch_size: number of examples that are compared with each other, over all processes.
         generator: draws one number at the begin of each pass, on which the order depends; torch's own by default.
@@ -40,14 +40,13 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
         ValueError: `labels` is not two-dimensional, or `batch_size` below 1.
     """
 
-    def __init__(
-        self, labels: np.ndarray | LabelLists, batch_size: int, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, labels: np.ndarray | Labels, batch_size: int, generator: torch.Generator | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         self.batch_size = batch_size
         self.generator = generator
-        self._rows, self._ids = label_pairs(labels)
+        labels = Labels.of(labels)
+        self._rows, self._ids = labels.pairs()
         self._num_rows, self._num_labels = labels.shape
 
     def __len__(self) -> int:

@@ -10,8 +10,7 @@ import torch
 from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
 from .errors import DataError
-from .label_lists import LABEL_IDS, padded_ids
-from .labels import UNKNOWN_LABEL, canonical_labels
+from .labels import LABEL_IDS, UNKNOWN_LABEL, canonical_labels, padded_ids
 
 
 class MultiLabelCollator:

@@ -16,8 +16,7 @@ from PIL import Image as PILImage
 from hf_mlcl.models import images_mlcl
 
 from .errors import DataError, first_line, printable
-from .label_lists import LABEL_IDS, LabelLists, read_label_lists
-from .labels import label_matrix
+from .labels import LABEL_IDS, Labels
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class PreparedImages(torch.utils.data.Dataset):
     workers.
 
     Attributes:
-        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `LabelLists` of a split with
+        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `Labels` of a split with
             `label_ids`.
         image_processor: the processor in use.
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
@@ -102,7 +101,8 @@ class PreparedImages(torch.utils.data.Dataset):
             raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {seed}")
-        self.labels = read_label_lists(split) if LABEL_IDS in split.column_names else label_matrix(split)
+        labels = Labels.of(split)
+        self.labels = labels if LABEL_IDS in split.column_names else labels.rows()
         self.image_processor = image_processor
         self._augmentation = augmentation
         self._seed = seed
@@ -142,7 +142,7 @@ class PreparedImages(torch.utils.data.Dataset):
             raise DataError(
                 f"image processor: expected images of one size, got: {reason}; image_size makes all images one size"
             ) from error
-        if isinstance(self.labels, LabelLists):
+        if isinstance(self.labels, Labels):
             labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
         else:
             labels = [{"labels": self.labels[number]} for number in numbers]

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from .label_cells import arrow_column
-from .label_lists import LABEL_IDS
+from .labels import LABEL_IDS, arrow_column
 from .preprocessing import CUT, EMPTY, NO_LIMIT, REPORT_COLUMN, TextPreprocessing, preprocess_function
 
 logger = logging.getLogger(__name__)

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, LargeList, List
 from datasets.arrow_writer import OptimizedTypedSequence
 from transformers import PreTrainedTokenizerBase
 
-from .errors import nearest
-from .label_cells import cut_string
-from .labels import UNKNOWN_LABEL, canonical_labels, checked_label_names, normal_name
+from .label_columns import encode_batch
+from .labels import checked_label_names
 
 _DEFAULT_MAX_LENGTH = 512
 NO_LIMIT = 10**9  # tokenizers that know no limit say 1e30
@@ -163,64 +161,13 @@ class TextPreprocessing:
 
     def _labels(self, batch: Mapping[str, Any]) -> np.ndarray:
         """The labels of a batch, int8 (B, L)."""
-        names = self.label_names or ()
-        position = {name: number for number, name in enumerate(names)}
-        id_names = _class_names(batch, self.label_column) or names
-        cells = batch[self.label_column]
-        labels = np.zeros((len(cells), len(names)), dtype=np.int8)
-        where = f"column '{self.label_column}'"
-        for number, cell in enumerate(cells):
-            items = self._items(cell)
-            if items is None:
-                labels[number] = UNKNOWN_LABEL
-            elif items and (self.multi_hot or any(isinstance(item, (bool, np.bool_)) for item in items)):
-                if len(items) != len(names):
-                    raise ValueError(f"{where}: expected rows of {len(names)} 0/1 values, got {len(items)}")
-                labels[number] = canonical_labels(np.array(items, dtype=object), where)
-            else:
-                found = [_name(item, id_names, where) for item in items if not _is_padding(item)]
-                if len(items) == len(names) and set(items) <= {0, 1} and len(found) > len(set(found)):
-                    raise ValueError(f"{where}: expected ids, got the 0/1 row {items}; rows need multi_hot=True")
-                unknown = [name for name in found if name not in position]
-                if unknown:
-                    raise ValueError(
-                        f"{where}: expected one of the {len(names)} label_names, got {unknown[0]!r}"
-                        f"{nearest(unknown[0], names)}"
-                    )
-                labels[number, [position[name] for name in found]] = 1
-        return labels
-
-    def _items(self, cell: Any) -> list[Any] | None:
-        """The names, ids or values of a cell; None where it says nothing."""
-        cell = cell.tolist() if hasattr(cell, "tolist") else cell
-        if isinstance(cell, str):
-            return cut_string(cell, self.label_delimiter) if self.label_delimiter else [cell]
-        if not isinstance(cell, (list, tuple)):
-            return None if cell is None or cell != cell or cell in (UNKNOWN_LABEL, -1) else [cell]
-        return None if cell and all(_is_unknown(item) for item in cell) else list(cell)
-
-
-def _is_unknown(item: Any) -> bool:
-    return item is None or item != item or (not isinstance(item, str) and item == UNKNOWN_LABEL)
-
-
-def _is_padding(item: Any) -> bool:
-    return not item.strip() if isinstance(item, str) else _is_unknown(item) or item == -1
-
-
-def _name(item: Any, id_names: Sequence[str], where: str) -> str:
-    """The label name that an item of a cell is, or is the id of."""
-    if isinstance(item, str):
-        return normal_name(item)
-    if not isinstance(item, (int, float)) or item != int(item) or not 0 <= item < len(id_names):
-        raise ValueError(
-            f"{where}: expected names or ids from 0 to {len(id_names) - 1}, got {item!r}; 0/1 rows need multi_hot=True"
+        cells = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in batch[self.label_column]]
+        feature = (getattr(getattr(batch, "formatter", None), "features", None) or {}).get(self.label_column)
+        try:
+            values = pa.array(cells)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"column '{self.label_column}': expected labels of one type, got {error}") from error
+        labels = encode_batch(
+            values, feature, self.label_names or (), self.label_column, self.label_delimiter, self.multi_hot
         )
-    return id_names[int(item)]
-
-
-def _class_names(batch: Any, column: str) -> list[str] | None:
-    """The names of the ids in a column, where it is a ClassLabel, or lists of them, and the batch shows its types."""
-    feature = (getattr(getattr(batch, "formatter", None), "features", None) or {}).get(column)
-    feature = feature.feature if isinstance(feature, (List, LargeList)) else feature
-    return [normal_name(name) for name in feature.names] if isinstance(feature, ClassLabel) else None
+        return labels.rows().astype(np.int8)

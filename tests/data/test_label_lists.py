@@ -13,7 +13,6 @@ from hf_mlcl.data import (
     LabelLists,
     Labels,
     MultiLabelCollator,
-    encode_labels,
     iterative_split,
     load_multilabel_dataset,
     prepare_images,
@@ -130,23 +129,21 @@ def test_splits_and_orders_are_those_of_the_rows():
     assert orders[0] == orders[1]
 
 
-def encoded(labels, monkeypatch, limit, **options):
-    monkeypatch.setattr(module, "MAX_ROW_LABELS", limit)
-    split = Dataset.from_dict({"labels": labels})
-    found, names = encode_labels({"train": split}, ["labels"], **options)
-    return found["train"], names
-
-
 @pytest.mark.parametrize("labels", [
     [["b", "a"], [], None, ["c", "b"], ["a", "c", "a"]],
-    ["b;a", "", None, "c;b", "a;c;a"],
     [[7, 2], [], None, [11, 7], [2, 11, 2]],
+    [[True, True, False], [False, False, False], None, [False, True, True], [True, False, True]],
 ])  # fmt: skip
-def test_names_and_ids_of_many_labels_stay_lists(labels, monkeypatch):
-    rows, names = encoded(labels, monkeypatch, 3)
-    lists, same_names = encoded(labels, monkeypatch, 2)
-    assert isinstance(rows, np.ndarray) and isinstance(lists, LabelLists)
-    assert names == same_names and np.array_equal(lists.rows(), rows) and lists.unlabelled.tolist()[2]
+def test_a_dataset_of_many_labels_has_lists_of_ids(labels, monkeypatch, tmp_path):
+    Dataset.from_dict({"text": list("vwxyz"), "labels": labels}).to_parquet(tmp_path / "train.parquet")
+    splits = []
+    for limit in (3, 2):
+        monkeypatch.setattr(module, "MAX_ROW_LABELS", limit)
+        data = load_multilabel_dataset(str(tmp_path), task="text", validation_fraction=0)
+        splits.append(data.splits["train"])
+    rows, lists = splits
+    assert rows.column_names == ["text", "labels"] and lists.column_names == ["text", "label_ids"]
+    assert np.array_equal(Labels.of(rows).rows(), Labels.of(lists, 3).rows()) and lists[2]["label_ids"] is None
 
 
 def test_lists_start_where_rows_would_fill_a_gibibyte():
