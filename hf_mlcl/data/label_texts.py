@@ -1,4 +1,4 @@
-"""What one text says about labels: a printed collection, or names between delimiters. Imports the standard library only."""
+"""What one text says about labels: a printed collection, or names between delimiters. Imports standard modules."""
 
 from __future__ import annotations
 

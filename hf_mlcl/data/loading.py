@@ -69,7 +69,7 @@ def load_multilabel_dataset(
     config_name: str | None = None,
     revision: str | None = None,
 ) -> MultiLabelData:
-    """Load a data set from the Hub, a folder or a file, with labels in any of the forms of `label_encoding`.
+    """Load a data set from the Hub, a folder or a file, with labels in any of the forms of `label_columns`.
 
     Args:
         dataset: folder or file (parquet, csv, tsv, json, jsonl; images with metadata.csv/.jsonl/.parquet that has
