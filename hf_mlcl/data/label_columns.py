@@ -167,7 +167,7 @@ def encode_labels(
 
 
 def encode_batch(
-    values: pa.Array, feature: Any, label_names: Sequence[str], column: str, delimiter: str, multi_hot: bool
+    values: pa.Array, feature: Any, label_names: Sequence[str], column: str, *, delimiter: str, multi_hot: bool
 ) -> Labels:
     """The labels of a part of a column, of which the arguments alone say how it is read: a part may look otherwise.
 

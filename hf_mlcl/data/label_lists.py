@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from .labels import LABEL_IDS, Labels, add_label_column, padded_ids, too_large_for_rows
+from .labels import LABEL_IDS, Labels, add_label_column, too_large_for_rows
 
-__all__ = ["LABEL_IDS", "LabelLists", "add_label_lists", "label_pairs", "padded_ids", "too_large_for_rows"]
+__all__ = ["LABEL_IDS", "LabelLists", "add_label_lists", "label_pairs", "too_large_for_rows"]
 
 LabelLists = Labels
 

@@ -337,28 +337,6 @@ def add_label_column(split: Dataset, labels: Labels, as_ids: bool) -> Dataset:
     return split.add_column("labels", values, feature=List(Value(str(rows.dtype)), length=rows.shape[1]))
 
 
-def padded_ids(lists: Sequence[np.ndarray | None], num_labels: int) -> np.ndarray:
-    """Lists of label ids in any order, None where nothing is known, as one array; -1 and repetitions are left out.
-
-    Returns:
-        int64 (B, K), K the length of the longest list and at least 1: ascending ids, then -1; a row of -100 where
-        nothing is known.
-
-    Raises:
-        DataError: an id is not from 0 to `num_labels` - 1.
-    """
-    kept = [None if ids is None else np.unique(ids[ids != PADDING]) for ids in lists]
-    width = max([1, *(len(ids) for ids in kept if ids is not None)])
-    result = np.full((len(kept), width), PADDING, dtype=np.int64)
-    for number, ids in enumerate(kept):
-        if ids is None:
-            result[number] = UNKNOWN_LABEL
-        else:
-            check_ids(ids, num_labels, f"label_ids: row {number} of the batch")
-            result[number, : len(ids)] = ids
-    return result
-
-
 def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     """DataError unless all are integers from 0 to `num_labels` - 1."""
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_mlcl.data.collator import DATASET_INDEX
 from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.data.numbered import DATASET_INDEX
 from hf_mlcl.losses import References, choose_labels
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 

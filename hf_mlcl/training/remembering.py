@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from hf_mlcl.data.numbered import DATASET_INDEX, Numbered, NumberedCollator
+from hf_mlcl.data.collator import DATASET_INDEX, Numbered, NumberedCollator
 from hf_mlcl.losses import References, loss_class
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 

@@ -19,7 +19,8 @@ from hf_mlcl.data import (
     read_label_lists,
 )
 from hf_mlcl.data import labels as module
-from hf_mlcl.data.label_lists import add_label_lists, padded_ids
+from hf_mlcl.data.collator import padded_ids
+from hf_mlcl.data.label_lists import add_label_lists
 
 MANY = 100_000
 
