@@ -3,9 +3,8 @@
 May import the losses and models of this package, never evaluation, training, hub or the command line.
 """
 
-from .augmentation import RandAugment
 from .collator import MultiLabelCollator
-from .images import PreparedImages, prepare_images, with_image_size
+from .images import PreparedImages, RandAugment, prepare_images, with_image_size
 from .label_columns import encode_labels
 from .label_lists import LabelLists, read_label_lists
 from .labels import Labels, label_counts, label_matrix, multi_hot
