@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_length
 from transformers.utils import CONFIG_NAME, logging
 
-from hf_mlcl.data.numbered import Numbered
+from hf_mlcl.data.collator import Numbered
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES
 
 from .callbacks import SaveAfterEvaluation, SeedEpochs, ShareStatistics

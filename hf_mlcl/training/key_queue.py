@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mlcl.data.numbered import DATASET_INDEX
+from hf_mlcl.data.collator import DATASET_INDEX
 from hf_mlcl.losses import Keys
 from hf_mlcl.losses.checks import UNKNOWN
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.data.numbered import DATASET_INDEX
+from hf_mlcl.data.collator import DATASET_INDEX
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.losses import LabelSets
 from hf_mlcl.losses.checks import UNKNOWN
 from hf_mlcl.models.modeling_mlcl import MLCLOutput

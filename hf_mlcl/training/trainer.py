@@ -17,11 +17,11 @@ from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
 from hf_mlcl.data import MultiLabelCollator, PreparedImages
+from hf_mlcl.data.collator import Numbered, NumberedCollator
 from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.data.labels import canonical_labels
-from hf_mlcl.data.numbered import Numbered, NumberedCollator
-from hf_mlcl.data.preparation import cut_length
-from hf_mlcl.data.views import Views
+from hf_mlcl.data.sampler import Views
+from hf_mlcl.data.text import cut_length
 from hf_mlcl.evaluation import LinearScores, compute_metrics
 from hf_mlcl.evaluation.classifier import PROTOCOLS
 from hf_mlcl.evaluation.label_blocks import LabelScores

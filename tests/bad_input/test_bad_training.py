@@ -145,7 +145,7 @@ PREPARATION_CASES = {
     "no text column": (lambda w: preprocess_function(w.tokenizer)({"body": ["x"]}), "text_column: expected one of body, got 'text'"),
     "an unknown label": (
         lambda w: preprocess_function(w.tokenizer, ["apple"])({"text": ["x"], "labels": [["aple"]]}),
-        "column 'labels': expected one of .*'aple' .nearest: 'apple'",
+        "column 'labels': expected one of .*'aple' .*.nearest: 'apple'",
     ),
     "an id of no label": (lambda w: preprocess_function(w.tokenizer, ["a"])({"text": ["x"], "labels": [[3]]}), "column 'labels': expected .*got 3"),
     "label names twice": (lambda w: preprocess_function(w.tokenizer, ["a", "a"]), "label_names: expected different names, got 'a'"),
