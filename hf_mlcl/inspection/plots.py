@@ -81,7 +81,7 @@ def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str]
     texts = [axes.text(*point, name, fontsize=size, zorder=7) for point, name in zip(points, names, strict=True)]
     line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6}
     _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line) if texts else ([], [])
-    inside, taken = axes.get_window_extent(), []
+    inside, taken = axes.get_window_extent(), list[Any]()
     for text in texts:
         box = text.get_window_extent()
         fits = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
