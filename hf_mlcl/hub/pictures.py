@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_mlcl.evaluation import per_label_metrics, plot_precision_recall, plot_reliability, reliability_curve
+from hf_mlcl.evaluation import per_label_metrics, plot_reliability, reliability_curve
 from hf_mlcl.evaluation.arrays import sigmoid, split_labels
+from hf_mlcl.evaluation.plots import plot_precision_recall
 from hf_mlcl.inspection import co_predictions, map_embeddings, plot_co_predictions, plot_f1_by_frequency, plot_map
 
 MAPPED = 2000  # examples in the map: more points hide each other
