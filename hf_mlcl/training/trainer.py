@@ -23,9 +23,8 @@ from hf_mlcl.data.labels import canonical_labels
 from hf_mlcl.data.sampler import Views
 from hf_mlcl.data.text import cut_length
 from hf_mlcl.evaluation import LinearScores, compute_metrics
-from hf_mlcl.evaluation.classifier import PROTOCOLS
-from hf_mlcl.evaluation.label_blocks import LabelScores
-from hf_mlcl.evaluation.many_labels import decision_scores
+from hf_mlcl.evaluation.compute_metrics import decision_scores
+from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.hub.comparison import comparison_text
 from hf_mlcl.losses import ContrastiveLoss
@@ -691,10 +690,7 @@ class MLCLTrainer(PublishingTrainer):
             prediction, thresholds=config.thresholds, train_label_counts=config.train_label_counts
         )
         if config.uncalibrated_half is not None:
-            if isinstance(prediction.predictions, LabelScores):
-                half = decision_scores(prediction.predictions, prediction.label_ids, config.uncalibrated_half)
-            else:
-                half = compute_metrics(prediction, thresholds=config.uncalibrated_half)
+            half = decision_scores(prediction, config.uncalibrated_half)
             scores |= {f"{name}_uncalibrated": float(half[name]) for name in ("macro_f1", "micro_f1", "hamming_loss")}
         return scores
 
