@@ -182,7 +182,7 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         """The filled dataclasses; ValueError in one line for anything wrong."""
         remaining = list(arguments)
         if remaining and not remaining[0].startswith("-"):
-            self._set_from_file(Path(remaining.pop(0)))
+            remaining = [*self._flags_of_file(Path(remaining[0])), *remaining[1:]]
         *filled, unknown = self.parse_args_into_dataclasses(
             remaining, return_remaining_strings=True, look_for_args_file=False
         )
@@ -190,46 +190,34 @@ class DataclassParser(HfArgumentParser, OneLineParser):
             raise ValueError(self.unknown(unknown[0]))
         return tuple(filled)
 
-    def _set_from_file(self, path: Path) -> None:
+    def _flags_of_file(self, path: Path) -> list[str]:
+        """The values of a file as flags, which argparse checks like those behind it."""
         if path.suffix not in (".yaml", ".yml", ".json"):
             raise ValueError(f"arguments: expected a flag or a .yaml or .json file of arguments first, got '{path}'")
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected a file of arguments, found none")
+            raise FileNotFoundError(f"{path}: no such file of arguments")
         try:
             values = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: expected valid {path.suffix[1:].upper()}, got: {error}") from error
+            raise ValueError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of arguments to values, got {type(values).__name__}")
-        actions = {action.dest: action for action in self._actions}
-        kinds = [get_type_hints(kind) for kind in self.dataclass_types]
-        hints = {name: hint for hints in kinds for name, hint in hints.items() if name in actions}
+        actions = {action.dest: action for action in self._actions if action.dest != "help"}
+        hints = {name: hint for kind in self.dataclass_types for name, hint in get_type_hints(kind).items()}
+        flags: list[str] = []
         for name, value in values.items():
-            if name not in hints:
-                near = difflib.get_close_matches(str(name), hints, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{path}: expected arguments of {self.prog}, got {name!r}{hint}")
+            if name not in actions:
+                raise ValueError(f"{path}: {self.unknown(f'--{name}')}")
             action = actions[name]
             if value is None and type(None) not in get_args(hints[name]):
                 raise ValueError(f"{path}: {name}: expected a value, got None")
-            action.required = False
-            self.set_defaults(**{name: _checked(action, value, path)})
-
-
-def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
-    # A flag's text runs through its type; YAML has types of its own, and reads 5e-5 as a string.
-    if isinstance(value, bool) and action.choices and "no" in action.choices:
-        value = "yes" if value else "no"
-    if value is not None and isinstance(value, (str, int, float)) and action.type is not None and action.nargs is None:
-        try:
-            value = action.type(str(value))  # type: ignore[operator]
-        except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-            kind = getattr(action.type, "__name__", "another")
-            raise ValueError(f"{path}: {action.dest}: expected a value of type {kind}, got {value!r}") from error
-    if isinstance(value, (list, dict)) and action.dest in TrainArguments.__dataclass_fields__:
-        raise ValueError(f"{path}: {action.dest}: expected one value, got {value!r}")
-    if action.choices and value is not None and value not in action.choices:
-        raise ValueError(
-            f"{path}: {action.dest}: expected one of {', '.join(map(str, action.choices))}, got {value!r}"
-        )
-    return value
+            if isinstance(value, (list, dict)) and name in TrainArguments.__dataclass_fields__:
+                raise ValueError(f"{path}: {name}: expected one value, got {value!r}")
+            if value is None or isinstance(value, (list, dict)):  # which no flag can say
+                action.required = False
+                self.set_defaults(**{name: value})
+            elif isinstance(value, bool) and action.choices and "no" in action.choices:  # YAML reads `no` as false
+                flags.append(f"--{name}={'yes' if value else 'no'}")
+            else:
+                flags.append(f"--{name}={value}")
+        return flags

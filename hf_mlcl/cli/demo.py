@@ -14,11 +14,12 @@ from transformers import AutoConfig, AutoModel, ViTImageProcessor, set_seed
 
 from hf_mlcl.data import MultiLabelData, PreparedImages, build_word_tokenizer, digit_canvases, generated_corpus
 from hf_mlcl.evaluation import per_label_metrics, plot_f1_against_frequency
+from hf_mlcl.hub.results import scores_only
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import OneLineParser
-from .prepare import output_folder, prepare_splits, scores_only
+from .prepare import output_folder, prepare_splits
 
 LOSSES = ("zlpr", "reg")
 SHOWN = ("micro_f1", "macro_f1", "map")

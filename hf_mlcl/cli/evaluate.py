@@ -11,7 +11,8 @@ from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from hf_mlcl.hub import check_card, push_results
+from hf_mlcl.hub.push import check_card, push_results
+from hf_mlcl.hub.results import scores_only
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
@@ -25,7 +26,6 @@ from .prepare import (
     load_processor,
     preparation_options,
     prepare_splits,
-    scores_only,
 )
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from hf_mlcl.evaluation.classifier import PROTOCOLS
 from hf_mlcl.evaluation.label_blocks import LabelScores
 from hf_mlcl.evaluation.many_labels import decision_scores
 from hf_mlcl.evaluation.thresholds import check_rule
-from hf_mlcl.hub.comparison import comparison_text
+from hf_mlcl.hub.card import comparison_text
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
