@@ -1,4 +1,4 @@
-"""What train and evaluate share: the data set of the flags, the processor, and splits ready for the Trainer."""
+"""What train and evaluate share: the dataset of the flags, the processor, and splits ready for the Trainer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
-    """The data set that the flags describe; `options` go to `load_multilabel_dataset`."""
+    """The dataset that the flags describe; `options` go to `load_multilabel_dataset`."""
     _check_task(arguments)
     return load_multilabel_dataset(
         arguments.dataset,

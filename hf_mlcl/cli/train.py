@@ -1,4 +1,4 @@
-"""`hf-mlcl train`: data set and encoder in; model, processor, card, metrics and the run's description out."""
+"""`hf-mlcl train`: dataset and encoder in; model, processor, card, metrics and the run's description out."""
 
 from __future__ import annotations
 

@@ -180,13 +180,13 @@ def push_results(
 ) -> str:
     """Writes scores into the metadata of a model's card (`model-index`), in one commit; the text stays as it is.
 
-    A score of the same metric, data set and split is replaced, others stay.
+    A score of the same metric, dataset and split is replaced, others stay.
 
     Args:
         repo_id: "user/name" of the model.
         metrics: What `hf-mlcl evaluate` returns; those of a model card are taken.
         task: "text" or "vision".
-        dataset: Hub id or folder of the data set; of a folder its name.
+        dataset: Hub id or folder of the dataset; of a folder its name.
         split: Split that was measured.
         create_pr: Opens a pull request instead of committing, as for a model of others.
         token: Access token; by default `HF_TOKEN` or the stored login.

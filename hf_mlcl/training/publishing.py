@@ -1,6 +1,6 @@
 """`PublishingTrainer`: a Trainer that publishes models with their cards and scores, and nothing else of its folder.
 
-Imports transformers, huggingface_hub and the room `hub`.
+Imports transformers, huggingface_hub and `hf_mlcl.hub`.
 """
 
 import os
@@ -47,7 +47,7 @@ class PublishingTrainer(ResumableTrainer):
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's; the card reports what was measured last on the validation and on the test split.
 
-        The latter is a data set whose `split` is "test", or one measured with `metric_key_prefix="test"`.
+        The latter is a dataset whose `split` is "test", or one measured with `metric_key_prefix="test"`.
         """
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
         # In training the model still changes, and a probe may stand in for its classifier.
@@ -77,9 +77,9 @@ class PublishingTrainer(ResumableTrainer):
             language: Of the texts, such as "en".
             license: Of the model, such as "apache-2.0".
             tags: Further tags of the model.
-            dataset: Hub id or name of the data set, without which the Hub shows no scores beside the model.
+            dataset: Hub id or name of the dataset, without which the Hub shows no scores beside the model.
             metrics: Name of a split, "validation" or "test", to what `evaluate` returned. By default what was last
-                measured on `eval_dataset` and on a data set whose `split` is "test", since the classifier was fitted.
+                measured on `eval_dataset` and on a dataset whose `split` is "test", since the classifier was fitted.
         """
         if not self.is_world_process_zero():
             return

@@ -232,7 +232,7 @@ def test_a_command_names_the_wrong_argument(command, message, world, command_fai
 @pytest.mark.parametrize("name", MISSING)
 def test_train_names_the_flag_that_is_missing(name, world, command_fails):
     kept = [part for flag, value in REQUIRED.items() if flag != name for part in (f"--{flag}", value)]
-    command_fails(["train", *filled([*kept, *QUIET], world)], f"--{name}: expected .* got none")
+    command_fails(["train", *filled([*kept, *QUIET], world)], f"--{name}: ")
 
 
 # --- misspelt options ---
