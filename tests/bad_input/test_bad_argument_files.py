@@ -4,12 +4,6 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
-from test_bad_command_line import TRAIN_PARSER, edits, suggestion
-
-from hf_mlcl.cli.arguments import DataclassParser, TrainArguments
-from hf_mlcl.training import MLCLTrainingArguments
 
 # Name of the file, what it holds (None: no file; a mapping: written as YAML or JSON over arguments that would run).
 FILE_CASES = {
@@ -67,19 +61,6 @@ def written(folder, name, content, world):
 def test_a_file_of_arguments_that_is_wrong(case, world, tmp_path, command_fails):
     name, content, message = FILE_CASES[case]
     command_fails(["train", written(tmp_path, name, content, world)], message)
-
-
-@given(st.sampled_from(sorted({action.dest for action in TRAIN_PARSER._actions} - {"help"})), st.integers(0, 40))
-def test_a_misspelt_name_in_a_file_is_answered_with_the_right_one(tmp_path, name, position):
-    wrong = name[: position % len(name)] + name[position % len(name) + 1 :]
-    if wrong in {action.dest for action in TRAIN_PARSER._actions} or len(wrong) < 4:
-        return
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps({wrong: 1}))
-    with pytest.raises(ValueError, match=f"--{wrong}: ") as error:
-        DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train").parse([str(path)])
-    nearest = suggestion(str(error.value)).removeprefix("--")
-    assert nearest == name or edits(wrong, nearest) == 1
 
 
 DESCRIPTION_CASES = {

@@ -305,11 +305,3 @@ def test_a_misspelt_flag_is_answered_with_the_right_one(command, capsys, world):
         assert suggestion(line) == flag or edits(wrong, suggestion(line)) == 1, (wrong, line)
 
     check()
-
-
-def test_every_flag_of_train_is_found_from_a_misspelling(world):
-    for number, flag in enumerate(COMMAND_FLAGS["train"]):
-        wrong = misspelt(flag, number, ("drop", "double", "swap")[number % 3])
-        if wrong not in COMMAND_FLAGS["train"]:
-            nearest = suggestion(TRAIN_PARSER.unknown(wrong))
-            assert nearest == flag or edits(wrong, nearest) == 1, (wrong, nearest)
