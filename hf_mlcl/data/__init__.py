@@ -3,23 +3,21 @@
 May import the losses and models of this package, never evaluation, training, hub or the command line.
 """
 
-from .augmentation import RandAugment
-from .batches import LabelAwareSampler
 from .collator import MultiLabelCollator
-from .examples import build_word_tokenizer, digit_canvases, generated_corpus
-from .images import PreparedImages, prepare_images, with_image_size
-from .label_encoding import encode_labels
+from .images import PreparedImages, RandAugment, prepare_images, with_image_size
+from .label_columns import encode_labels
 from .label_lists import LabelLists, read_label_lists
-from .labels import label_counts, label_matrix, multi_hot
+from .labels import Labels, label_counts, label_matrix, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
-from .prediction import predict_texts
-from .preparation import prepare_text
-from .preprocessing import preprocess_function
+from .sampler import LabelAwareSampler
 from .splits import iterative_split, random_subset
+from .text import predict_texts, prepare_text, preprocess_function
+from .toy import build_word_tokenizer, digit_canvases, generated_corpus
 
 __all__ = [
     "LabelAwareSampler",
     "LabelLists",
+    "Labels",
     "MultiLabelCollator",
     "MultiLabelData",
     "PreparedImages",

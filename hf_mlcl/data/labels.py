@@ -1,25 +1,26 @@
-"""Multi-hot labels as arrays and as the column `labels` of a data set. Imports datasets, pyarrow and numpy."""
+"""`Labels`: the labels of many examples, from arrays, data set columns or ids. Imports datasets, pyarrow, scipy."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import Dataset, List, Value
+from scipy import sparse
 
 from .errors import DataError
-from .label_cells import NOTHING_TEXTS, UNKNOWN_TEXTS, arrow_column, trimmed
 
 UNKNOWN_LABEL = -100
-
-# What else than 0, 1 and unknown a cell of a 0/1 column may be, beside those in `indicator_values`.
-BLANK, OTHER = 2, 3
-
-_YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
+LABEL_IDS = "label_ids"  # the column, and what a batch calls it
+PADDING = -1
+MAX_ROW_LABELS = 10_000
+_MAX_ROW_BYTES = 2**30
 
 
 def normal_name(name: str) -> str:
@@ -81,104 +82,276 @@ def canonical_labels(values: Any, name: str = "labels") -> np.ndarray:
     return np.where(unknown, UNKNOWN_LABEL, known).astype(np.int8) if np.any(unknown) else np.asarray(known)
 
 
-def with_unknown(labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Bool labels (N, L), those marked by `unknown` (N,) or (N, L) made unknown; stays bool where it marks none."""
-    if not unknown.any():
-        return labels
-    mask = unknown if unknown.ndim == labels.ndim else unknown[:, None]
-    return np.where(mask, UNKNOWN_LABEL, labels).astype(np.int8)
+def too_large_for_rows(num_rows: int, num_labels: int) -> bool:
+    """Whether a column of ids is kept instead of rows: over 10,000 labels, or rows of over 1 GiB."""
+    return num_labels > MAX_ROW_LABELS or num_rows * num_labels > _MAX_ROW_BYTES
 
 
-def add_labels(split: Dataset, labels: np.ndarray) -> Dataset:
-    """Add labels (N, L), bool or int8 with -100 for unknown, as the column `labels`, lists of the fixed length L."""
-    width = labels.shape[1]
-    dtype = "bool" if labels.dtype == bool else "int8"
-    # A new column with its own feature: mapping ids to multi-hot under one name would keep the old feature silently.
-    values = pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), width)
-    return split.add_column("labels", values, feature=List(Value(dtype), length=width))
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Which of L labels each of N examples has: sparse, so that 100,000 labels cost no more than those in use.
 
+    >>> labels = Labels.of([[1, 0, 1], [0, -100, 0], None])
+    >>> labels.shape, labels.ids(0).tolist(), labels.ids(2)
+    ((3, 3), [0, 2], None)
+    >>> labels.rows().tolist()
+    [[1, 0, 1], [0, -100, 0], [-100, -100, -100]]
+    >>> labels.counts().tolist(), labels.known_counts().tolist()
+    ([1, 0, 1], [2, 1, 2])
 
-def label_matrix(split: Dataset) -> np.ndarray:
-    """The column `labels` of a split as an array (N, L): bool, or int8 with -100 where labels are unknown.
-
-    Numbers are accepted if all are 0, 1 or unknown: -100, NaN or null; a null in place of a row makes it unknown.
-
-    Raises:
-        ValueError: there is no column `labels`, or it is not multi-hot (ids, rows of different length, other values).
+    Attributes:
+        matrix: sparse bool (N, L), True where an example is known to have a label.
+        unlabelled: bool (N,), the examples of which nothing is known.
+        missing: sparse bool (N, L), single labels that are unknown of the other examples; None if there are none.
     """
+
+    matrix: sparse.csr_array
+    unlabelled: np.ndarray
+    missing: sparse.csr_array | None = None
+
+    @classmethod
+    def of(cls, values: Any, num_labels: int | None = None, name: str = "labels") -> Labels:
+        """The labels that an array, a nested list or a data set holds; `Labels` are returned as they are.
+
+        Args:
+            values: multi-hot (N, L), of bool or numbers: 1, 0, and -100, NaN or None where a label is missing; a row
+                that is None or all missing is an unlabelled example. Or a `datasets.Dataset` with such rows in the
+                column `labels`, or with lists of ids (-1 is padding, null an unlabelled example) in `label_ids`.
+            num_labels: number of labels L; by default as wide as the rows, or one more than the largest id.
+            name: what the values are called in errors.
+
+        Raises:
+            DataError: a ValueError, for anything else, such as class ids or rows of different width.
+        """
+        if isinstance(values, Labels):
+            return values
+        if isinstance(values, Dataset):
+            if LABEL_IDS in values.column_names:
+                return _from_id_column(values, num_labels)
+            rows, unlabelled, name = _column_rows(values)
+        else:
+            rows, unlabelled = _array_rows(values, name)
+        if num_labels is not None and rows.shape[1] != num_labels:
+            raise DataError(f"{name}: expected multi-hot rows of {num_labels} labels, got width {rows.shape[1]}")
+        present, labels = np.flatnonzero(~unlabelled), canonical_labels(rows, name)
+        ones, missing = (np.nonzero(labels == value) for value in (1, UNKNOWN_LABEL))
+        shape = (len(unlabelled), rows.shape[1])
+        return cls.from_pairs(present[ones[0]], ones[1], shape, unlabelled, (present[missing[0]], missing[1]))
+
+    @classmethod
+    def from_pairs(
+        cls,
+        rows: np.ndarray,
+        ids: np.ndarray,
+        shape: tuple[int, int],
+        unlabelled: np.ndarray | None = None,
+        missing: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Labels:
+        """From pairs of a row and a label it has, in any order; a pair may come more than once.
+
+        Args:
+            rows, ids: the pairs, integers (K,).
+            shape: number of examples N and of labels L.
+            unlabelled: bool (N,), the examples of which nothing is known; by default none.
+            missing: pairs of a row and a label of which it is not known whether the row has it. A row of which all are
+                missing is unlabelled.
+        """
+        matrix = _sparse(rows, ids, shape)
+        unlabelled = np.zeros(shape[0], dtype=bool) if unlabelled is None else unlabelled
+        if missing is None or not len(missing[0]):
+            return cls(matrix, unlabelled)
+        unlabelled = unlabelled | (np.diff(_sparse(*missing, shape).indptr) == shape[1])
+        single = ~unlabelled[missing[0]]
+        return cls(
+            matrix, unlabelled, _sparse(missing[0][single], missing[1][single], shape) if single.any() else None
+        )
+
+    @classmethod
+    def from_padded(cls, label_ids: np.ndarray, num_labels: int) -> Labels:
+        """From lists (N, K) as a batch has them: ids, then -1 or -100; all of a row is -100 where nothing is known."""
+        rows, places = np.nonzero(label_ids >= 0)
+        unlabelled = label_ids[:, 0] == UNKNOWN_LABEL
+        return cls.from_pairs(rows, label_ids[rows, places], (len(label_ids), num_labels), unlabelled)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Labels]) -> Labels:
+        """The examples of all parts, one after the other."""
+        matrix = sparse.vstack([part.matrix for part in parts], format="csr")
+        unlabelled = np.concatenate([part.unlabelled for part in parts])
+        if all(part.missing is None for part in parts):
+            return cls(matrix, unlabelled)
+        missing = [
+            sparse.csr_array(part.shape, dtype=bool) if part.missing is None else part.missing for part in parts
+        ]
+        return cls(matrix, unlabelled, sparse.vstack(missing, format="csr"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of examples N and of labels L."""
+        return self.matrix.shape
+
+    @property
+    def known(self) -> bool:
+        """Whether every label of every example is known."""
+        return self.missing is None and not self.unlabelled.any()
+
+    @property
+    def too_large(self) -> bool:
+        """Whether data sets keep the column `label_ids` instead of `labels`: over 10,000 labels, or 1 GiB of rows."""
+        return too_large_for_rows(*self.shape)
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def __getitem__(self, rows: Any) -> Labels:
+        """The labels of some of the examples, by their numbers, a slice or a mask."""
+        missing = None if self.missing is None else self.missing[rows]
+        return Labels(
+            self.matrix[rows], self.unlabelled[rows], missing if missing is not None and missing.nnz else None
+        )
+
+    def ids(self, row: int) -> np.ndarray | None:
+        """Ids of the labels of one example, int64 and ascending; None where nothing is known."""
+        if self.unlabelled[row]:
+            return None
+        start, end = self.matrix.indptr[row : row + 2]
+        return self.matrix.indices[start:end].astype(np.int64)
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Example and label of each label that an example has, int64, ascending."""
+        return np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr)), self.matrix.indices.astype(np.int64)
+
+    def counts(self) -> np.ndarray:
+        """Number of examples known to have each label, int64 (L,)."""
+        return np.bincount(self.matrix.indices, minlength=self.shape[1])
+
+    def known_counts(self) -> np.ndarray:
+        """Number of examples of which each label is known, int64 (L,)."""
+        counts = np.full(self.shape[1], np.count_nonzero(~self.unlabelled))
+        return counts if self.missing is None else counts - np.bincount(self.missing.indices, minlength=len(counts))
+
+    @cached_property
+    def by_label(self) -> sparse.csc_array:
+        """The matrix as it is fast to take labels from."""
+        return self.matrix.tocsc()
+
+    @cached_property
+    def _missing_by_label(self) -> sparse.csc_array | None:
+        return None if self.missing is None else self.missing.tocsc()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Multi-hot rows of all labels, for functions on arrays; ValueError where they would take over 1 GiB."""
+        if len(self) * self.shape[1] > _MAX_ROW_BYTES:
+            raise ValueError(f"labels: expected rows of at most 1 GiB, got {len(self)} x {self.shape[1]} labels")
+        return self.rows().astype(dtype, copy=False)
+
+    def rows(self, columns: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Multi-hot rows of some of the labels: bool (N, l), or int8 with -100 where a label is missing."""
+        dense = self.by_label[:, columns].toarray()
+        if self.known:
+            return dense
+        missing = self.unlabelled[:, None]
+        if self._missing_by_label is not None:
+            missing = missing | self._missing_by_label[:, columns].toarray()
+        return np.where(missing, UNKNOWN_LABEL, dense).astype(np.int8)
+
+
+def _sparse(rows: np.ndarray, ids: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    matrix = sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, ids)), shape=shape)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def arrow_column(split: Dataset, column: str) -> pa.Array:
+    """The values of a column as one arrow array, in the order of the rows of `split`."""
+    values = split.select_columns([column]).with_format("arrow")[:][column]
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Those rows (n, L) of an array, tensor or nested list that are not None, and which of all rows (N,) are."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()  # numpy knows no bfloat16
+    none = np.zeros(len(values) if hasattr(values, "__len__") else 0, dtype=bool)
+    if isinstance(values, (list, tuple)):
+        none = np.array([row is None for row in values], dtype=bool)
+        values = [row for row in values if row is not None]
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name}: expected multi-hot rows of one width, got rows of different ones") from None
+    if array.ndim != 2:
+        raise DataError(f"{name}: expected a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
+    return array, none
+
+
+def _column_rows(split: Dataset) -> tuple[np.ndarray, np.ndarray, str]:
+    """Those rows (n, L) of the column that are not null, which of all rows (N,) are, and how errors begin."""
     if "labels" not in split.column_names:
-        raise ValueError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
+        raise DataError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
     array = arrow_column(split, "labels")
     kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
     if not any(is_kind(array.type) for is_kind in kinds) or (array.null_count and array.null_count == len(array)):
-        raise ValueError(f"column 'labels': expected multi-hot lists in every row, got {split.features['labels']}")
-    missing = array.is_null().to_numpy(zero_copy_only=False)
+        raise DataError(f"column 'labels': expected multi-hot lists in every row, got {split.features['labels']}")
     present = array.drop_null()
     widths = pc.unique(pc.list_value_length(present)).to_pylist()
     if len(widths) > 1:
-        raise ValueError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
+        raise DataError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
     width = widths[0] if widths else max(split.features["labels"].length, 0)
     values = pc.list_flatten(present)
     if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        raise ValueError(f"column 'labels': expected multi-hot rows of numbers, got {split.features['labels']}")
-    flat = values.to_numpy(zero_copy_only=False)
-    known = canonical_labels(flat, "column 'labels': expected multi-hot rows; label values").reshape(-1, width)
-    if not missing.any():
-        return known
-    labels = np.full((len(array), width), UNKNOWN_LABEL, dtype=np.int8)
-    labels[~missing] = known
-    return labels
+        raise DataError(f"column 'labels': expected multi-hot rows of numbers, got {split.features['labels']}")
+    rows = values.to_numpy(zero_copy_only=False).reshape(len(present), width)
+    return (
+        rows,
+        array.is_null().to_numpy(zero_copy_only=False),
+        "column 'labels': expected multi-hot rows; label values",
+    )
+
+
+def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
+    array = arrow_column(split, LABEL_IDS)
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)) or not pa.types.is_integer(
+        array.type.value_type
+    ):
+        raise DataError(f"column 'label_ids': expected lists of label ids, got {split.features[LABEL_IDS]}")
+    rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    ids = pc.list_flatten(array).fill_null(PADDING).to_numpy(zero_copy_only=False)
+    rows, ids = rows[ids != PADDING], ids[ids != PADDING]
+    width = int(ids.max(initial=-1)) + 1 if num_labels is None else num_labels
+    check_ids(ids, width, "column 'label_ids'")
+    return Labels.from_pairs(rows, ids, (len(array), width), array.is_null().to_numpy(zero_copy_only=False))
+
+
+def add_label_column(split: Dataset, labels: Labels, as_ids: bool) -> Dataset:
+    """Add labels as the column `label_ids` (lists of ids, null where unlabelled), or `labels` (rows of length L)."""
+    values: pa.Array
+    if as_ids:
+        offsets = pa.array(labels.matrix.indptr.astype(np.int32), mask=np.append(labels.unlabelled, False))
+        values = pa.ListArray.from_arrays(offsets, pa.array(labels.matrix.indices.astype(np.int32)))
+        return split.add_column(LABEL_IDS, values, feature=List(Value("int32")))
+    rows = labels.rows()
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    # A new column with its own feature: mapping ids to multi-hot under one name would keep the old feature silently.
+    return split.add_column("labels", values, feature=List(Value(str(rows.dtype)), length=rows.shape[1]))
+
+
+def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
+    """DataError unless all are integers from 0 to `num_labels` - 1."""
+    wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
+    if len(wrong):
+        raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
+
+
+def label_matrix(split: Dataset) -> np.ndarray:
+    """The labels of a split as rows (N, L): bool, or int8 with -100 where labels are unknown."""
+    return Labels.of(split).rows()
 
 
 def label_counts(split: Dataset) -> np.ndarray:
-    """Number of examples known to have each label, by the column `labels`: int64 (L,)."""
-    return (label_matrix(split) == 1).sum(axis=0, dtype=np.int64)
-
-
-def indicator_matrix(split: Dataset, columns: Sequence[str]) -> Iterator[np.ndarray]:
-    """For each of the columns its `indicator_values`; of a ClassLabel those of its names."""
-    # All columns and features at once: asking for thousands of them one by one would take minutes.
-    table, features = split.select_columns(list(columns)).with_format("arrow")[:], split.features
-    for column in columns:
-        chunks = table.column(column).chunks
-        if isinstance(features[column], ClassLabel):
-            names = pa.array([*features[column].names, None], pa.string())  # -1 is a missing one
-            chunks = [names.take(pc.if_else(pc.less(chunk, 0), len(names) - 1, chunk)) for chunk in chunks]
-        yield np.concatenate([indicator_values(chunk) for chunk in chunks] or [np.zeros(0, dtype=np.int8)])
-
-
-def indicator_values(array: pa.Array) -> np.ndarray:
-    """Cells of a 0/1 column, int8 (N,): 0, 1, -100 for unknown, `BLANK` for an empty text, `OTHER` for anything else.
-
-    Read are numbers, booleans and what texts write for them; null, NaN and texts such as NA are unknown.
-    """
-    type_ = array.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or str(type_) == "string_view":
-        texts = pc.utf8_lower(trimmed(array.cast(pa.string())))
-        texts = pc.replace_substring_regex(texts, r"^(0|1|-100)\.0*$", r"\1")
-        values = np.full(len(array), OTHER, dtype=np.int8)
-        for value, known in ((1, _YES), (0, _NO), (UNKNOWN_LABEL, (*UNKNOWN_TEXTS, *NOTHING_TEXTS)), (BLANK, ("",))):
-            values[_bools(pc.is_in(texts, pa.array(known)))] = value
-        values[_bools(array.is_null())] = UNKNOWN_LABEL
-        return values
-    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        numbers = array.cast(pa.float64() if pa.types.is_floating(type_) else pa.int64()).to_numpy(
-            zero_copy_only=False
-        )
-        values = np.where(np.isin(numbers, (0, 1, UNKNOWN_LABEL)), numbers, OTHER)
-        return np.where(numbers != numbers, UNKNOWN_LABEL, values).astype(np.int8)
-    return np.where(_bools(array.is_null()), UNKNOWN_LABEL, OTHER).astype(np.int8)
-
-
-def wrong_indicator(split: Dataset, split_name: str, column: str, values: np.ndarray) -> str:
-    """What a message says of the first cell that is neither 0 nor 1 nor unknown."""
-    row = int(np.flatnonzero(values == OTHER)[0])
-    value = split.select_columns([column])[row][column]
-    return f"got {value!r} in row {row} of split '{split_name}'; write 1, 0, or nan where it is unknown"
-
-
-def _bools(array: pa.Array) -> np.ndarray:
-    return array.to_numpy(zero_copy_only=False).astype(bool)
+    """Number of examples known to have each label: int64 (L,)."""
+    return Labels.of(split).counts()
 
 
 def duplicates(names: Sequence[str]) -> list[str]:

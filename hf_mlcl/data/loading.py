@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, NamedSplit, Value, concatenate_datasets
 
-from .columns import Columns, Task, find_columns
-from .errors import shown
-from .label_cells import arrow_column
-from .label_encoding import encode_labels
-from .label_lists import LabelLists, add_label_lists
-from .labels import add_labels, checked_label_names
+from .errors import nearest, shown
+from .label_columns import encode_labels, find_label_columns
+from .labels import Labels, add_label_column, arrow_column, checked_label_names, too_large_for_rows
 from .sources import Source, read_source
 from .splits import iterative_split, random_subset
 
 logger = logging.getLogger(__name__)
+
+Task = Literal["text", "vision"]
+
+TEXT_COLUMNS = (
+    "text", "sentence", "content", "document", "body", "abstract", "review", "comment", "comment_text", "tweet",
+    "message", "utterance", "description", "question", "title",
+)  # fmt: skip
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "image_path", "path", "file", "filename")
 
 
 @dataclass
@@ -63,7 +69,7 @@ def load_multilabel_dataset(
     config_name: str | None = None,
     revision: str | None = None,
 ) -> MultiLabelData:
-    """Load a data set from the Hub, a folder or a file, with labels in any of the forms of `label_encoding`.
+    """Load a data set from the Hub, a folder or a file, with labels in any of the forms of `label_columns`.
 
     Args:
         dataset: folder or file (parquet, csv, tsv, json, jsonl; images with metadata.csv/.jsonl/.parquet that has
@@ -122,9 +128,11 @@ def load_multilabel_dataset(
         label_names=label_names,
         indicators=columns.indicators,
     )
-    ready = {split: _assemble(source, split, columns, task, labels[split]) for split in source.splits}
+    num_rows = sum(map(len, labels.values()))
+    as_ids = too_large_for_rows(num_rows, len(names)) and all(part.missing is None for part in labels.values())
+    ready = {split: _assemble(source, split, columns, task, labels[split], as_ids) for split in source.splits}
     if splits is None and "validation" not in ready and validation_fraction:
-        ready = _carve_validation(ready, labels["train"], validation_fraction, seed)
+        ready = _carve_validation(ready, labels["train"], validation_fraction, seed, as_ids)
     for split, rows in ready.items():
         subset = random_subset(len(rows), max_train_samples if split == "train" else max_eval_samples, seed)
         rows = rows if subset is None else rows.select(subset)
@@ -132,6 +140,101 @@ def load_multilabel_dataset(
         ready[split] = concatenate_datasets([rows], split=NamedSplit(split))
     logger.info("%s: %s, %d labels", source.name, {split: len(rows) for split, rows in ready.items()}, len(names))
     return MultiLabelData(DatasetDict(ready), names, task, source.name)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns to use.
+
+    Attributes:
+        input: holds the text or image.
+        labels: one label column, or 0/1 columns.
+        indicators: whether `labels` are 0/1 columns, one per label.
+        pair: holds the second text of pairs, if there is one.
+    """
+
+    input: str
+    labels: list[str]
+    indicators: bool
+    pair: str | None = None
+
+
+def find_columns(
+    splits: Mapping[str, Dataset],
+    task: Task,
+    *,
+    input_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Columns:
+    """Find the input and label columns; a given name wins, otherwise the first known name that a split has.
+
+    Args:
+        splits: the splits; columns are chosen in the first one and must be in all. Another split may lack label
+            columns if it has no column that the first one lacks: these labels are unknown in it.
+        task: "text" or "vision".
+        input_column: column with the text or image.
+        pair_column: column with the second text of pairs; never guessed.
+        label_column: the label column, or 0/1 columns as "a,b,c" (a name with a comma in double quotes; "a," for a
+            single one) or as a pattern such as "label_*".
+        label_names: when no label column is found, only 0/1 columns with these names are taken.
+
+    Raises:
+        ValueError: a given column does not exist (says which do), none is found, a column is used twice, or a column
+            among 0/1 columns holds little else than 0 and 1.
+    """
+    first = next(iter(splits.values()))
+    argument = "text_column" if task == "text" else "image_column"
+    if input_column is None:
+        input_column = _detect_text(first) if task == "text" else _detect_image(first)
+        if input_column is None:
+            raise ValueError(
+                f"{argument}: expected one of {shown(first.column_names)}, got none, and none is recognised"
+            )
+    inputs = [input_column] if pair_column is None else [input_column, pair_column]
+    labels, indicators = find_label_columns(splits, label_column, inputs, label_names)
+    for split_name, split in splits.items():
+        _require(split, split_name, argument, [input_column])
+        _require(split, split_name, "text_pair_column", inputs[1:])
+        if split is first or not set(split.column_names) <= set(first.column_names):
+            _require(split, split_name, "label_column", labels)
+    if input_column == pair_column:
+        raise ValueError(f"text_pair_column: expected another column than text_column, got '{input_column}' for both")
+    for name, column in zip((argument, "text_pair_column"), inputs, strict=False):
+        if column in labels:
+            raise ValueError(f"label_column: expected another column than {name}, got '{column}' for both")
+    return Columns(input_column, labels, indicators, pair_column)
+
+
+def _require(split: Dataset, split_name: str, argument: str, columns: Sequence[str]) -> None:
+    there = set(split.column_names)
+    for column in columns:
+        if column not in there:
+            raise ValueError(
+                f"{argument}: expected columns of split '{split_name}' ({shown(split.column_names)}), got '{column}'"
+                f"{nearest(column, split.column_names)}"
+            )
+
+
+def _is_string(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+
+
+def _detect_text(split: Dataset) -> str | None:
+    """The first known name that is a column of strings."""
+    strings = {name.lower(): name for name, feature in split.features.items() if _is_string(feature)}
+    return next((strings[name] for name in TEXT_COLUMNS if name in strings), None)
+
+
+def _detect_image(split: Dataset) -> str | None:
+    """The first column of images (decoded, bytes, or a struct of bytes and path); else a known name with paths."""
+    for name, feature in split.features.items():
+        if isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+            return name
+    columns = {name.lower(): name for name, feature in split.features.items() if isinstance(feature, Value)}
+    known = (columns[name] for name in IMAGE_COLUMNS if name in columns)
+    return next((name for name in known if split.features[name].dtype in ("string", "large_string", "binary")), None)
 
 
 def _check_arguments(
@@ -162,7 +265,7 @@ def _check_arguments(
     return text_column if task == "text" else image_column
 
 
-def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: np.ndarray | LabelLists) -> Dataset:
+def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: Labels, as_ids: bool) -> Dataset:
     """The columns `text` (and `text_pair`) or `image`, `labels`, and `id` if there is one."""
     rows = source.splits[split]
     names = {columns.input: "text" if task == "text" else "image"}
@@ -172,7 +275,7 @@ def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: 
     rows = rows.select_columns([*names, *(["id"] if has_id else [])])
     if list(names) != list(names.values()):
         rows = rows.rename_columns({**names, **({"id": "id"} if has_id else {})})
-    rows = add_label_lists(rows, labels) if isinstance(labels, LabelLists) else add_labels(rows, labels)
+    rows = add_label_column(rows, labels, as_ids)
     if task == "vision":
         return _as_image(rows, columns.input, source.folders[split])
     for column, name in names.items():
@@ -210,12 +313,12 @@ def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:
 
 
 def _carve_validation(
-    splits: dict[str, Dataset], labels: np.ndarray | LabelLists, fraction: float, seed: int
+    splits: dict[str, Dataset], labels: Labels, fraction: float, seed: int, as_ids: bool
 ) -> dict[str, Dataset]:
     """Hold out a validation split from train; the order of the splits is train, validation, test."""
     kept, held = iterative_split(labels, fraction, seed)
     wanted = max(1, round(fraction * len(labels)))
-    if isinstance(labels, LabelLists) and len(held) < wanted < len(labels):
+    if as_ids and len(held) < wanted < len(labels):
         logger.warning(
             "the validation split of %d rows is drawn at random: there are not as many without the only example of "
             "a label",

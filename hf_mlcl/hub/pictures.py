@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_mlcl.evaluation import per_label_metrics, plot_precision_recall, plot_reliability, reliability_curve
+from hf_mlcl.evaluation import per_label_metrics, plot_reliability, reliability_curve
 from hf_mlcl.evaluation.arrays import sigmoid, split_labels
+from hf_mlcl.evaluation.plots import plot_precision_recall
 from hf_mlcl.inspection.errors import co_predictions
 from hf_mlcl.inspection.neighbours import map_embeddings
 

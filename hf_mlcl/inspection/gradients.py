@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.losses.base import normalize
-from hf_mlcl.losses.checks import check_labels, check_vectors
+from hf_mlcl.losses.checks import check_vectors
 from hf_mlcl.losses.kernel import AnchorGroup
 from hf_mlcl.losses.label_sets import Comparison, LabelSets
 
@@ -110,8 +110,7 @@ def pair_gradients(
     if not isinstance(loss, ContrastiveLoss):
         raise ValueError(f"loss: expected a contrastive loss, got {type(loss).__name__}")
     check_vectors("embeddings", embeddings)
-    masked = check_labels(labels, embeddings.shape[0])
-    sets = LabelSets.from_labels(labels, torch.float64, masked)
+    sets = LabelSets.from_rows(labels, embeddings.shape[0]).to(embeddings.double())
     examples, number = normalize(embeddings.double()), embeddings.shape[0]
     vectors = examples[:0]
     if loss.uses_prototypes:

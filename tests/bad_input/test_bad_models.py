@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_trained_model(case, command, world, command_fails):
 @pytest.mark.parametrize("command", ["evaluate", "predict", "inspect"])
 def test_a_model_without_a_fitted_classifier(command, world, command_fails):
     more = ["--text", "a"] if command == "predict" else ["--dataset", world.data]
-    command_fails([command, world.unfitted, *more], "model: .*fit")
+    command_fails([command, world.unfitted, *more], "fit_classifier")
 
 
 INPUTS = {"input_ids": torch.zeros(2, 3, dtype=torch.long)}

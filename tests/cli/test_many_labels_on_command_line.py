@@ -7,13 +7,13 @@ import pytest
 from test_cli import fails, text_arguments
 
 from hf_mlcl.cli import main
-from hf_mlcl.data import label_lists
+from hf_mlcl.data import labels
 
 
 @pytest.fixture
 def lists(monkeypatch):
     """Six labels are too many for rows."""
-    monkeypatch.setattr(label_lists, "MAX_ROW_LABELS", 5)
+    monkeypatch.setattr(labels, "MAX_ROW_LABELS", 5)
 
 
 def numbers(folder, name):
@@ -23,7 +23,7 @@ def numbers(folder, name):
 def test_lists_train_evaluate_and_predict_as_rows_do(text_data, text_encoder, tmp_path, capsys, monkeypatch):
     printed = {}
     for name, limit in (("rows", 10_000), ("lists", 5)):
-        monkeypatch.setattr(label_lists, "MAX_ROW_LABELS", limit)
+        monkeypatch.setattr(labels, "MAX_ROW_LABELS", limit)
         folder = tmp_path / name
         main(["train", *text_arguments(text_data, text_encoder, folder, "--max_steps", "6")])
         capsys.readouterr()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hf_mlcl.data import encode_labels, label_counts, label_matrix, multi_hot
-from hf_mlcl.data.label_cells import cut_string
-from hf_mlcl.data.labels import add_labels
+from hf_mlcl.data.label_texts import cut_text
+from hf_mlcl.data.labels import Labels, add_label_column
 
 NAMES = ["cat", "dog", "emu"]
 EXPECTED = multi_hot([[0, 2], [1], [], [0, 1, 2]], 3)  # the same four rows in every form below
@@ -25,8 +25,13 @@ def dataset(values, feature=None) -> Dataset:
 
 
 def encode(values, feature=None, **arguments):
-    labels, names = encode_labels({"train": dataset(values, feature)}, ["labels"], **arguments)
+    labels, names = encode_rows({"train": dataset(values, feature)}, ["labels"], **arguments)
     return labels["train"], names
+
+
+def encode_rows(*arguments, **options):
+    labels, names = encode_labels(*arguments, **options)
+    return {name: split.rows() for name, split in labels.items()}, names
 
 
 FORMS = {
@@ -160,14 +165,14 @@ def test_class_label_keeps_its_order_and_names_without_examples_and_minus_one_is
     split = dataset([0, 2, missing], feature)
     if missing == -100:  # only a cast brings this value into such a column
         split = split.with_format("arrow").cast_column("labels", ClassLabel(names=["z", "b", "a"]))
-    labels, names = encode_labels({"train": split}, ["labels"])
+    labels, names = encode_rows({"train": split}, ["labels"])
     assert names == ["z", "b", "a"]
     assert np.array_equal(labels["train"], [[1, 0, 0], [0, 0, 1], UNKNOWN_ROW])
 
 
 def test_unknown_labels_are_counted_in_one_warning_a_split(caplog):
     splits = {"train": dataset([[1, 0, -100], [1, 1, 0], None]), "test": dataset([[1, 1, 0]])}
-    encode_labels(splits, ["labels"])
+    encode_rows(splits, ["labels"])
     (message,) = [record.message for record in caplog.records]
     assert "split 'train': of 3 rows 1 are unlabelled and 1 have some unknown labels" in message
 
@@ -191,13 +196,13 @@ def test_every_way_to_write_unknown_labels_gives_the_same_array(matrix):
 
     for rows in (matrix.tolist(), floats.tolist(), nulls):
         by_column = {name: [row[k] for row in rows] for k, name in enumerate(columns)}
-        same(encode_labels({"train": Dataset.from_dict(by_column)}, columns)[0]["train"])
+        same(encode_rows({"train": Dataset.from_dict(by_column)}, columns)[0]["train"])
         same(label_matrix(dataset(rows)))
         if rows is matrix.tolist() or (matrix >= 0).sum(axis=1).max() > 2:  # else nulls may pad ids
             same(encode(rows)[0])
     texts = {name: ["" if v == 0 else str(v) for v in matrix[:, k].tolist()] for k, name in enumerate(columns)}
-    same(encode_labels({"train": Dataset.from_dict(texts)}, columns)[0]["train"])
-    split = add_labels(Dataset.from_dict({"text": ["x"] * len(matrix)}), expected)
+    same(encode_rows({"train": Dataset.from_dict(texts)}, columns)[0]["train"])
+    split = add_label_column(Dataset.from_dict({"text": ["x"] * len(matrix)}), Labels.of(expected), False)
     same(label_matrix(split))
     assert label_counts(split).tolist() == (matrix == 1).sum(axis=0).tolist()
     assert label_counts(dataset(nulls)).tolist() == (matrix == 1).sum(axis=0).tolist()
@@ -217,7 +222,7 @@ def test_number_names_are_sorted_by_value_and_only_those_that_occur_count():
 
 def test_labels_of_any_split_are_in_the_universe():
     splits = {"train": dataset([["b"]]), "test": dataset([["a"], ["c", "b"]])}
-    labels, names = encode_labels(splits, ["labels"])
+    labels, names = encode_rows(splits, ["labels"])
     assert names == ["a", "b", "c"]
     assert np.array_equal(labels["test"], multi_hot([[0], [1, 2]], 3))
 
@@ -225,16 +230,16 @@ def test_labels_of_any_split_are_in_the_universe():
 def test_splits_with_other_class_orders_are_matched_by_name():
     first = dataset([[0], [1]], List(ClassLabel(names=["x", "y"])))
     second = dataset([[0], [1]], List(ClassLabel(names=["y", "z"])))
-    labels, names = encode_labels({"train": first, "test": second}, ["labels"])
+    labels, names = encode_rows({"train": first, "test": second}, ["labels"])
     assert names == ["x", "y", "z"]
     assert np.array_equal(labels["test"], multi_hot([[1], [2]], 3))
 
 
 def test_a_split_without_any_label_is_empty_rows():
     splits = {"train": dataset([["b"]]), "test": dataset([None, None])}
-    assert (encode_labels(splits, ["labels"])[0]["test"] == -100).all()
+    assert (encode_rows(splits, ["labels"])[0]["test"] == -100).all()
     splits["test"] = dataset([[], []])
-    assert not encode_labels(splits, ["labels"])[0]["test"].any()
+    assert not encode_rows(splits, ["labels"])[0]["test"].any()
 
 
 def test_two_column_rows_without_a_repeated_value_are_ids():
@@ -244,7 +249,7 @@ def test_two_column_rows_without_a_repeated_value_are_ids():
 
 def test_multi_hot_is_decided_over_all_splits():
     splits = {"train": dataset([[0, 1, 1]]), "test": dataset([[0, 2, 1]])}
-    labels, names = encode_labels(splits, ["labels"])
+    labels, names = encode_rows(splits, ["labels"])
     assert names == ["0", "1", "2"]
     assert np.array_equal(labels["train"], [[True, True, False]])
 
@@ -259,10 +264,10 @@ def test_multi_hot_is_decided_over_all_splits():
     ],
 )
 def test_one_column_per_label(columns):
-    labels, names = encode_labels({"train": Dataset.from_dict(columns)}, ["dog", "cat"])
+    labels, names = encode_rows({"train": Dataset.from_dict(columns)}, ["dog", "cat"])
     assert names == ["dog", "cat"]
     assert np.array_equal(labels["train"], [[True, False], [True, True]])
-    labels, _ = encode_labels({"train": Dataset.from_dict(columns)}, ["dog", "cat"], label_names=["emu", "cat", "dog"])
+    labels, _ = encode_rows({"train": Dataset.from_dict(columns)}, ["dog", "cat"], label_names=["emu", "cat", "dog"])
     assert np.array_equal(labels["train"], [[-100, 0, 1], [-100, 1, 1]])  # nobody has looked for emus
 
 
@@ -290,7 +295,7 @@ def test_quoting_keeps_any_name_whole(names):
     names = [name.strip() for name in names]
     assume(all(names))
     text = ";".join('"' + name.replace('"', '""') + '"' for name in names)
-    assert cut_string(text, ";") == names
+    assert cut_text(text, ";") == names
 
 
 def test_lists_of_names_keep_commas_and_semicolons():
@@ -307,7 +312,7 @@ def test_unicode_forms_of_a_name_are_one_label():
     labels, names = encode([[DECOMPOSED]], label_names=[f" {DECOMPOSED}", "b"])
     assert names == [COMPOSED, "b"] and labels.tolist() == [[True, False]]
     columns = Dataset.from_dict({DECOMPOSED: [1], "b": [0]})
-    assert encode_labels({"train": columns}, [DECOMPOSED, "b"])[1] == [COMPOSED, "b"]
+    assert encode_rows({"train": columns}, [DECOMPOSED, "b"])[1] == [COMPOSED, "b"]
 
 
 @pytest.mark.parametrize("names", [["a", "a"], [COMPOSED, DECOMPOSED], ["a", " a"]])
@@ -319,7 +324,7 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
         with pytest.raises(ValueError, match=f"'labels': expected different class names, got '{name}' twice"):
             encode([[0]], List(ClassLabel(names=names)))
         with pytest.raises(ValueError, match=f"label_column: expected different columns, got '{name}' twice"):
-            encode_labels({"train": Dataset.from_dict({name: [1] for name in names})}, names)
+            encode_rows({"train": Dataset.from_dict({name: [1] for name in names})}, names)
 
 
 def test_one_two_and_five_thousand_labels_in_every_form():
@@ -334,7 +339,7 @@ def test_one_two_and_five_thousand_labels_in_every_form():
         assert np.array_equal(encode([";".join(row) for row in of_row], delimiter=";")[0], expected)
         names, expected = names[:500], expected[:, :500]  # tables of more columns are slow to make
         columns = Dataset.from_dict({name: expected[:, k].astype(int) for k, name in enumerate(names)})
-        labels, columns = encode_labels({"train": columns}, names, indicators=True)
+        labels, columns = encode_rows({"train": columns}, names, indicators=True)
         assert np.array_equal(labels["train"], expected) and columns == names
 
 
@@ -426,7 +431,7 @@ def test_a_split_without_the_label_column_or_with_an_empty_one_is_unlabelled(cap
     train, test = dataset(["a;b", "b"]), Dataset.from_dict({"text": ["x"]})
     for split in (test, dataset([" "])):
         caplog.clear()
-        labels, names = encode_labels({"train": train, "test": split}, ["labels"])
+        labels, names = encode_rows({"train": train, "test": split}, ["labels"])
         assert names == ["a", "b"] and labels["test"].tolist() == [[-100, -100]] and labels["train"].dtype == bool
         assert "split 'test'" in caplog.records[0].message
 
@@ -440,33 +445,33 @@ def test_a_split_without_the_label_column_or_with_an_empty_one_is_unlabelled(cap
 )
 def test_texts_in_0_1_columns(texts, expected):
     split = Dataset.from_dict({"a": texts, "b": ["1"] * len(texts)})
-    assert encode_labels({"train": split}, ["a", "b"])[0]["train"][:, 0].tolist() == expected
+    assert encode_rows({"train": split}, ["a", "b"])[0]["train"][:, 0].tolist() == expected
 
 
 def test_a_class_label_of_two_answers_is_a_0_1_column():
     features = Features({"a": ClassLabel(names=["no", "yes"]), "b": Value("float32")})
     split = Dataset.from_dict({"a": [1, 0, -1], "b": [1.0, 0.0, float("nan")]}, features=features)
-    assert encode_labels({"train": split}, ["a", "b"])[0]["train"].tolist() == [[1, 1], [0, 0], [-100, -100]]
+    assert encode_rows({"train": split}, ["a", "b"])[0]["train"].tolist() == [[1, 1], [0, 0], [-100, -100]]
 
 
 def test_splits_of_different_types_are_refused():
     splits = {"train": dataset([["a"]]), "test": dataset([[1]])}
     with pytest.raises(ValueError, match="one type in all splits, got string in 'train', integer in 'test'"):
-        encode_labels(splits, ["labels"])
+        encode_rows(splits, ["labels"])
 
 
 def test_indicator_columns_are_checked():
     columns = Dataset.from_dict({"cat": [0, 1], "age": [1, 7]})
     with pytest.raises(ValueError, match="only 0 and 1 in column 'age'"):
-        encode_labels({"train": columns}, ["cat", "age"])
+        encode_rows({"train": columns}, ["cat", "age"])
     with pytest.raises(ValueError, match="'cat' twice"):
-        encode_labels({"train": columns}, ["cat", "cat"])
+        encode_rows({"train": columns}, ["cat", "cat"])
     with pytest.raises(ValueError, match="expected one of the 1 label_names, got 'cat' in split 'train'"):
-        encode_labels({"train": Dataset.from_dict({"cat": [1], "dog": [1]})}, ["cat", "dog"], label_names=["dog"])
+        encode_rows({"train": Dataset.from_dict({"cat": [1], "dog": [1]})}, ["cat", "dog"], label_names=["dog"])
 
 
 def test_matrix_and_counts_follow_selected_rows():
-    split = add_labels(Dataset.from_dict({"text": list("abcd")}), EXPECTED)
+    split = add_label_column(Dataset.from_dict({"text": list("abcd")}), Labels.of(EXPECTED), False)
     assert split.features["labels"] == List(Value("bool"), length=3)
     assert split[0]["labels"] == [True, False, True]
     assert np.array_equal(label_matrix(split), EXPECTED)

@@ -11,15 +11,16 @@ from PIL import Image as PILImage
 from hf_mlcl.data import (
     LabelAwareSampler,
     LabelLists,
+    Labels,
     MultiLabelCollator,
-    encode_labels,
     iterative_split,
     load_multilabel_dataset,
     prepare_images,
     read_label_lists,
 )
-from hf_mlcl.data import label_lists as module
-from hf_mlcl.data.label_lists import add_label_lists, padded_ids
+from hf_mlcl.data import labels as module
+from hf_mlcl.data.collator import padded_ids
+from hf_mlcl.data.label_lists import add_label_lists
 
 MANY = 100_000
 
@@ -60,6 +61,67 @@ def test_the_column_comes_back():
     assert read_label_lists(padded).rows().tolist() == [[False, False, True], [True, True, False]]
 
 
+def partly_missing(rows=30, labels=9, seed=0):
+    """Rows of 1, 0 and -100, of which 2 and 8 are unlabelled."""
+    rng = np.random.default_rng(seed)
+    dense = rng.choice([0, 1, -100], (rows, labels), p=[0.6, 0.3, 0.1])
+    dense[[2, 8]] = -100
+    return dense
+
+
+@pytest.mark.parametrize("form", [
+    lambda rows: rows,
+    lambda rows: rows.tolist(),
+    lambda rows: np.where(rows == -100, np.nan, rows),
+    lambda rows: [None if (row == -100).all() else row.tolist() for row in rows],
+    lambda rows: [[None if value == -100 else value for value in row] for row in rows.tolist()],
+    lambda rows: torch.tensor(rows).to(torch.bfloat16),
+    lambda rows: Dataset.from_dict({"labels": rows.tolist()}),
+    lambda rows: Dataset.from_dict({"labels": [None if (row == -100).all() else row for row in rows.astype(float)]}),
+    lambda rows: Labels.of(rows),
+])  # fmt: skip
+def test_labels_of_any_form_are_those_of_their_rows(form):
+    dense = partly_missing()
+    labels = Labels.of(form(dense), 9)
+    assert np.array_equal(labels.rows(), dense) and labels.rows().dtype == np.int8 and not labels.known
+    assert np.array_equal(np.asarray(labels), dense) and np.array_equal(labels.rows([7, 1]), dense[:, [7, 1]])
+    assert np.flatnonzero(labels.unlabelled).tolist() == [2, 8]
+    assert np.array_equal(labels.counts(), (dense == 1).sum(0))
+    assert np.array_equal(labels.known_counts(), (dense != -100).sum(0))
+    assert np.array_equal(np.stack(labels.pairs()), np.stack(np.nonzero(dense == 1)))
+    assert np.array_equal(Labels.concatenate([labels[:4], labels[4:]]).rows(), dense)
+    for some in (np.array([5, 2, 2]), dense[:, 0] == 1, slice(3, 20, 2)):
+        assert np.array_equal(labels[some].rows(), dense[some])
+
+
+def test_known_labels_are_bool():
+    labels = Labels.of(np.array([[1.0, 0.0], [0.0, 0.0]]))
+    assert labels.known and labels.rows().dtype == bool and labels.known_counts().tolist() == [2, 2]
+    both = Labels.concatenate([labels, Labels.of([[0, None]])])
+    assert both.rows().tolist() == [[1, 0], [0, 0], [0, -100]] and both[:2].known
+    assert Labels.of(np.zeros((0, 3))).shape == (0, 3) and Labels.of([[1, 0], None]).unlabelled.tolist() == [
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("values", [
+    [[2, 0]], [[0.5, 1]], [1, 0], [[1, 0], [1]], [["a"]], "text", None, 3, np.zeros((2, 2, 2)), [[0, 1, 1]],
+    Dataset.from_dict({"text": ["a"]}), Dataset.from_dict({"labels": [["a"]]}), Dataset.from_dict({"labels": [3]}),
+], ids=repr)  # fmt: skip
+def test_what_is_no_multi_hot_labels_is_refused(values):
+    with pytest.raises(ValueError, match="labels"):
+        Labels.of(values, 2)
+
+
+def test_only_small_rows_become_an_array():
+    assert not Labels.from_pairs([0], [1], (2**10, 10_000)).too_large
+    large = Labels.from_pairs([0], [1], (2**20, 2**10 + 1))
+    assert large.too_large and Labels.from_pairs([0], [1], (1, 10_001)).too_large
+    with pytest.raises(ValueError, match="1 GiB"):
+        np.asarray(large)
+
+
 def test_splits_and_orders_are_those_of_the_rows():
     lists, dense = some_lists(200, 12)
     for part, expected in zip(iterative_split(lists, 0.2, 1), iterative_split(dense, 0.2, 1), strict=True):
@@ -68,23 +130,21 @@ def test_splits_and_orders_are_those_of_the_rows():
     assert orders[0] == orders[1]
 
 
-def encoded(labels, monkeypatch, limit, **options):
-    monkeypatch.setattr(module, "MAX_ROW_LABELS", limit)
-    split = Dataset.from_dict({"labels": labels})
-    found, names = encode_labels({"train": split}, ["labels"], **options)
-    return found["train"], names
-
-
 @pytest.mark.parametrize("labels", [
     [["b", "a"], [], None, ["c", "b"], ["a", "c", "a"]],
-    ["b;a", "", None, "c;b", "a;c;a"],
     [[7, 2], [], None, [11, 7], [2, 11, 2]],
+    [[True, True, False], [False, False, False], None, [False, True, True], [True, False, True]],
 ])  # fmt: skip
-def test_names_and_ids_of_many_labels_stay_lists(labels, monkeypatch):
-    rows, names = encoded(labels, monkeypatch, 3)
-    lists, same_names = encoded(labels, monkeypatch, 2)
-    assert isinstance(rows, np.ndarray) and isinstance(lists, LabelLists)
-    assert names == same_names and np.array_equal(lists.rows(), rows) and lists.unlabelled.tolist()[2]
+def test_a_dataset_of_many_labels_has_lists_of_ids(labels, monkeypatch, tmp_path):
+    Dataset.from_dict({"text": list("vwxyz"), "labels": labels}).to_parquet(tmp_path / "train.parquet")
+    splits = []
+    for limit in (3, 2):
+        monkeypatch.setattr(module, "MAX_ROW_LABELS", limit)
+        data = load_multilabel_dataset(str(tmp_path), task="text", validation_fraction=0)
+        splits.append(data.splits["train"])
+    rows, lists = splits
+    assert rows.column_names == ["text", "labels"] and lists.column_names == ["text", "label_ids"]
+    assert np.array_equal(Labels.of(rows).rows(), Labels.of(lists, 3).rows()) and lists[2]["label_ids"] is None
 
 
 def test_lists_start_where_rows_would_fill_a_gibibyte():

@@ -102,7 +102,7 @@ def test_one_label_and_many_labels_work():
     ("labels", "fraction", "message"),
     [
         (np.array([0, 1, 2]), 0.1, "labels: expected a multi-hot array"),
-        (np.array([[0, 2]]), 0.1, "labels: expected a multi-hot array"),
+        (np.array([[0, 2]]), 0.1, "labels: expected 0, 1"),
         (np.ones((5, 2)), 0.0, "fraction: expected"),
         (np.ones((5, 2)), 1.0, "fraction: expected"),
     ],

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import ViTImageProcessor
 
 from hf_mlcl.data import MultiLabelCollator, RandAugment, prepare_images
-from hf_mlcl.data.views import Views
+from hf_mlcl.data.sampler import Views
 
 
 def images(rows=6):

@@ -1,14 +1,16 @@
-"""`LabelAwareSampler`: an order of examples in whose batches labels have two carriers. Imports label_lists, torch."""
+"""Which examples make a batch: an order that gives labels two carriers, and several views. Imports images, torch."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from .label_lists import LabelLists, label_pairs
+from .images import PreparedImages
+from .labels import Labels
 
 _CANDIDATES = 8  # carriers of a label that are compared before one joins a batch
 _LAST_PLACES = 4  # of a batch, where not any example fits any more
@@ -31,7 +33,7 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
     A pass takes some seconds per 100,000 examples: `python benchmarks/batch_positives.py`.
 
     Args:
-        labels: multi-hot (N, L), 1 where an example has a label, or `LabelLists`; unknown labels (-100, NaN) are not
+        labels: multi-hot (N, L), 1 where an example has a label, or `Labels`; unknown labels (-100, NaN) are not
             had.
         batch_size: number of examples that are compared with each other, over all processes.
         generator: draws one number at the begin of each pass, on which the order depends; torch's own by default.
@@ -40,14 +42,13 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
         ValueError: `labels` is not two-dimensional, or `batch_size` below 1.
     """
 
-    def __init__(
-        self, labels: np.ndarray | LabelLists, batch_size: int, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, labels: np.ndarray | Labels, batch_size: int, generator: torch.Generator | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         self.batch_size = batch_size
         self.generator = generator
-        self._rows, self._ids = label_pairs(labels)
+        labels = Labels.of(labels)
+        self._rows, self._ids = labels.pairs()
         self._num_rows, self._num_labels = labels.shape
 
     def __len__(self) -> int:
@@ -148,3 +149,47 @@ def _groups(values: np.ndarray, sizes: np.ndarray) -> list[list[int]]:
     ends = np.cumsum(sizes)
     flat = values.tolist()
     return [flat[start:end] for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True)]
+
+
+class Views(torch.utils.data.Dataset):
+    """A data set whose batches hold every example `views` times: extra positives for contrastive losses.
+
+    Images are augmented differently in each view; the views of a text differ by the encoder's dropout alone. A batch
+    of B examples has B * views rows, first all of view 0, then all of view 1, and so on. By the rules of the losses,
+    the views of an example without labels are no positives of each other.
+
+    Args:
+        dataset: examples by position, such as `prepare_text` or `prepare_images` gives them.
+        views: number of views of each example.
+
+    Attributes:
+        dataset: the examples.
+
+    Raises:
+        ValueError: the data set cannot be read by position, or there are fewer than 1 views.
+    """
+
+    def __init__(self, dataset: Any, views: int) -> None:
+        if type(views) is not int or views < 1:
+            raise ValueError(f"views: expected an integer of at least 1, got {views!r}")
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ValueError(f"views: expected a data set with positions, got {type(dataset).__name__}")
+        self.dataset = dataset
+        is_image = isinstance(dataset, PreparedImages)
+        self._views = [dataset.view(number) if is_image else dataset for number in range(views)]
+
+    def __len__(self) -> int:
+        return len(self._views[0])
+
+    def __getitem__(self, index: int) -> Any:
+        return self._views[0][index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """All views of some examples; the data loader of torch makes a batch of what this returns."""
+        return [item for view in self._views for item in _items(view, indices)]
+
+
+def _items(dataset: Any, indices: Sequence[int]) -> list[Any]:
+    if hasattr(dataset, "__getitems__"):
+        return dataset.__getitems__(indices)
+    return [dataset[index] for index in indices]
