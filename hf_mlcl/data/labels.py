@@ -344,16 +344,6 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
         raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
 
 
-def label_matrix(split: Dataset) -> np.ndarray:
-    """The labels of a split as rows (N, L): bool, or int8 with -100 where labels are unknown."""
-    return Labels.of(split).rows()
-
-
-def label_counts(split: Dataset) -> np.ndarray:
-    """Number of examples known to have each label: int64 (L,)."""
-    return Labels.of(split).counts()
-
-
 def duplicates(names: Sequence[str]) -> list[str]:
     """The names that occur for the second time, in order."""
     seen: set[str] = set()

@@ -122,7 +122,7 @@ def load_multilabel_dataset(
         if number is None and at_least:
             continue
         if not isinstance(number, (int, np.integer)) or number < at_least:
-            raise ValueError(f"{argument}: expected an integer of at least {at_least}, got {number!r}")
+            raise ValueError(f"{argument}: expected at least {at_least}, got {number!r}")
     label_names = None if label_names is None else checked_label_names(label_names)
 
     source = read_source(dataset, splits, config_name=config_name, revision=revision)

@@ -13,11 +13,11 @@ from transformers import TrainingArguments
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import (
+    Labels,
     MultiLabelCollator,
     RandAugment,
     encode_labels,
     iterative_split,
-    label_counts,
     multi_hot,
     prepare_images,
     prepare_text,
@@ -155,7 +155,7 @@ PREPARATION_CASES = {
     "images of half a pixel": (lambda w: with_image_size(w.processor, 2.5), "image_size: expected .*got 2.5"),
     "no augmentation": (lambda w: RandAugment(num_ops=0), "num_ops: expected at least 1, got 0"),
     "too much augmentation": (lambda w: RandAugment(magnitude=31), "magnitude: expected 0 to 30, got 31"),
-    "counts without labels": (lambda w: label_counts(TEXTS.remove_columns("labels")), "column 'labels': expected .*text"),
+    "a split without labels": (lambda w: Labels.of(TEXTS.remove_columns("labels")), "column 'labels': expected .*text"),
     "ids beyond the labels": (lambda w: multi_hot([[0], [2]], 2), "ids: expected .*got 2 in row 1"),
     "a split of everything": (lambda w: iterative_split(torch.ones(3, 2).numpy(), 1.0, 0), "fraction: expected .*got 1.0"),
     "a split of class ids": (lambda w: iterative_split(torch.arange(3).numpy(), 0.5, 0), "labels: expected .*\\(3,\\)"),
