@@ -43,13 +43,11 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import load_multilabel_dataset, prepare_images, prepare_text, with_image_size
-from hf_mlcl.evaluation import calibration, classifier, compute_metrics, fit_calibration, logistic_regression
+from hf_mlcl.evaluation import calibration, compute_metrics, fit_calibration, logistic_regression, probe
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.evaluation.thresholds import (
-    _agreement,
     _best,
     _candidate_logits,
-    _expected_hits_and_false,
     _f1,
     _hits_and_false,
     frequency_groups,
@@ -125,17 +123,15 @@ def cut(features: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, Case]]:
 
 
 def case_of(train: tuple, validation: tuple, held_out: tuple) -> Case:
-    fit = classifier._Fit(
-        classifier._Examples.of("train", *train), classifier._Examples.of("validation", *validation), "cpu", False
-    )
+    fit = probe._Fit(probe._Examples.of("train", *train), probe._Examples.of("validation", *validation), "cpu", False)
     strengths = {}
     for weight in POSITIVE_WEIGHTS:
         with positives_weigh(weight), torch.no_grad():
             strengths |= {f"weight {weight:g}, {k}": v for k, v in strengths_table(fit, held_out).items()}
     fit.choose_strengths()
-    weight, bias, logits = fit.refitted()
+    weight, bias, scores = fit.fitted(refit=True)
     held_out_logits = held_out[0].astype(np.float64) @ weight.T + bias
-    return Case(strengths, logits, validation[1] == 1, held_out_logits, held_out[1] == 1, fit.counts)
+    return Case(strengths, np.asarray(scores), validation[1] == 1, held_out_logits, held_out[1] == 1, fit.counts)
 
 
 def positives_weigh(weight: float) -> Any:
@@ -151,16 +147,20 @@ def positives_weigh(weight: float) -> Any:
 
 def strengths_table(fit: Any, held_out: tuple) -> dict[str, float]:
     """mAP of what is held out, for each prior on the choice of the strengths, fitted on both other parts."""
-    ids, shape = fit.all_ids, (len(fit.grid), fit.num_labels)
-    each = torch.from_numpy(fit.grid)[:, None].expand(*shape).float()
-    losses = fit.validation_losses(ids, fit.problem(fit.of_train[None].repeat(len(fit.grid), axis=0)).solve(ids, each))
-    both = fit.problem(np.ones((len(fit.grid), len(fit.inputs)), dtype=bool)).solve(ids, each)
+    ids = np.arange(fit.num_labels)
+    each = torch.from_numpy(fit.grid)[:, None].expand(-1, fit.num_labels).float()
+
+    def solve(examples: np.ndarray) -> torch.Tensor:
+        variants = examples[None].repeat(len(fit.grid), axis=0)
+        return logistic_regression.Problem(fit.inputs, fit.labels, variants).solve(ids, each)
+
+    losses, both = fit.validation_losses(ids, solve(fit.of_train)), solve(np.ones(len(fit.inputs), dtype=bool))
     weight, bias = fit.inputs.original(both)
-    support = fit.validation.positive.sum(axis=0)
+    support = fit.validation.labels.counts()
     table = {}
     for prior in STRENGTH_PRIORS:
-        with patch.object(classifier, "PRIOR_POSITIVES", prior):
-            chosen = classifier.choose_strengths(losses, support, fit.counts, ids)
+        with patch.object(probe, "PRIOR_POSITIVES", prior):
+            chosen = probe.choose_strengths(losses, support, fit.counts, ids)
         logits = held_out[0] @ weight[chosen, ids].T + bias[chosen, ids]
         table[f"prior {prior:g}"] = compute_metrics((logits, held_out[1]))["map"]
     return table
@@ -175,10 +175,8 @@ class Counts:
     def __init__(self, probabilities: np.ndarray, labels: np.ndarray, frequencies: np.ndarray) -> None:
         self.labels, self.candidates = labels, _candidate_logits(probabilities[labels])
         self.limits = sigmoid(self.candidates)
-        self.hits, self.false = _hits_and_false(probabilities, labels, None, self.limits)
-        self.positives = labels.sum(axis=0).astype(float)
-        self.expected = _expected_hits_and_false(probabilities, None, self.limits)
-        self.mass = np.maximum(probabilities.sum(axis=0), 1e-12)
+        (self.hits, self.false), self.expected, mass = _hits_and_false(probabilities, labels, None, self.limits)
+        self.positives, self.mass = labels.sum(axis=0).astype(float), np.maximum(mass[:, 0], 1e-12)
         groups, weights = frequency_groups(frequencies)
         self.like = weights[groups][:, groups]
         self.common = _best(
@@ -196,7 +194,8 @@ class Counts:
             values + every * values.sum(axis=0) / total + like * (self.like @ values) / as_frequent
             for values in (self.hits, self.false)
         )
-        share = own * _agreement(self.mass, self.positives)[:, None]
+        apart = (np.maximum(self.mass, self.positives) + 1) / (np.minimum(self.mass, self.positives) + 1)
+        share = own * (apart <= 4)[:, None]
         hits, false = (
             values + share * part / self.mass[:, None]
             for values, part in zip((hits, false), self.expected, strict=True)

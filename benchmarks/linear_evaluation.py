@@ -34,8 +34,9 @@ import sklearn
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation, fit_logistic_regression
-from hf_mlcl.evaluation.classifier import RELATIVE_STRENGTHS
+from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation
+from hf_mlcl.evaluation.logistic_regression import fit_logistic_regression
+from hf_mlcl.evaluation.probe import RELATIVE_STRENGTHS
 
 # Training and validation examples, feature_dim, labels.
 CASES = [(2000, 500, 384, 90), (10_000, 1000, 768, 100)]

@@ -9,7 +9,7 @@ from typing import Any
 from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.hub import Page, write_index, write_space
 from hf_mlcl.hub.page import gradio_package
-from hf_mlcl.inspection import decodable_images
+from hf_mlcl.inspection.outputs import decodable_images
 
 from .arguments import DataArguments, DataclassParser
 from .evaluate import load_model

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
-from hf_mlcl.evaluation.classifier import PROTOCOLS
+from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import RULES
 
 

@@ -13,9 +13,9 @@ import torch
 
 from hf_mlcl.data import MultiLabelData, label_matrix, prepare_images, prepare_text
 from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, decodable_images, inspect_outputs, write_report
-from hf_mlcl.inspection.figures import require_matplotlib
-from hf_mlcl.inspection.inspector import uses_embeddings
+from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
+from hf_mlcl.inspection.outputs import decodable_images
+from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.training.classifier import REFITTED
 
 from .arguments import DataArguments, DataclassParser
@@ -45,7 +45,8 @@ def run(arguments: Sequence[str]) -> None:
             raise ValueError(f"--{name}: expected at least 1, got {getattr(options, name)}")
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"--seed: expected at least 0 and at most 4294967295, got {options.seed}")
-    require_matplotlib()
+    import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
+
     model = load_model(options.model)
     config = model.config
     if options.split != "test" and config.classifier_refitted:

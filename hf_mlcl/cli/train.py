@@ -16,8 +16,7 @@ from hf_mlcl.data import RandAugment
 from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import describe_run, draw_pictures, write_model_card
-from hf_mlcl.inspection.figures import require_matplotlib
-from hf_mlcl.inspection.inspector import uses_embeddings, uses_prototypes
+from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.arguments import trains
@@ -82,7 +81,7 @@ def train(
     started = time.time()
     on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
     if job.pictures:
-        require_matplotlib()
+        import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
     augmentation = _augmentation(job)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))

@@ -1,4 +1,4 @@
-"""Checks of the arrays that the functions of this folder take, and unknown labels. Imports numpy and torch."""
+"""Checks of the arrays that the functions of this folder take. Imports numpy, torch and the labels of data/."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# The value of an unknown label; NaN is read as the same.
-UNKNOWN = -100
+from ..data.labels import Labels
 
 # Rows that are checked at once: the array may lie in a file that is larger than memory.
 _CHECKED_ROWS = 2**16
@@ -35,56 +34,20 @@ def as_matrix(
 ) -> np.ndarray:
     """Finite matrix (rows, columns) of `dtype`; raises ValueError otherwise or where it is empty."""
     array = as_array(name, values)
-    _check_shape(name, array, rows, columns)
+    _check_shape(name, array.shape, rows, columns)
     array = array.astype(dtype, copy=False)
     for start in range(0, len(array), _CHECKED_ROWS):
-        part = array[start : start + _CHECKED_ROWS]
-        if not np.isfinite(part).all():
-            raise ValueError(f"{name}: expected finite numbers, got {part[~np.isfinite(part)][0]}")
+        _check_finite(name, array[start : start + _CHECKED_ROWS])
     return array
 
 
-def _check_shape(name: str, array: np.ndarray, rows: int | None, columns: int | None) -> None:
-    expected = f"expected shape ({'N' if rows is None else rows}, {'any width' if columns is None else columns})"
-    fits = array.ndim == 2 and rows in (None, array.shape[0]) and columns in (None, array.shape[1])
-    if not fits or array.size == 0:
-        raise ValueError(f"{name}: {expected}, got {'an empty array of ' * (array.size == 0)}shape {array.shape}")
-
-
-def split_labels(
-    name: str, values: Any, *, rows: int | None = None, columns: int | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Multi-hot labels with unknown ones (-100 of any number type, NaN) as what is positive and what is known.
-
-    Returns:
-        Bool matrices (rows, columns): the positives (False where unknown), and the known entries, or None where all
-        are known.
-
-    Raises:
-        ValueError: another shape, other values, or not a single known entry.
-    """
-    array = as_array(name, values)
-    _check_shape(name, array, rows, columns)
-    if array.dtype == bool:
-        return array, None
-    positive, known = array == 1, (array == 0) | (array == 1)
-    if known.all():
-        return positive, None
-    wrong = ~(known | (array == UNKNOWN) | np.isnan(array))
-    if wrong.any():
-        raise ValueError(f"{name}: expected 0, 1, or -100 or NaN where unknown, got {array[wrong][0]}")
-    if not known.any():
-        raise ValueError(f"{name}: expected at least one known entry, got only unknown ones (-100 or NaN)")
-    return positive, known
-
-
-def as_probabilities(name: str, values: Any) -> np.ndarray:
-    """Float64 matrix of numbers in [0, 1]; raises ValueError on anything else."""
-    array = as_matrix(name, values)
-    wrong = (array < 0) | (array > 1)
-    if wrong.any():
-        raise ValueError(f"{name}: expected numbers in [0, 1], got {array[wrong][0]} (logits need a sigmoid first)")
-    return array
+def as_labels(name: str, values: Any, *, rows: int | None = None, columns: int | None = None) -> Labels:
+    """Labels of `values`; ValueError where they have another shape, or nothing is known."""
+    labels = Labels.of(values, name=name)
+    _check_shape(name, labels.shape, rows, columns)
+    if not labels.known_counts().any():
+        raise ValueError(f"{name}: expected at least one known label, got only missing ones (-100 or NaN)")
+    return labels
 
 
 def as_vector(name: str, values: Any, length: int) -> np.ndarray:
@@ -92,9 +55,16 @@ def as_vector(name: str, values: Any, length: int) -> np.ndarray:
     array = as_array(name, values).astype(np.float64, copy=False)
     if array.shape != (length,):
         raise ValueError(f"{name}: expected one number per label ({length}), got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
+    _check_finite(name, array)
     return array
+
+
+def split_labels(
+    name: str, values: Any, *, rows: int | None = None, columns: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positive and known labels, bool (N, L); None for the latter where all are known. Errors as `as_labels`."""
+    found = as_labels(name, values, rows=rows, columns=columns).rows()
+    return (found, None) if found.dtype == bool else (found == 1, found >= 0)
 
 
 def check_positive(name: str, value: float, *, zero: bool = False, whole: bool = False) -> None:
@@ -109,3 +79,14 @@ def check_positive(name: str, value: float, *, zero: bool = False, whole: bool =
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probabilities of `logits` in float64, without overflow."""
     return torch.sigmoid(torch.from_numpy(np.ascontiguousarray(logits, dtype=np.float64))).numpy()
+
+
+def _check_shape(name: str, shape: tuple[int, ...], rows: int | None, columns: int | None) -> None:
+    expected = f"expected shape ({'N' if rows is None else rows}, {'any width' if columns is None else columns})"
+    if len(shape) != 2 or rows not in (None, shape[0]) or columns not in (None, shape[1]) or 0 in shape:
+        raise ValueError(f"{name}: {expected}, got {'an empty array of ' * (0 in shape)}shape {shape}")
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")

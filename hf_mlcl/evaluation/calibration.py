@@ -1,17 +1,16 @@
-"""Calibration of probabilities: how far off they are, and Platt scaling safe for rare labels. Imports numpy."""
+"""Calibration of probabilities: Platt scaling that is safe for rare labels. Imports numpy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .arrays import as_array, as_matrix, as_probabilities, as_vector, check_positive, sigmoid, split_labels
-from .label_blocks import LabelScores, LinearScores, labelled
-
-if TYPE_CHECKING:
-    from ..data.label_lists import LabelLists
+from ..data.labels import Labels
+from .arrays import as_matrix, as_vector, sigmoid
+from .compute_metrics import expected_calibration_error
+from .scores import ScaledScores, Scores, scores_and_labels
 
 # Gaussian priors, as precisions of (log scale, shift). Those of a label gave the lowest cross-entropy of a grid from
 # 0.25 to 64 and 0.25 to 16 on held-out parts of the train and validation splits of three data sets, a shift precision
@@ -20,23 +19,9 @@ if TYPE_CHECKING:
 _LABEL_PRECISION = np.array([4.0, 4.0])
 _POOL_PRECISION = np.array([0.01, 0.01])
 _MAX_ITERATIONS = 100
-_POOL_BINS = 2**17  # of label lists
+_POOL_BINS = 2**17
 # Below this share of the objective a decrease is lost in rounding, and trying shorter steps would be in vain.
 _ROUNDING = 1e-15
-
-
-@dataclass(frozen=True, eq=False)
-class ReliabilityCurve:
-    """Known decisions in bins of equal width over [0, 1]; bins without one are left out.
-
-    Attributes:
-        mean_probability, positive_rate: float64, one per bin: the predicted and the observed share of positives.
-        counts: int64, decisions per bin.
-    """
-
-    mean_probability: np.ndarray
-    positive_rate: np.ndarray
-    counts: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,55 +41,10 @@ class Calibration:
     ece_after: float
 
     def apply(self, logits: Any) -> Any:
-        """Calibrated logits, float64 N x L, of `logits` N x L; `LinearScores` of such."""
-        if isinstance(logits, LinearScores):
-            return LinearScores(logits.features, *fold_calibration(logits.weight, logits.bias, self))
+        """Calibrated logits, float64 N x L, of `logits` N x L; `Scores` of such."""
+        if isinstance(logits, Scores):
+            return ScaledScores(logits, self.scale, self.shift)
         return as_matrix("logits", logits, columns=len(self.scale)) * self.scale + self.shift
-
-
-def reliability_curve(probabilities: Any, labels: Any, *, num_bins: int = 15) -> ReliabilityCurve:
-    """Observed against predicted share of positives, all N x L decisions pooled, those of unknown labels left out.
-
-    Args:
-        probabilities: N x L numbers in [0, 1]; or `LinearScores` (of logits), beside `LabelLists`.
-        labels: N x L multi-hot, -100 or NaN where unknown.
-
-    Raises:
-        ValueError: arrays of wrong shape or values, `num_bins` that is no whole number above 0.
-    """
-    check_positive("num_bins", num_bins, whole=True)
-    if isinstance(probabilities, LabelScores):
-        logits, lists = labelled(probabilities, labels)
-        bins = np.zeros((3, num_bins))
-        for _, part, truth in logits.blocks(lists):
-            bins += _bins(sigmoid(part).ravel(), truth.ravel(), num_bins)
-        counts, scores, positives = bins
-    else:
-        array = as_probabilities("probabilities", probabilities)
-        truth, known = split_labels("labels", labels, rows=array.shape[0], columns=array.shape[1])
-        every = slice(None) if known is None else known
-        counts, scores, positives = _bins(array[every].ravel(), truth[every].ravel(), num_bins)
-    used = counts > 0
-    return ReliabilityCurve(scores[used] / counts[used], positives[used] / counts[used], counts[used].astype(np.int64))
-
-
-def _bins(probabilities: np.ndarray, truth: np.ndarray, num_bins: int) -> np.ndarray:
-    """Number of decisions, sum of their probabilities, and number of positives in each bin: float64 (3, num_bins)."""
-    bins = np.minimum((probabilities * num_bins).astype(np.int64), num_bins - 1)
-    return np.stack([np.bincount(bins, weights, num_bins) for weights in (None, probabilities, truth)])
-
-
-def expected_calibration_error(probabilities: Any, labels: Any, *, num_bins: int = 15) -> float:
-    """Expected calibration error over all n = NL decisions "has this example this label?", or over the known ones.
-
-    ECE = sum over bins b of (n_b / n) * |mean probability in b - share of positives in b|, bins of equal width on the
-    probability of the label (Naeini et al. 2015; Guo et al. 2017 with the probability in the place of the confidence).
-    With many labels nearly all decisions are clear negatives in the first bin, so small values are normal: compare
-    them for one data set only. Arguments and errors as in `reliability_curve`.
-    """
-    curve = reliability_curve(probabilities, labels, num_bins=num_bins)
-    gaps = np.abs(curve.mean_probability - curve.positive_rate)
-    return float((curve.counts * gaps).sum() / curve.counts.sum())
 
 
 def fit_calibration(logits: Any, labels: Any) -> Calibration:
@@ -113,7 +53,7 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     First one (scale, shift) for all labels, then one per label: the minimum of its binary cross-entropy, summed over
     examples, plus a Gaussian penalty on the distance of log scale and shift to those of the pool. Few examples
     therefore stay near the pool, and separable labels do not run off. Labels with positives only or none get exactly
-    the pool's. Unknown labels are in no sum, of a label or of the pool. Fit it on data that the classifier was not
+    the pool's. Missing labels are in no sum, of a label or of the pool. Fit it on data that the classifier was not
     trained on. Source: Platt 1999, "Probabilistic outputs for support vector machines", without its smoothed targets,
     whose part the prior plays.
 
@@ -123,54 +63,56 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
 
     Args:
         logits: N x L, finite; or `LinearScores`.
-        labels: N x L multi-hot, -100 or NaN where unknown; `LabelLists` beside `LinearScores`.
+        labels: N x L multi-hot, -100 or NaN where missing, or `Labels`.
 
     Raises:
         ValueError: arrays of wrong shape or values.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> logits = rng.normal(size=(2000, 2))
+        >>> labels = rng.random((2000, 2)) < 1 / (1 + np.exp(-2 * logits))
+        >>> fit_calibration(logits, labels).scale.round().tolist()
+        [2.0, 2.0]
     """
-    if isinstance(logits, LinearScores):
-        return _fit_in_blocks(*labelled(logits, labels))
-    scores = as_matrix("logits", logits)
-    labels = as_array("labels", labels)
-    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
-    every = slice(None) if known is None else known
+    scores, labels = scores_and_labels(logits, labels)
+    unit, decisions = _pooled(scores, labels)
     # Logits of any size are brought to size 1 first, so that one set of starting points serves them all.
-    unit = max(float(np.sqrt(np.mean(scores[every] ** 2))), 1e-12)
-    unitless, targets = scores / unit, truth.astype(np.float64)
-
-    pool = _pool(_Decisions(unitless[every].reshape(-1, 1), targets[every].reshape(-1, 1)), unit)
-    parameters = np.repeat(pool, truth.shape[1], axis=1)
-    mixed = np.asarray(truth.any(axis=0) & (~truth if known is None else known & ~truth).any(axis=0))
-    if mixed.any():
-        labelwise = _Decisions(unitless, targets, known).of_labels(mixed)
-        parameters[:, mixed] = _minimise(labelwise, parameters[:, mixed], pool, _LABEL_PRECISION)
-    scale, shift = np.exp(parameters[0]) / unit, parameters[1]
-    before = expected_calibration_error(sigmoid(scores), labels)
-    after = expected_calibration_error(sigmoid(scores * scale + shift), labels)
-    return Calibration(scale, shift, before, after)
-
-
-def _pool(decisions: _Decisions, unit: float) -> np.ndarray:
-    """Log scale and shift (2 x 1) of all decisions together, on logits of size 1 that were divided by `unit`."""
     centre = np.array([[np.log(unit)], [0.0]])
     starts = np.stack([np.linspace(-3, 5, 17), np.zeros(17)])
     values = [decisions.objective(start[:, None], centre, _POOL_PRECISION)[0] for start in starts.T]
-    return _minimise(decisions, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
+    pool = _minimise(decisions, starts[:, [int(np.argmin(values))]], centre, _POOL_PRECISION)
+
+    parameters = np.repeat(pool, scores.shape[1], axis=1)
+    support = labels.counts()
+    mixed = np.flatnonzero((support > 0) & (support < labels.known_counts()))
+    for ids, columns, truth, known in scores.blocks(labels, mixed):
+        labelwise = _Decisions(columns / unit, truth.astype(np.float64), known)
+        parameters[:, ids] = _minimise(labelwise, parameters[:, ids], pool, _LABEL_PRECISION)
+    scale, shift = np.exp(parameters[0]) / unit, parameters[1]
+    before = expected_calibration_error(scores, labels)
+    after = expected_calibration_error(ScaledScores(scores, scale, shift), labels)
+    return Calibration(scale, shift, before, after)
 
 
-def _fit_in_blocks(scores: LinearScores, labels: LabelLists) -> Calibration:
-    """`fit_calibration` of label lists. The pool holds negatives by their mean in each of very many bins of logits:
-    what that leaves out is of the order of the square of a bin's width, 1e-8 of the cross-entropy."""
-    squares, lowest, highest = 0.0, np.inf, -np.inf
-    for _, logits, _ in scores.blocks(labels):
-        squares += float((logits**2).sum())
-        lowest, highest = min(lowest, logits.min()), max(highest, logits.max())
-    unit = max(float(np.sqrt(squares / (scores.shape[0] * scores.shape[1]))), 1e-12)
+def _pooled(scores: Scores, labels: Labels) -> tuple[float, _Decisions]:
+    """Root mean square of all known logits, and all decisions, divided by it, as one column with weights.
+
+    Negatives stand there by their mean in each of very many bins of logits: what that leaves out is of the order of
+    the square of a bin's width, 1e-8 of the cross-entropy.
+    """
+    squares, number, lowest, highest = 0.0, 0, np.inf, -np.inf
+    for _, columns, _, known in scores.blocks(labels):
+        logits = columns if known is None else columns[known]
+        squares, number = squares + float((logits**2).sum()), number + logits.size
+        lowest, highest = min(lowest, logits.min(initial=np.inf)), max(highest, logits.max(initial=-np.inf))
+    unit = max(float(np.sqrt(squares / number)), 1e-12)
     width = max((highest - lowest) / _POOL_BINS, 1e-300)
     counts, sums, positives = np.zeros(_POOL_BINS), np.zeros(_POOL_BINS), []
-    for _, logits, truth in scores.blocks(labels):
-        positives.append(logits[truth])
-        negatives = logits[~truth]
+    for _, columns, truth, known in scores.blocks(labels):
+        positives.append(columns[truth])
+        negatives = columns[~truth if known is None else known & ~truth]
         bins = np.minimum(((negatives - lowest) / width).astype(np.int64), _POOL_BINS - 1)
         counts += np.bincount(bins, minlength=_POOL_BINS)
         sums += np.bincount(bins, negatives, _POOL_BINS)
@@ -178,16 +120,7 @@ def _fit_in_blocks(scores: LinearScores, labels: LabelLists) -> Calibration:
     values = np.concatenate([sums[used] / counts[used], held])[:, None] / unit
     weights = np.concatenate([counts[used], np.ones(len(held))])[:, None]
     targets = np.concatenate([np.zeros(used.sum()), np.ones(len(held))])[:, None]
-    pool = _pool(_Decisions(values, targets, weights), unit)
-
-    parameters = np.repeat(pool, scores.shape[1], axis=1)
-    support = labels.counts()
-    for ids, logits, truth in scores.blocks(labels, np.flatnonzero((support > 0) & (support < len(labels)))):
-        labelwise = _Decisions(logits / unit, truth.astype(np.float64))
-        parameters[:, ids] = _minimise(labelwise, parameters[:, ids], pool, _LABEL_PRECISION)
-    scale, shift = np.exp(parameters[0]) / unit, parameters[1]
-    fitted = Calibration(scale, shift, expected_calibration_error(scores, labels), 0.0)
-    return replace(fitted, ece_after=expected_calibration_error(fitted.apply(scores), labels))
+    return unit, _Decisions(values, targets, weights)
 
 
 def fold_calibration(weight: Any, bias: Any, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import as_matrix, check_positive, split_labels
+from ..data.labels import Labels
+from .arrays import as_labels, as_matrix, check_positive
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def fit_logistic_regression(
 
     Args:
         features: N x d, finite; a `numpy.memmap` of float32 stays in its file.
-        labels: N x L multi-hot, -100 or NaN where missing.
+        labels: N x L multi-hot, -100 or NaN where missing, or `Labels`.
         strengths: S positive numbers.
         device: Where to compute, in float32.
 
@@ -66,13 +67,13 @@ def fit_logistic_regression(
     for strength in strengths:
         check_positive("strengths", strength)
     rows = as_matrix("features", features, dtype=np.float32)
-    positive, known = split_labels("labels", labels, rows=len(rows))
-    weight = np.empty((len(strengths), positive.shape[1], rows.shape[1]), dtype=np.float32)
+    labels = as_labels("labels", labels, rows=len(rows))
+    weight = np.empty((len(strengths), labels.shape[1], rows.shape[1]), dtype=np.float32)
     bias = np.empty(weight.shape[:2], dtype=np.float32)
     with full_precision(device):
         inputs = Inputs.of([rows], device=device)
-        problem = Problem(inputs, positive, known)
-        for ids in problem.blocks(np.arange(positive.shape[1]), len(strengths)):
+        problem = Problem(inputs, labels)
+        for ids in problem.blocks(np.arange(labels.shape[1]), len(strengths)):
             each = torch.tensor(list(map(float, strengths)))[:, None].expand(-1, len(ids))
             weight[:, ids], bias[:, ids] = inputs.original(problem.solve(ids, each))
     return weight, bias
@@ -189,14 +190,12 @@ class Problem:
 
     Attributes:
         inputs: The features of N examples.
-        positive: bool, N x L; or the same as a sparse matrix.
-        known: bool, N x L; None where all labels are known.
+        labels: Their labels.
         examples: bool, V x N; the examples that each of V variants of a problem is fitted on. None: all of them.
     """
 
     inputs: Inputs
-    positive: Any
-    known: np.ndarray | None
+    labels: Labels
     examples: np.ndarray | None = None
 
     def blocks(self, ids: np.ndarray, variants: int) -> list[np.ndarray]:
@@ -216,11 +215,8 @@ class Problem:
             tolerance: Where a problem counts as solved.
         """
         device = self.inputs.rotation.device
-        positive = self.positive[:, ids]
-        positive = torch.from_numpy(positive if isinstance(positive, np.ndarray) else positive.toarray()).to(device)
-        counted = None
-        if self.known is not None:
-            counted = torch.from_numpy(self.known[:, ids]).to(device)[:, None]
+        rows = torch.from_numpy(self.labels.rows(ids)).to(device)[:, None]
+        counted = None if rows.dtype == torch.bool else rows >= 0
         if self.examples is not None:
             taken = torch.from_numpy(self.examples.T).to(device)[:, :, None]
             counted = taken if counted is None else taken & counted
@@ -229,19 +225,25 @@ class Problem:
         def flat(values: Tensor) -> Tensor:
             return values.expand(num_examples, *shape).reshape(num_examples, -1).float()
 
-        targets = flat(positive[:, None])
+        targets = flat(rows == 1)
         weights = None if counted is None else flat(counted)
         flat_start = None if start is None else start.flatten(1).to(device)
         result = _solve(
-            self.inputs, targets, weights, strengths.reshape(-1).to(device), self.log_odds(), flat_start, tolerance
+            self.inputs,
+            targets,
+            weights,
+            strengths.reshape(-1).to(device),
+            log_odds(self.labels),
+            flat_start,
+            tolerance,
         )
         return result.view(-1, *shape)
 
-    def log_odds(self) -> float:
-        """Logarithm of known positives to known negatives, of all labels together."""
-        positives = float(self.positive.sum())
-        known = float(self.positive.shape[0] * self.positive.shape[1] if self.known is None else self.known.sum())
-        return float(np.log((positives + 0.5) / (known - positives + 0.5)))
+
+def log_odds(labels: Labels) -> float:
+    """Logarithm of known positives to known negatives, of all labels together; finite also without a positive."""
+    positives, known = float(labels.counts().sum()), float(labels.known_counts().sum())
+    return float(np.log((positives + 0.5) / (known - positives + 0.5)))
 
 
 def _solve(
@@ -249,16 +251,19 @@ def _solve(
     targets: Tensor,
     weights: Tensor | None,
     strengths: Tensor,
-    log_odds: float,
+    unknown: float,
     start: Tensor | None,
     tolerance: float,
 ) -> Tensor:
-    """Solutions, (r + 1) x P, of P problems with targets N x P; `weights` are those of the examples, N x P."""
+    """Solutions, (r + 1) x P, of P problems with targets N x P; `weights` are those of the examples, N x P.
+
+    A problem without examples gets the bias `unknown`.
+    """
     positives = targets.sum(dim=0) if weights is None else (targets * weights).sum(dim=0)
     counts = torch.full_like(positives, len(targets)) if weights is None else weights.sum(dim=0)
     result = targets.new_zeros(len(inputs.sizes) + 1, targets.shape[1])
     result[-1] = torch.log((positives + 0.5) / (counts - positives + 0.5))
-    result[-1, counts == 0] = log_odds
+    result[-1, counts == 0] = unknown
     mixed = torch.nonzero((positives > 0) & (positives < counts))[:, 0]
     if not len(mixed):
         return result

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import as_probabilities, as_vector, split_labels
-from .calibration import ReliabilityCurve
+from .arrays import as_vector
+from .compute_metrics import ReliabilityCurve
+from .scores import scores_and_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,8 +71,7 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
     for index, (name, curve) in enumerate(curves.items()):
-        error = (curve.counts * np.abs(curve.mean_probability - curve.positive_rate)).sum() / curve.counts.sum()
-        colour, label = _COLOURS[index % len(_COLOURS)], f"{name} ({error:.4f})"
+        colour, label = _COLOURS[index % len(_COLOURS)], f"{name} ({curve.error:.4f})"
         axes.plot(curve.mean_probability, curve.positive_rate, "o-", markersize=4, color=colour, label=label)
     axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
     axes.legend(title="model (ECE)", frameon=False)
@@ -93,25 +93,24 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
         ValueError: arrays of wrong shape or values.
         ImportError: matplotlib is missing.
     """
-    scores = as_probabilities("probabilities", probabilities)
-    truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
+    from sklearn.metrics import precision_recall_curve
+
+    scores, labels = scores_and_labels(probabilities, labels, "probabilities")
     groups = {"all labels": np.ones(scores.shape[1], dtype=bool)}
     if train_label_counts is not None:
         counts = as_vector("train_label_counts", train_label_counts, scores.shape[1])
         low, high = _GROUP_BOUNDS
         groups |= {"head": counts > high, "medium": (counts >= low) & (counts <= high), "tail": counts < low}
+    values, rows = scores.probabilities(scores.columns(slice(None))), labels.rows()
     figure, axes = _figure()
     for colour, (name, columns) in zip(_COLOURS, groups.items(), strict=False):
-        kept = np.ones_like(truth[:, columns], dtype=bool) if known is None else known[:, columns]
-        hits, order = truth[:, columns][kept], np.argsort(-scores[:, columns][kept], kind="stable")
-        if not hits.any():
-            continue
-        ordered = scores[:, columns][kept][order]
-        last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # equal scores are decided together
-        found = np.cumsum(hits[order])[last]
-        precision, recall = found / (last + 1), found / hits.sum()
-        average = (precision * np.diff(recall, prepend=0)).sum()
-        axes.step(recall, precision, where="pre", color=colour, label=f"{name} ({average:.3f})")
+        known = rows[:, columns] != -100
+        truth = rows[:, columns][known] == 1
+        if truth.any():
+            precision, recall, _ = precision_recall_curve(truth, values[:, columns][known])
+            average = -(np.diff(recall) * precision[:-1]).sum()
+            label = f"{name} ({average:.3f})"
+            axes.step(recall[-2::-1], precision[-2::-1], where="pre", color=colour, label=label)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
     axes.legend(title="labels (average precision)", frameon=False)
     return figure

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_probabilities, as_vector, sigmoid, split_labels
-from .label_blocks import LabelScores, labelled
+from .arrays import as_vector
+from .scores import scores_and_labels
 
 # From a logit of 16.6 on a float32 sigmoid is 1, where thresholds no longer separate anything.
 _LARGEST_LOGIT = 16.0
@@ -19,9 +19,6 @@ _GRID_SIZE = 256
 _PRIOR_POSITIVES = {"balanced": (200.0, 10.0, 100.0), "macro": (20.0, 2.0, 100.0)}
 RULES = (*_PRIOR_POSITIVES, "micro")
 _LABELS = 2**10  # whose counts at all candidates are held at once: some 6 MB an array
-
-# Ids of some labels, their scores (N, l), which are positives (N, l), and which are known (N, l), or None for all.
-_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +66,8 @@ def tune_thresholds(
     Missing labels are in no count.
 
     Args:
-        probabilities: N x L numbers in [0, 1] of the validation set; or scores of label lists (logits).
-        labels: N x L multi-hot, -100 or NaN where missing; `LabelLists` beside scores of label lists.
+        probabilities: N x L numbers in [0, 1] of the validation set; or `LinearScores` (of logits).
+        labels: N x L multi-hot, -100 or NaN where missing, or `Labels`.
         rule: "balanced", "macro" or "micro".
         train_label_counts: L numbers, the frequencies; by default the positives among `labels`.
 
@@ -89,62 +86,43 @@ def tune_thresholds(
         (3,)
     """
     check_rule("rule", rule)
-    if isinstance(probabilities, LabelScores):
-        logits, lists = labelled(probabilities, labels)
-        support = lists.counts()
-
-        def parts() -> Iterator[_Part]:
-            for ids in _blocks_of_labels(len(support)):
-                for part, values, has_label in logits.blocks(lists, ids):
-                    yield part, sigmoid(values), has_label, None
-    else:
-        scores = as_probabilities("probabilities", probabilities)
-        positive, given = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
-        support = positive.sum(axis=0)
-
-        def parts() -> Iterator[_Part]:
-            for ids in _blocks_of_labels(len(support)):
-                yield ids, scores[:, ids], positive[:, ids], None if given is None else given[:, ids]
-
-    counts = support
+    scores, labels = scores_and_labels(probabilities, labels, "probabilities")
+    support = counts = labels.counts()
     if train_label_counts is not None:
         counts = as_vector("train_label_counts", train_label_counts, len(support))
         if (counts < 0).any():
             raise ValueError(f"train_label_counts: expected numbers of at least 0, got {counts.min():g}")
     if not support.any():
         return Thresholds(np.full(len(support), 0.5), 0.5)
-    candidates = _candidate_logits(np.concatenate([values[truth] for _, values, truth, _ in parts()]))
+    positives = [columns[truth] for _, columns, truth, _ in scores.blocks(labels, np.flatnonzero(support))]
+    candidates = _candidate_logits(scores.probabilities(np.concatenate(positives)))
     limits = 1 / (1 + np.exp(-candidates))
+
+    def tables() -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        for part, columns, truth, known in scores.blocks(labels, most=_LABELS):
+            yield part, *_hits_and_false(scores.probabilities(columns), truth, known, limits)
+
     groups, weights = frequency_groups(counts)
-    pooled = np.zeros((2, len(weights), len(limits)))  # hits and false alarms of the labels of each group
-    for ids, values, truth, known in parts():
-        for total, found in zip(pooled, _hits_and_false(values, truth, known, limits), strict=True):
-            np.add.at(total, groups[ids], found)
+    pooled = np.zeros((2, len(weights), len(limits)))  # hits and false positives of the labels of each group
+    for part, observed, _, _ in tables():
+        pooled += (groups[part] == np.arange(len(weights))[:, None]).astype(np.float64) @ observed
     all_hits, all_false = pooled.sum(axis=1)
     common = _best(_f1(all_hits, all_false, support.sum())[None], candidates, 0.0)[0]
     per_label = np.full(len(support), limits[common])
-    if rule != "micro":
-        like, every, own = _PRIOR_POSITIVES[rule]
-        positives = weights @ np.bincount(groups, support, len(weights))
-        prior = like * (weights @ pooled) / positives[:, None]
-        prior += every * pooled.sum(axis=1, keepdims=True) / support.sum()
-        for ids, values, truth, known in parts():
-            hits, false = _hits_and_false(values, truth, known, limits) + prior[:, groups[ids]]
-            positives_of_priors: Any = like + every
-            if own:
-                mass = (values if known is None else values * known).sum(axis=0)[:, None]
-                share = own * (mass > 0) * _agreement(mass, support[ids, None])
-                expected = _expected_hits_and_false(values, known, limits)
-                hits, false = (hits, false) + share * expected / np.maximum(mass, 1e-12)
-                positives_of_priors = like + every + share
-            f1 = _f1(hits, false, support[ids, None] + positives_of_priors)
-            per_label[ids] = limits[_best(f1, candidates, candidates[common])]
+    if rule == "micro":
+        return Thresholds(per_label, float(limits[common]))
+    like, every, own = _PRIOR_POSITIVES[rule]
+    prior = like * (weights @ pooled) / (weights @ np.bincount(groups, support, len(weights)))[:, None]
+    prior += every * pooled.sum(axis=1, keepdims=True) / support.sum()
+    for part, observed, expected, mass in tables():
+        positive = support[part, None]
+        # Where not about as many positives are expected as there are, probabilities are far from calibrated.
+        agree = np.maximum(mass, positive) + 1 <= 4 * (np.minimum(mass, positive) + 1)
+        share = own * (mass > 0) * agree
+        hits, false = observed + prior[:, groups[part]] + share * expected / np.maximum(mass, 1e-12)
+        f1 = _f1(hits, false, positive + like + every + share)
+        per_label[part] = limits[_best(f1, candidates, candidates[common])]
     return Thresholds(per_label, float(limits[common]))
-
-
-def _agreement(expected: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Whether about as many positives are expected as there are: where not, probabilities are far from calibrated."""
-    return np.maximum(expected, positives) + 1 <= 4 * (np.minimum(expected, positives) + 1)
 
 
 def check_rule(name: str, rule: str) -> None:
@@ -164,10 +142,6 @@ def frequency_groups(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return groups, np.exp(-np.minimum((doublings[:, None] - doublings) ** 2 / 2, 300))
 
 
-def _blocks_of_labels(num_labels: int) -> list[np.ndarray]:
-    return [np.arange(start, min(start + _LABELS, num_labels)) for start in range(0, num_labels, _LABELS)]
-
-
 def _candidate_logits(positives: np.ndarray) -> np.ndarray:
     """Rising logits of the candidate thresholds, 0 among them, from the positives' probabilities."""
     tiny = 1 / (1 + np.exp(_LARGEST_LOGIT))
@@ -180,26 +154,26 @@ def _candidate_logits(positives: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([*middles, [0.0]]))
 
 
-def _hits_and_false(scores: np.ndarray, truth: np.ndarray, known: np.ndarray | None, limits: np.ndarray) -> np.ndarray:
-    """True and false positives of each label at each limit: float64, 2 x L x number of limits."""
-    hits = _sums_at_least(scores, truth, limits)
-    predicted = _sums_at_least(scores, np.ones_like(truth) if known is None else known, limits)
-    return np.stack([hits, predicted - hits])
+def _hits_and_false(
+    probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray | None, limits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives of each label at each limit, 2 x l x limits; what they would be on average if the
+    probabilities were right; and the sums of the probabilities, l x 1."""
+    num_labels, width = probabilities.shape[1], len(limits) + 1
+    cells = np.searchsorted(limits, probabilities, side="right") + width * np.arange(num_labels)
 
+    def reached(places: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        histogram = np.bincount(places, weights, num_labels * width).reshape(num_labels, width)
+        return histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
 
-def _expected_hits_and_false(scores: np.ndarray, known: np.ndarray | None, limits: np.ndarray) -> np.ndarray:
-    """What `_hits_and_false` would be on average if the scores were the probabilities of the labels."""
-    counted = np.ones_like(scores) if known is None else known
-    return np.stack([_sums_at_least(scores, part * counted, limits) for part in (scores, 1 - scores)])
-
-
-def _sums_at_least(scores: np.ndarray, weights: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Sum of the weights of the examples of each label with a score of at least each limit; L x number of limits."""
-    num_labels, width = scores.shape[1], len(limits) + 1
-    rows, columns = np.nonzero(weights)
-    cells = columns * width + np.searchsorted(limits, scores[rows, columns], side="right")
-    histogram = np.bincount(cells, weights[rows, columns], minlength=num_labels * width).reshape(num_labels, width)
-    return histogram[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    hits = reached(cells[truth])
+    if known is None:
+        cells, weights = cells.ravel(), probabilities.ravel()
+    else:
+        cells, weights = cells[known], probabilities[known]
+    predicted, expected = reached(cells), reached(cells, weights)
+    observed = np.stack([hits, predicted - hits])
+    return observed[..., 1:], np.stack([expected, predicted - expected])[..., 1:], expected[:, :1]
 
 
 def _f1(hits: np.ndarray, false: np.ndarray, positives: Any) -> np.ndarray:

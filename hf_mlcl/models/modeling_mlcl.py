@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.utils import logging
 
-from .adapters_mlcl import HEADS, MLCLAdapters, check_no_adapter
+from .adapters_mlcl import MLCLAdapters, check_no_adapter
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
     check_inputs,
@@ -42,9 +43,12 @@ from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, ch
 from .images_mlcl import read_image
 
 try:
-    from hf_mlcl.losses import build_loss
+    from hf_mlcl.losses import ContrastiveLoss, LabelSets, build_loss, is_contrastive
 except ImportError:
     build_loss = None  # type: ignore[assignment]
+
+
+logger = logging.get_logger(__name__)
 
 
 class MLCLPreTrainedModel(MLCLAdapters):
@@ -77,10 +81,20 @@ class MLCLPreTrainedModel(MLCLAdapters):
         self.projection = MLCLProjection(feature_dim, config.projection_dim)
         self.prototypes = MLCLPrototypes(num_labels, config.projection_dim)
         self.classifier = nn.Linear(feature_dim, num_labels)
+        self._built_from: list[Any] | None = None
+        self.contrastive_loss: Any = None
+        self.classification_loss: Any = None
+        if build_loss is not None:
+            try:
+                self.build_losses()
+            except ValueError as error:  # a model predicts without; training says it again
+                logger.warning("%s", error)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
+        if module is self.contrastive_loss and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
         heads = [self.projection.hidden, self.projection.output, self.prototypes, self.classifier]
         if any(module is head for head in heads):
             init.xavier_uniform_(module.weight)
@@ -149,7 +163,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else labels
         model = cls.around_encoder(encoder, config)
         if build_loss is not None:
-            model.losses()
+            model.build_losses()
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
@@ -229,35 +243,47 @@ class MLCLPreTrainedModel(MLCLAdapters):
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
-    def objective_losses(
-        self, output: MLCLOutput, labels: Tensor | None, references: Any = None, **lists: Any
-    ) -> dict[str, Tensor]:
+    def objective_losses(self, output: MLCLOutput, labels: Any, keys: Any = None) -> dict[str, Tensor]:
         """The training objective and its parts.
 
         Args:
             output: What forward returned for a batch, or embeddings, logits and prototypes gathered from several.
-            labels: (B, L) multi-hot labels of its examples, -100 or NaN where unknown.
-            references: `hf_mlcl.losses.References` that they are contrasted with instead of each other.
-            **lists: `label_ids` and `chosen`, which the contrastive loss takes in place of `labels`.
+            labels: (B, L) multi-hot labels of its examples, -100 or NaN where missing, or `hf_mlcl.losses.LabelSets`.
+            keys: `hf_mlcl.losses.Keys` that the examples are contrasted with instead of each other.
 
         Returns:
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
         """
         config, parts = self.config, {}
-        contrast, classify = self.losses()
+        if self._built_from != self._loss_settings():  # the configuration was changed, or names an unknown loss
+            self.build_losses()
+        if not isinstance(labels, LabelSets):
+            labels = LabelSets.from_rows(labels, columns=config.num_labels)
         if config.objective != "classification":
-            rows, prototypes = None if lists else labels, output.prototypes
-            parts["contrastive_loss"] = contrast(output.embeddings, rows, prototypes, references=references, **lists)
+            loss, options = self.contrastive_loss, {"keys": keys}
+            if not isinstance(loss, ContrastiveLoss):  # a loss of the user's own knows rows of labels
+                labels, options = labels.rows(), {}
+            parts["contrastive_loss"] = loss(output.embeddings, labels, output.prototypes, **options)
         if config.objective != "contrastive":
-            parts["classification_loss"] = classify(output.logits, labels)
+            rows = labels if isinstance(labels, Tensor) else labels.rows()
+            parts["classification_loss"] = self.classification_loss(output.logits, rows)
         if config.objective == "joint":
             loss = parts["contrastive_loss"] + config.classification_weight * parts["classification_loss"]
         else:
             (loss,) = parts.values()
         return {"loss": loss, **parts}
 
-    def losses(self) -> tuple[Any, Any]:
-        """The contrastive and the classification loss that the configuration names.
+    def _loss_settings(self) -> list[Any]:
+        names = ("loss", "loss_parameters", "classification_loss", "classification_loss_parameters")
+        values = [getattr(self.config, name) for name in names]
+        return [dict(value) if isinstance(value, dict) else value for value in values]
+
+    def build_losses(self, loss: nn.Module | None = None) -> None:
+        """Builds `contrastive_loss` and `classification_loss` as the configuration names them.
+
+        Args:
+            loss: A loss of your own in place of the one that it belongs to; the configuration then has its class's
+                name, under which `hf_mlcl.losses.register_loss` lets a saved model find it again.
 
         Raises:
             ValueError: For an unknown loss or parameter, or a loss of the other kind.
@@ -265,35 +291,46 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if build_loss is None:
             raise ImportError("training needs the package hf_mlcl: pip install hf-mlcl")
         config = self.config
-        contrast = build_loss(config.loss, **config.loss_parameters)
-        classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
-        if not hasattr(contrast, "uses_prototypes"):
-            remedy = f"write objective='classification', classification_loss={config.loss!r}"
-            raise ValueError(f"loss: expected a contrastive loss, got {config.loss!r}; {remedy}")
-        if hasattr(classify, "uses_prototypes"):
-            raise ValueError(
-                f"classification_loss: expected a loss on the classifier's logits, got {config.classification_loss!r}"
-            )
-        return contrast, classify
+        for kind, attribute in (("loss", "contrastive_loss"), ("classification_loss", "classification_loss")):
+            if loss is not None and is_contrastive(loss) == (kind == "loss"):
+                setattr(config, kind, type(loss).__name__)
+                setattr(config, f"{kind}_parameters", {})
+                built = loss
+            else:
+                built = build_loss(getattr(config, kind), **getattr(config, f"{kind}_parameters"))
+            name = getattr(config, kind)
+            if kind == "loss" and not is_contrastive(built):
+                remedy = f"write objective='classification', classification_loss={name!r}"
+                raise ValueError(f"loss: {name!r} is no contrastive loss; {remedy}")
+            if kind != "loss" and is_contrastive(built):
+                raise ValueError(f"classification_loss: {name!r} is a contrastive loss, not one on logits")
+            setattr(self, attribute, built)
+        self._built_from = self._loss_settings()
+        if getattr(self.contrastive_loss, "log_temperature", None) is not None and self.has_adapter:
+            raise ValueError("learnable_temperature is not supported with an adapter, which would not save it")
 
-    def freeze_unused_parameters(self) -> list[nn.Parameter]:
-        """Freezes parameters that get no gradient under the objective, which data-parallel training demands.
+    def freeze_unused_parameters(self) -> list[str]:
+        """Freezes parameters that receive no gradient under the objective, which data parallelism has to know.
 
         These are heads that it has no use for, and weights of the encoder that the pooled features do not depend on.
-        Returns them, so that they can be thawed after training; what was frozen before stays so and is not among them.
+        Returns their names, so that they can be thawed after training; what was frozen before is not among them.
         """
-        contrastive = self.config.objective != "classification"
-        used = (contrastive, contrastive and self.losses()[0].uses_prototypes, self.config.objective != "contrastive")
-        unused = [
-            parameter
-            for head, trained in zip(HEADS, used, strict=True)
-            for parameter in getattr(self, head).parameters()
-            if parameter.requires_grad and not trained
-        ]
-        unused += unused_parameters(self.encoder, self.config.pooling)
-        for parameter in unused:
-            parameter.requires_grad_(False)
-        return unused
+        contrastive, classification = (self.config.objective != other for other in ("classification", "contrastive"))
+        used = {
+            "projection": contrastive,
+            "prototypes": contrastive and getattr(self.contrastive_loss, "uses_prototypes", True),
+            "classifier": classification,
+            "contrastive_loss": contrastive,
+            "classification_loss": classification,
+        }
+        of_encoder = {id(parameter) for parameter in unused_parameters(self.encoder, self.config.pooling)}
+        frozen = []
+        for name, parameter in self.named_parameters():
+            unused = not used.get(name.partition(".")[0], True) or id(parameter) in of_encoder
+            if unused and parameter.requires_grad:
+                parameter.requires_grad_(False)
+                frozen.append(name)
+        return frozen
 
     def train(self, mode: bool = True) -> "MLCLPreTrainedModel":
         """As of every module; with `config.freeze_batch_norm` the encoder's batch statistics stay as they are."""

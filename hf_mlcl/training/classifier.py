@@ -2,25 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_mlcl.data import LabelLists
+from hf_mlcl.data import Labels
 from hf_mlcl.evaluation import (
-    LinearClassifier,
     LinearScores,
     compute_metrics,
     fit_calibration,
     fit_classifier,
     fit_linear_evaluation,
-    fold_calibration,
     tune_thresholds,
 )
-from hf_mlcl.evaluation.arrays import UNKNOWN, sigmoid
+from hf_mlcl.evaluation.arrays import sigmoid
+from hf_mlcl.evaluation.calibration import fold_calibration
+from hf_mlcl.evaluation.probe import LinearClassifier
+from hf_mlcl.evaluation.scores import scores_and_labels
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 from .shards import reshard, whole, write
@@ -90,8 +91,8 @@ class HeldOutScores:
 
 def fit_and_write_classifier(
     model: MLCLPreTrainedModel,
-    train: tuple[np.ndarray, np.ndarray | LabelLists],
-    validation: tuple[np.ndarray, np.ndarray | LabelLists],
+    train: tuple[np.ndarray, np.ndarray | Labels],
+    validation: tuple[np.ndarray, np.ndarray | Labels],
     *,
     refit: bool,
     thresholds: str,
@@ -106,6 +107,9 @@ def fit_and_write_classifier(
     _write_decisions(model, fit.thresholds.per_label, refitted=refit)
     strengths, counts = np.unique(fit.strengths, return_counts=True)
     found = _scores(fit)
+    if not isinstance(validation[1], Labels):
+        arrays: Any = {name: np.asarray(getattr(fit, name)) for name in ("validation_logits", "validation_labels")}
+        fit = replace(fit, **arrays)
     report = ClassifierReport(
         linear_evaluation=True,
         protocol="logistic_regression",
@@ -121,8 +125,8 @@ def fit_and_write_classifier(
 
 def fit_and_write_study(
     model: MLCLPreTrainedModel,
-    train: tuple[np.ndarray, np.ndarray | LabelLists],
-    validation: tuple[np.ndarray, np.ndarray | LabelLists],
+    train: tuple[np.ndarray, np.ndarray | Labels],
+    validation: tuple[np.ndarray, np.ndarray | Labels],
     *,
     thresholds: str,
     seed: int,
@@ -131,45 +135,35 @@ def fit_and_write_study(
     """The study's linear evaluation, then calibration and thresholds on the validation examples, into `model`."""
     fit = fit_linear_evaluation(*train, *validation, seed=seed, device=device)
     _write(model, fit.weight, fit.bias)
-    features, labels = validation
-    logits: Any
-    if isinstance(labels, LabelLists):
-        logits = LinearScores(features, fit.weight, fit.bias)
-    else:
-        logits = features @ fit.weight.T + fit.bias
     points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
     return write_calibrated(
         model,
-        logits,
-        labels,
+        LinearScores(validation[0], fit.weight, fit.bias),
+        validation[1],
         thresholds=thresholds,
         linear_evaluation=True,
         protocol="study",
         grid_points={name: count for name, count in points.items() if count},
-        averaging_gap=fit.averaging_gap["max"],
+        averaging_gap=fit.averaging_gap,
     )
 
 
 def write_calibrated(
     model: MLCLPreTrainedModel,
-    logits: np.ndarray | LinearScores,
-    labels: np.ndarray | LabelLists,
+    logits: Any,
+    labels: np.ndarray | Labels,
     *,
     thresholds: str,
     linear_evaluation: bool = False,
     **report: Any,
 ) -> ClassifierReport:
     """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
-    calibration = fit_calibration(logits, labels)
+    scores, labels = scores_and_labels(logits, labels)
+    calibration = fit_calibration(scores, labels)
     weight, bias = (whole(parameter).float().cpu().numpy() for parameter in classifier_parameters(model))
     _write(model, *fold_calibration(weight, bias, calibration))
-    calibrated = calibration.apply(logits)
-    tuned = tune_thresholds(
-        calibrated if isinstance(calibrated, LinearScores) else sigmoid(calibrated),
-        labels,
-        rule=thresholds,
-        train_label_counts=model.config.train_label_counts,
-    )
+    counts = model.config.train_label_counts
+    tuned = tune_thresholds(calibration.apply(scores), labels, rule=thresholds, train_label_counts=counts)
     _write_decisions(model, tuned.per_label, calibration.shift)
     return ClassifierReport(
         linear_evaluation=linear_evaluation,
@@ -181,13 +175,14 @@ def write_calibrated(
     )
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray | LabelLists, device: Any) -> LinearClassifier:
+def fit_probe(features: np.ndarray, labels: np.ndarray | Labels, device: Any) -> LinearClassifier:
     """A classifier from few training examples alone: of four the last is a validation example.
 
     Raises:
         ValueError: For fewer than two examples.
     """
-    known = ~labels.unlabelled if isinstance(labels, LabelLists) else (labels != UNKNOWN).any(axis=1)
+    labels = Labels.of(labels)
+    known = ~labels.unlabelled
     features, labels = features[known], labels[known]  # of a stream, from which none could be left out before
     if len(features) < 2:
         raise ValueError(f"train_dataset: expected at least 2 examples with a known label, got {len(features)}")

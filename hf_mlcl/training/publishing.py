@@ -16,8 +16,8 @@ from transformers.utils.hub import PushInProgress, hf_api
 from hf_mlcl.hub import describe_run, published_files, push_folder, write_model_card
 from hf_mlcl.hub.push import one_line_errors
 
+from .checkpointing import CheckpointingTrainer
 from .checkpoints import write_json
-from .resumable import ResumableTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -25,7 +25,7 @@ PUSHING = "tmp-pushing"  # where the files of a checkpoint wait until they are u
 SPLITS = ("validation", "test")
 
 
-class PublishingTrainer(ResumableTrainer):
+class PublishingTrainer(CheckpointingTrainer):
     """Adds to the Trainer that what it publishes is a model others can load and trust: see `push_to_hub`.
 
     The stock Trainer uploads all of `output_dir` but checkpoints, with its arguments as a pickle in which the access
@@ -107,14 +107,6 @@ class PublishingTrainer(ResumableTrainer):
         write_model_card(folder)
 
     # --- publishing ---
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # `training_args.bin` holds the arguments as they are; the access token is none of its business.
-        token, self.args.hub_token = self.args.hub_token, None
-        try:
-            super()._save(output_dir, state_dict)
-        finally:
-            self.args.hub_token = token
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         with one_line_errors(str(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name), token):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from hf_mlcl.evaluation import compute_metrics, expected_calibration_error, per_label_metrics
+from hf_mlcl.evaluation import compute_metrics, per_label_metrics
+from hf_mlcl.evaluation.compute_metrics import decision_scores, expected_calibration_error
 from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
 GENERATOR = np.random.default_rng(0)
@@ -91,20 +92,9 @@ def test_per_label_metrics_average_to_the_macro_scores():
     assert [row["label"] for row in plain] == [0, 1, 2, 3, 4] and "train_count" not in plain[0]
 
 
-@pytest.mark.parametrize(
-    ("prediction", "message"),
-    [
-        ((LOGITS, LABELS[:, :3]), r"labels: expected shape \(60, 5\), got shape \(60, 3\)"),
-        ((LOGITS, LABELS[:, 0]), r"labels: expected shape .* got shape \(60,\)"),
-        ((LOGITS * np.nan, LABELS), "logits: expected finite numbers, got nan"),
-        ((LOGITS, LABELS - 7), "labels: expected 0, 1, or -100 or NaN where unknown, got -"),
-        ((LOGITS, LABELS * 0 - 100), "labels: expected at least one known entry, got only unknown ones"),
-        (EvalPrediction(predictions=LOGITS, label_ids=None), "eval_prediction: expected labels, got None"),
-        (LOGITS, "eval_prediction: expected an EvalPrediction or a pair"),
-    ],
-)
-def test_mistakes_raise_one_line(prediction, message):
-    with pytest.raises(ValueError, match=message):
-        compute_metrics(prediction)
-    with pytest.raises(ValueError, match=r"label_names: expected one name per label \(5\), got 1"):
-        per_label_metrics(LOGITS, LABELS, label_names=["a"])
+def test_decision_scores_are_those_of_all_scores():
+    scores = decision_scores((LOGITS, LABELS), THRESHOLDS)
+    expected = compute_metrics((LOGITS, LABELS), thresholds=THRESHOLDS)
+    numbers = {name for name in scores if not name.startswith("per_label")}
+    assert {"macro_f1", "micro_f1", "hamming_loss"} <= numbers and "map" not in numbers
+    assert all(scores[name] == expected[name] for name in numbers)

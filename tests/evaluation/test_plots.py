@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from hf_mlcl.evaluation import plot_f1_against_frequency, plot_precision_recall, plot_reliability, reliability_curve
+from hf_mlcl.evaluation import plot_f1_against_frequency, plot_reliability, reliability_curve
+from hf_mlcl.evaluation.plots import plot_precision_recall
 
 
 def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):

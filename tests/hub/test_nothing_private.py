@@ -20,7 +20,8 @@ from hf_mlcl.data.errors import printable, shown
 from hf_mlcl.hub import build_model_card, published_files
 from hf_mlcl.hub.files import without_paths
 from hf_mlcl.hub.space import _readme
-from hf_mlcl.inspection import co_predictions, plot_co_predictions
+from hf_mlcl.inspection.errors import co_predictions
+from hf_mlcl.inspection.plots import plot_co_predictions
 
 OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RED, TURNED = "\x1b[31mred", "b\u202eeul\x9b2J"

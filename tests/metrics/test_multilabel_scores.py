@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import metrics as sk
 
+from hf_mlcl.metrics.multilabel_f1 import multilabel_f1
 from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
 
@@ -130,34 +132,31 @@ def test_permuting_labels_changes_no_average():
     assert after == pytest.approx(before)
 
 
-GOOD = np.array([[1, 0], [0, 1]])
+@pytest.mark.parametrize("missing", [False, True])
+def test_sparse_matrices_are_arrays(missing):
+    """Of any format; in references a missing entry is stored as -100 or NaN."""
+    references, probabilities = make_case()
+    probabilities[probabilities < 0.3] = 0
+    references = np.where(np.random.default_rng(1).random(references.shape) < 0.2 * missing, -100, references)
+    options = {"thresholds": 0.4, "train_label_counts": np.arange(9) * 20, "per_label": True}
+    expected = multilabel_scores(references, probabilities=probabilities, **options)
+    found = multilabel_scores(sparse.coo_matrix(references), probabilities=sparse.csr_array(probabilities), **options)
+    decisions = multilabel_scores(sparse.csc_array(references), sparse.csr_matrix(probabilities >= 0.4))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert decisions == multilabel_scores(references, probabilities >= 0.4)
+    with pytest.raises(ValueError, match="references: .*got 3"):
+        multilabel_scores(sparse.csr_array(references == 1) * 3, references == 1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"references": GOOD}, "predictions: expected these or probabilities"),
-        ({"references": GOOD, "predictions": GOOD[:, :1]}, r"predictions: expected the shape of references \(2, 2\)"),
-        ({"references": GOOD * 2, "predictions": GOOD}, "references: expected only 0 and 1, got 2"),
-        (
-            {"references": np.array([0, 1]), "predictions": GOOD},
-            r"references: expected 2 dimensions.*got shape \(2,\)",
-        ),
-        ({"references": np.zeros((0, 2)), "predictions": np.zeros((0, 2))}, "at least one example"),
-        ({"references": [["a"]], "predictions": [[1]]}, "references: expected numbers"),
-        ({"references": GOOD, "probabilities": GOOD * np.nan}, "probabilities: expected finite numbers, got nan"),
-        ({"references": GOOD, "probabilities": GOOD * 3.5}, r"probabilities: expected values in \[0, 1\], got 3.5"),
-        (
-            {"references": GOOD, "probabilities": GOOD, "thresholds": [0.5] * 3},
-            r"thresholds: .* \(2\), got shape \(3,\)",
-        ),
-        ({"references": GOOD, "predictions": GOOD, "thresholds": 0.5}, "thresholds: expected None beside predictions"),
-        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1]}, "train_label_counts: .* per label"),
-        ({"references": GOOD, "predictions": GOOD, "train_label_counts": [1, -1]}, "train_label_counts: .* negative"),
-        ({"references": GOOD, "probabilities": GOOD, "ks": (0,)}, "ks: expected whole numbers of at least 1, got 0"),
-    ],
-)
-def test_mistakes_raise_one_line_that_names_the_argument(arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
-        multilabel_scores(**arguments)
-    assert "\n" not in str(error.value)
+def test_blocks_of_any_size_are_one(monkeypatch):
+    references, probabilities = make_case()
+    expected = multilabel_scores(references, probabilities=probabilities)
+    monkeypatch.setattr(multilabel_f1, "_BLOCK_NUMBERS", 30)
+    assert multilabel_scores(references, probabilities=probabilities) == pytest.approx(expected)
+
+
+def test_predictions_beside_probabilities_decide():
+    references, probabilities = make_case()
+    both = multilabel_scores(references, references, probabilities)
+    assert both["subset_accuracy"] == 1 and both["map"] == multilabel_scores(references, None, probabilities)["map"]

@@ -1,18 +1,17 @@
 """Multi-label scores, as one function on arrays and as a module of the `evaluate` library.
 
-Self-contained, because a Space cannot import the package it was copied from: numpy, scikit-learn (with its scipy),
-datasets and evaluate only, one import a line (`evaluate.load` reads these lines).
+Self-contained, because a Space cannot import the package it was copied from: numpy, scipy, datasets and evaluate
+only, one import a line (`evaluate.load` reads these lines).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
 from scipy import sparse
-from sklearn import metrics as sk
 
 _DESCRIPTION = """\
 Scores of multi-label classification: F1, precision and recall (macro, micro, weighted, samples), Hamming loss, subset
@@ -25,8 +24,8 @@ Args:
     predictions: one entry per example.
         `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in [0, 1], one per label.
         `labels`: the list of the example's label names or label ids; it may be empty.
-    references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids). -100 or NaN for an
-        unknown label, which then counts in no score.
+    references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids). -100 or NaN for a
+        missing label, which then counts in no score.
     thresholds (`probabilities` only): a number or one number per label; a label is predicted where its probability is
         at least its threshold. Default 0.5.
     label_names (`labels` only): every label in its order. Without it the labels that occur are taken, sorted.
@@ -55,49 +54,61 @@ _CITATION = """\
 # Many-, medium- and few-shot classes of Liu et al. 2019 (OLTR, arXiv 1904.05160): more than 100, 20 to 100, under 20.
 _HEAD_ABOVE = 100
 _TAIL_BELOW = 20
-_UNKNOWN = -100  # besides NaN
+_MISSING = -100  # besides NaN
+_BLOCK_NUMBERS = 2**22
 
 
-def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None, finite: bool = True) -> np.ndarray:
-    """Float64 array N x L of finite numbers, or a ValueError that names the argument."""
-    try:
-        array = np.asarray(values)  # texts would be read as numbers; objects may be None
-        array = array.astype(np.float64, casting="unsafe" if array.dtype.kind in "biufO" else "no", copy=False)
-    except (TypeError, ValueError):
-        got = getattr(values, "dtype", type(values).__name__)
-        raise ValueError(f"{name}: expected numbers in rows of equal length, got {got}") from None
-    if array.size == 0:
+def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """Float64 array N x L, or a sparse matrix as it is; ValueError with the argument's name otherwise."""
+    array = values
+    if not sparse.issparse(values):
+        try:
+            array = np.asarray(values)  # texts would be read as numbers; objects may be None
+            array = array.astype(np.float64, casting="unsafe" if array.dtype.kind in "biufO" else "no", copy=False)
+        except (TypeError, ValueError):
+            got = getattr(values, "dtype", type(values).__name__)
+            raise ValueError(f"{name}: expected numbers in rows of equal length, got {got}") from None
+    if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one example and one label, got shape {array.shape}")
     if array.ndim != 2:
         raise ValueError(f"{name}: expected 2 dimensions (examples x labels), got shape {array.shape}")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name}: expected the shape of references {shape}, got {array.shape}")
-    if finite and not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
     return array
 
 
-def _multihot(name: str, values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    array = _matrix(name, values, shape)
-    wrong = (array != 0) & (array != 1)
-    if wrong.any():
-        raise ValueError(f"{name}: expected only 0 and 1, got {array[wrong][0]}")
-    return array.astype(np.int64)
+def _check(name: str, entries: np.ndarray, allowed: np.ndarray, expected: str) -> None:
+    for good, words in ((np.isfinite(entries), "finite numbers"), (allowed, expected)):
+        if not good.all():
+            raise ValueError(f"{name}: expected {words}, got {entries[~good][0]}")
 
 
-def _references(values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Int64 N x L, 0 where unknown, and bool N x L: what is known."""
-    array = _matrix("references", values, finite=False)
-    known = ~(np.isnan(array) | (array == _UNKNOWN))
-    return _multihot("references", array if known.all() else np.where(known, array, 0.0)), known
+def _multihot(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Any:
+    matrix = _matrix(name, values, shape)
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    _check(name, entries, (entries == 0) | (entries == 1), "only 0 and 1")
+    return matrix
 
 
-def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    array = _matrix("probabilities", values, shape)
-    wrong = (array < 0) | (array > 1)
-    if wrong.any():
-        raise ValueError(f"probabilities: expected values in [0, 1], got {array[wrong][0]} (logits need a sigmoid)")
-    return array
+def _references(values: Any, some_known: bool = True) -> tuple[Any, Any]:
+    """Sparse bool matrices N x L: which labels are positive, and which are missing (None where none is)."""
+    matrix = sparse.coo_array(_matrix("references", values))
+    missing = np.isnan(matrix.data) | (matrix.data == _MISSING)
+    _check("references", matrix.data[~missing], np.isin(matrix.data[~missing], (0, 1)), "only 0 and 1")
+    if some_known and missing.sum() == matrix.shape[0] * matrix.shape[1]:
+        raise ValueError("references: expected at least one known label, got only missing ones (-100 or NaN)")
+    found = []
+    for mask in (matrix.data == 1, missing):
+        places = tuple(axis[mask] for axis in matrix.coords)
+        found.append(sparse.csc_array((np.ones(mask.sum(), dtype=bool), places), shape=matrix.shape))
+    return found[0], found[1] if missing.any() else None
+
+
+def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> Any:
+    matrix = _matrix("probabilities", values, shape)
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    _check("probabilities", entries, (entries >= 0) & (entries <= 1), "values in [0, 1] (logits need a sigmoid)")
+    return matrix
 
 
 def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np.ndarray:
@@ -109,11 +120,14 @@ def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np
         raise ValueError(f"{name}: expected numbers, one per label, got {got}") from None
     if array.shape != (num_labels,):
         raise ValueError(f"{name}: expected one number per label ({num_labels}), got shape {array.shape}")
-    wrong = ~(np.isfinite(array) & (array >= 0) & (array <= high))
-    if wrong.any():
-        upper = "" if high == np.inf else f" and at most {high:g}"
-        raise ValueError(f"{name}: expected finite numbers, not negative{upper}, got {array[wrong][0]}")
+    upper = "" if high == np.inf else f" and at most {high:g}"
+    _check(name, array, (array >= 0) & (array <= high), f"finite numbers, not negative{upper}")
     return array
+
+
+def _limits(thresholds: Any, num_labels: int) -> np.ndarray:
+    limits = 0.5 if thresholds is None else thresholds
+    return _vector("thresholds", np.full(num_labels, limits) if np.ndim(limits) == 0 else limits, num_labels, high=1)
 
 
 def _checked_ks(ks: Iterable[int], num_labels: int) -> list[int]:
@@ -126,26 +140,112 @@ def _checked_ks(ks: Iterable[int], num_labels: int) -> list[int]:
     return checked
 
 
-def _decision_scores(
-    references: np.ndarray, predictions: np.ndarray, known: np.ndarray, num_labels: int
-) -> dict[str, Any]:
-    """Scores of 0/1 predictions; both arrays are 0 where unknown, and `num_labels` leaves out their padding column."""
-    labels = np.arange(num_labels)
-    # Sparse input is 7 times as fast in scikit-learn.
-    pair = sparse.csr_matrix(references), sparse.csr_matrix(predictions)
-    per_label = sk.precision_recall_fscore_support(*pair, labels=labels, average=None, zero_division=0)
-    precision, recall, f1, support = (np.asarray(values) for values in per_label)
+class _Matrix:
+    """Scores N x L as a dense or sparse matrix; what makes them in blocks when asked for can take its place."""
+
+    def __init__(self, values: Any, decisive: Any = None) -> None:
+        matrices = (values, values if decisive is None else decisive)
+        self.values, self.decisive = (sparse.csc_array(m) if sparse.issparse(m) else m for m in matrices)
+
+    def label_blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Blocks of labels: which, what ranks examples (N, l), and what is compared with thresholds (N, l)."""
+        for part in _slices(self.values.shape[1], self.values.shape[0]):
+            yield part, _dense(self.values, (slice(None), part)), _dense(self.decisive, (slice(None), part))
+
+    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of examples: the number of the first, and what ranks labels (n, L)."""
+        values = self.values.tocsr() if sparse.issparse(self.values) else self.values
+        for part in _slices(*values.shape):
+            yield part.start, _dense(values, part)
+
+
+def _slices(length: int, width: int) -> list[slice]:
+    size = max(1, _BLOCK_NUMBERS // max(width, 1))
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _dense(matrix: Any, part: Any) -> np.ndarray:
+    block = matrix[part]
+    return block.toarray() if sparse.issparse(block) else block
+
+
+def best_labels(row: np.ndarray, k: int) -> np.ndarray:
+    """Ids of the k highest of L scores, falling; among equal ones the lower id comes first."""
+    if k < len(row):
+        candidates = np.flatnonzero(row >= np.partition(row, len(row) - k)[len(row) - k])
+    else:
+        candidates = np.arange(len(row))
+    return candidates[np.argsort(-row[candidates], kind="stable")[:k]]
+
+
+def _at_least(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """How many values are at least each of the limits."""
+    if len(limits) < 24:
+        return np.count_nonzero(values >= limits[:, None], axis=1)
+    return len(values) - np.searchsorted(np.sort(values), limits)
+
+
+def _average_precision(positives: np.ndarray, at_least: np.ndarray) -> float:
+    """Mean over the positives (rising scores) of the share of positives among the scores at least as high."""
+    return float(((len(positives) - np.searchsorted(positives, positives)) / at_least).mean())
+
+
+def _precision_recall_f1(hits: Any, predicted: Any, positives: Any) -> tuple[Any, Any, Any]:
+    """0 where nothing is predicted, nothing is positive, or neither."""
+    both = hits / np.maximum(predicted, 1), hits / np.maximum(positives, 1)
+    return *both, 2 * hits / np.maximum(predicted + positives, 1)
+
+
+def _decision_scores(counts: np.ndarray, row_counts: np.ndarray, num_known: int) -> dict[str, Any]:
+    """Scores of decisions from hits, predictions and positives: 3 x L and 3 x N, of labels and rows partly known."""
+    support = counts[2]
+    precision, recall, f1 = _precision_recall_f1(*counts)
     scores: dict[str, Any] = {"macro_f1": f1.mean(), "macro_precision": precision.mean()}
     scores |= {"macro_recall": recall.mean(), "macro_f1_present": f1[support > 0].mean() if support.any() else 0.0}
-    for average in ("micro", "weighted", "samples"):
-        values = sk.precision_recall_fscore_support(*pair, labels=labels, average=average, zero_division=0)
-        for kind, value in zip(("precision", "recall", "f1"), values[:3], strict=True):
-            scores[f"{average}_{kind}"] = value
-    wrong = (references != predictions)[:, :num_labels]
-    scores["hamming_loss"] = wrong.sum() / known.sum()
-    scores["subset_accuracy"] = 1.0 - wrong.any(axis=1).mean()
+    averages = {
+        "micro": _precision_recall_f1(*counts.sum(axis=1)),
+        "weighted": [(values * support).sum() / max(support.sum(), 1) for values in (precision, recall, f1)],
+        "samples": [values.mean() for values in _precision_recall_f1(*row_counts)],
+    }
+    for average, found in averages.items():
+        scores |= {f"{average}_{kind}": v for kind, v in zip(("precision", "recall", "f1"), found, strict=True)}
+    wrong = row_counts[1] + row_counts[2] - 2 * row_counts[0]
+    scores |= {"hamming_loss": wrong.sum() / num_known, "subset_accuracy": (wrong == 0).mean()}
     arrays = {"f1": f1, "precision": precision, "recall": recall, "support": support}
     return scores | {f"per_label_{kind}": values for kind, values in arrays.items()}
+
+
+def _row_rankings(truth: Any, missing: Any, scores: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Whether the k best labels of each example are positives (N, k), LRAP and coverage (N,), and pooled precision."""
+    num_rows = truth.shape[0]
+    best, precision, coverage = np.zeros((num_rows, k), dtype=bool), np.ones(num_rows), np.zeros(num_rows)
+    truth, missing = truth.tocsr(), None if missing is None else missing.tocsr()
+
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for start, block in scores.row_blocks():
+            if missing is not None:  # what is missing ranks last
+                block = np.where(missing[start : start + len(block)].toarray(), -np.inf, block)
+            yield start, block
+
+    held = [np.zeros(0)]
+    for start, block in blocks():
+        for number, (row, positive) in enumerate(
+            zip(block, truth[start : start + len(block)].toarray(), strict=True), start
+        ):
+            own = np.sort(row[truth.indices[truth.indptr[number] : truth.indptr[number + 1]]])
+            if len(own):
+                best[number] = positive[best_labels(row, k)] if k else False
+                at_least = _at_least(row, own)
+                precision[number], coverage[number] = _average_precision(own, at_least), at_least[0]
+                held.append(own)
+    positives = np.sort(np.concatenate(held))
+    if not len(positives):
+        return best, precision, coverage, 0.0
+    limits, places = np.unique(positives, return_inverse=True)
+    total = np.zeros(len(limits), dtype=np.int64)
+    for _, block in blocks():
+        total += _at_least(block[block >= limits[0]], limits)
+    return best, precision, coverage, _average_precision(positives, total[places])
 
 
 def _top_k_scores(hits: np.ndarray, counts: np.ndarray, ks: list[int], num_known: np.ndarray) -> dict[str, float]:
@@ -166,39 +266,6 @@ def _top_k_scores(hits: np.ndarray, counts: np.ndarray, ks: list[int], num_known
     return scores
 
 
-def _average_precision(references: np.ndarray, probabilities: np.ndarray) -> float:
-    """Average precision of one ranking with a positive; scikit-learn's to the last bit, without its checks."""
-    order = np.argsort(probabilities)[::-1]
-    hits = references[order].cumsum()
-    last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # of equal probabilities
-    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-    return max(0.0, -np.sum(np.diff(recall[::-1], append=0.0) * precision[::-1]))
-
-
-def _ranking_scores(
-    references: np.ndarray, probabilities: np.ndarray, known: np.ndarray, num_labels: int, ks: list[int]
-) -> dict[str, Any]:
-    """Scores of rankings, where unknown entries (reference 0) come last; `num_labels` leaves out a padding column."""
-    average_precision = np.zeros(num_labels)
-    present = np.flatnonzero(references[:, :num_labels].any(axis=0))
-    columns = (array.T[present].copy() for array in (references, probabilities, known))
-    for label, truth, values, kept in zip(present, *columns, strict=True):
-        average_precision[label] = _average_precision(truth[kept], values[kept])
-    flat = references[:, :num_labels][known], probabilities[:, :num_labels][known]
-    scores: dict[str, Any] = {
-        "map": average_precision[present].mean() if len(present) else 0.0,
-        "micro_map": _average_precision(*flat) if len(present) else 0.0,
-        "lrap": sk.label_ranking_average_precision_score(references, probabilities),
-        "coverage_error": sk.coverage_error(references, probabilities),
-    }
-    # Stable, so that the label with the lower id comes first among equal probabilities.
-    ranked = np.argsort(-probabilities[:, :num_labels], axis=1, kind="stable")[:, : max(ks, default=0)]
-    hits = np.take_along_axis(references, ranked, axis=1)
-    scores.update(_top_k_scores(hits, references.sum(axis=1), ks, known.sum(axis=1)))
-    scores["per_label_average_precision"] = average_precision
-    return scores
-
-
 def _frequency_scores(per_label_f1: np.ndarray, counts: np.ndarray) -> dict[str, float | int]:
     head, tail = counts > _HEAD_ABOVE, counts < _TAIL_BELOW
     scores: dict[str, float | int] = {}
@@ -207,6 +274,81 @@ def _frequency_scores(per_label_f1: np.ndarray, counts: np.ndarray) -> dict[str,
             scores[f"macro_f1_{name}"] = per_label_f1[group].mean()
             scores[f"num_labels_{name}"] = int(group.sum())
     return scores
+
+
+def block_scores(
+    truth: Any,
+    missing: Any,
+    scores: Any,
+    thresholds: Sequence[Any],
+    *,
+    train_label_counts: Any = None,
+    ks: Iterable[int] = (1, 3, 5),
+    label_rankings: bool = True,
+    row_rankings: bool = True,
+) -> list[dict[str, Any]]:
+    """The scores of `multilabel_scores`, with all arrays per label, where N x L numbers are never held at once.
+
+    Args:
+        truth: sparse bool N x L, the positives.
+        missing: sparse bool N x L, the missing entries; None where there are none.
+        scores: anything with the methods of `_Matrix`.
+        thresholds: some thresholds, each a number, L numbers, or None for 0.5.
+        train_label_counts: L numbers.
+        ks: the k of the scores at k.
+        label_rankings: False leaves out what ranks the examples of a label.
+        row_rankings: False leaves out what ranks the labels of an example, or all decisions.
+
+    Returns:
+        All scores at the first thresholds, then those of decisions alone at each of the others.
+    """
+    truth, missing = truth.tocsc(), None if missing is None else missing.tocsc()
+    (num_rows, num_labels), support = truth.shape, np.diff(truth.indptr)
+    all_limits, ks = [_limits(each, num_labels) for each in thresholds], _checked_ks(ks, num_labels)
+    known, row_known = np.full(num_labels, num_rows), np.full(num_rows, num_labels)
+    if missing is not None:
+        known, row_known = known - np.diff(missing.indptr), row_known - np.diff(missing.tocsr().indptr)
+    row_support = np.bincount(truth.indices, minlength=num_rows)
+    counts = np.zeros((len(thresholds), 3, num_labels), dtype=np.int64)
+    row_counts = np.zeros((len(thresholds), 3, num_rows), dtype=np.int64)
+    counts[:, 2], row_counts[:, 2] = support, row_support
+    average_precision = np.zeros(num_labels)
+    for part, ranking, decisive in scores.label_blocks():
+        positive = truth[:, part].toarray()
+        kept = None if missing is None else ~missing[:, part].toarray()
+        for limits, count, row_count in zip(all_limits, counts, row_counts, strict=True):
+            decided = decisive >= limits[part]
+            if kept is not None:
+                decided &= kept
+            for place, values in enumerate((decided & positive, decided)):
+                count[place, part] = values.sum(axis=0)
+                row_count[place] += values.sum(axis=1)
+        for column in np.flatnonzero(support[part]) if label_rankings else ():
+            values = ranking[:, column] if kept is None else ranking[kept[:, column], column]
+            own = np.sort(ranking[positive[:, column], column])
+            average_precision[part.start + column] = _average_precision(own, _at_least(values, own))
+    used, rows = known > 0, row_known > 0
+    results = []
+    for count, row_count in zip(counts, row_counts, strict=True):
+        results.append(_decision_scores(count[:, used], row_count[:, rows], known.sum()))
+    first = results[0]
+    if train_label_counts is not None:
+        frequencies = _vector("train_label_counts", train_label_counts, num_labels)
+        first |= _frequency_scores(first["per_label_f1"], frequencies[used])
+    first["per_label_known"] = known[used]
+    if label_rankings:
+        first["map"] = average_precision[support > 0].mean() if support.any() else 0.0
+        first["per_label_average_precision"] = average_precision[used]
+    if row_rankings:
+        best, lrap, coverage, first["micro_map"] = _row_rankings(truth, missing, scores, max(ks, default=0))
+        first |= {"lrap": lrap[rows].mean(), "coverage_error": coverage[rows].mean()}
+        first |= _top_k_scores(best[rows], row_support[rows], ks, row_known[rows])
+    for result in results:
+        for key in [key for key in result if key.startswith("per_label_")]:
+            whole = np.zeros(num_labels, result[key].dtype)
+            whole[used] = result.pop(key)
+            result[key] = whole  # at the end
+    return results
 
 
 def multilabel_scores(
@@ -226,13 +368,14 @@ def multilabel_scores(
     elsewhere; 0.0 if there is none. Averages over examples run over all examples; one without labels counts 1 for
     `lrap` and 0 for `coverage_error`, `samples_*` and everything at k.
 
-    Unknown references count nowhere: every score is that of the known entries alone. An example without any known
+    Missing references count nowhere: every score is that of the known entries alone. An example without any known
     label and a label without any known example are left out as if they were not there. Scores of an example
     (`samples_*`, `subset_accuracy`, `lrap`, `coverage_error`, those at k) look at its known labels only: these are
     ranked among themselves, and `precision_at_k` divides by k or by their number, whichever is smaller.
 
     Args:
-        references: N x L, values 0 and 1; -100 or NaN where it is unknown (None in lists reads as NaN).
+        references: N x L, values 0 and 1; -100 or NaN where missing (None in lists reads as NaN). An array, nested
+            lists, or a scipy sparse matrix; also `predictions` and `probabilities`.
         predictions: N x L, values 0 and 1; if absent, `probabilities >= thresholds`.
         probabilities: N x L numbers in [0, 1]; adds `map`, `micro_map`, `lrap`, `coverage_error`, `precision_at_k`,
             `recall_at_k` and `ndcg_at_k` (among equal probabilities the label with the lower id ranks first).
@@ -247,49 +390,37 @@ def multilabel_scores(
 
     Raises:
         ValueError: wrong shapes, empty input, no known reference, other values than those above, non-finite numbers.
+
+    Example:
+        >>> scores = multilabel_scores([[1, 0, 1], [0, 1, -100]], probabilities=[[0.9, 0.2, 0.4], [0.1, 0.8, 0.7]])
+        >>> scores["micro_f1"], scores["map"]
+        (0.8, 1.0)
     """
-    truth, known = _references(references)
-    if not known.any():
-        raise ValueError("references: expected at least one known label, got only unknown ones (-100 or NaN)")
-    num_labels = truth.shape[1]
+    truth, missing = _references(references)
     ranks = None if probabilities is None else _probabilities(probabilities, truth.shape)
     if predictions is not None:
         if thresholds is not None:
             raise ValueError("thresholds: expected None beside predictions, got both")
-        decisions = _multihot("predictions", predictions, truth.shape)
+        decisions, thresholds = _multihot("predictions", predictions, truth.shape), 1.0
     elif ranks is not None:
-        limits = 0.5 if thresholds is None else thresholds
-        limits = np.full(num_labels, limits) if np.ndim(limits) == 0 else limits
-        limits = _vector("thresholds", limits, num_labels, high=1)
-        decisions = (ranks >= limits).astype(np.int64)
+        decisions = ranks
     else:
         raise ValueError("predictions: expected these or probabilities, got neither")
-    checked_ks = _checked_ks(ks, num_labels)
-    counts = np.zeros(num_labels) if train_label_counts is None else train_label_counts
-    counts = _vector("train_label_counts", counts, num_labels)
-    labels = np.flatnonzero(known.any(axis=0))
-    if not known.all():
-        # Examples and labels without anything known go; what is unknown elsewhere is no positive and ranks last.
-        part = np.ix_(known.any(axis=1), labels)
-        decisions, ranks = decisions * known, None if ranks is None else np.where(known, ranks, -1.0)[part]
-        truth, decisions, known = truth[part], decisions[part], known[part]
-    if len(labels) == 1:
-        # scikit-learn reads one column as binary classification; a second, empty, last-ranked label changes no score.
-        truth, decisions = (np.pad(array, ((0, 0), (0, 1))) for array in (truth, decisions))
-        ranks = None if ranks is None else np.pad(ranks, ((0, 0), (0, 1)), constant_values=-1.0)
-    scores = _decision_scores(truth, decisions, known, len(labels)) | {"per_label_known": known.sum(axis=0)}
-    if ranks is not None:
-        scores.update(_ranking_scores(truth, ranks, known, len(labels), checked_ks))
-    if train_label_counts is not None:
-        scores.update(_frequency_scores(scores["per_label_f1"], counts[labels]))
-    result: dict[str, Any] = {}
-    for key, value in sorted(scores.items(), key=lambda item: item[0].startswith("per_label_")):
-        if not key.startswith("per_label_"):
-            result[key] = value if isinstance(value, int) else float(value)
-        elif per_label:
-            result[key] = np.zeros(num_labels, value.dtype)
-            result[key][labels] = value
-    return result
+    [scores] = block_scores(
+        truth,
+        missing,
+        _Matrix(decisions if ranks is None else ranks, decisions),
+        [thresholds],
+        train_label_counts=train_label_counts,
+        ks=ks,
+        label_rankings=ranks is not None,
+        row_rankings=ranks is not None,
+    )
+    return {
+        key: value if isinstance(value, (int, np.ndarray)) else float(value)
+        for key, value in scores.items()
+        if per_label or not key.startswith("per_label_")
+    }
 
 
 def _label_rows(name: str, rows: Any) -> list[list[str]]:
@@ -366,9 +497,10 @@ class MultilabelF1(evaluate.Metric):
         if self.config_name == "labels":
             return _label_rows(name, rows)
         if name == "references":
-            truth, known = _references(rows)
-            return np.where(known, truth, float(_UNKNOWN))
-        return (_probabilities(rows) if self.config_name == "probabilities" else _multihot(name, rows)).astype(float)
+            array = _matrix(name, rows)
+            _references(array, some_known=False)  # only for its errors
+            return np.where(np.isnan(array), _MISSING, array)
+        return _probabilities(rows) if self.config_name == "probabilities" else _multihot(name, rows)
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
         """Add a batch of predictions and references."""

@@ -1,5 +1,6 @@
 """Queue and momentum encoder: what they hold, what anchors are contrasted with, and what stays out of the model."""
 
+import contextlib
 import copy
 
 import pytest
@@ -11,35 +12,38 @@ from transformers import TrainerCallback
 
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainingArguments
 from hf_mlcl.losses import build_loss
-from hf_mlcl.training.memory import MomentumEncoder, Queue, compact_labels
+from hf_mlcl.training.key_queue import KeyQueue, MomentumEncoder
 
 
 def test_a_queue_holds_the_last_rows_and_is_filled_from_empty():
-    queue, all_rows = Queue(7), []
+    queue, all_rows = KeyQueue(7), []
     for step, size in enumerate((3, 2, 9, 1, 7, 4)):
         new = torch.arange(size) + 10 * step
-        together, _ = queue.joined(new, new.float())
-        assert together.tolist() == new.tolist() + all_rows[-7:]
-        queue.push(new, new.float())
+        keys = queue.join(new[:, None].float(), new, labels=new[:, None] % 2, lists=False)
+        assert keys.ids.tolist() == new.tolist() + all_rows[-7:] and keys.anchor_ids.equal(new)
+        assert keys.labels.flatten().tolist() == [number % 2 for number in keys.ids.tolist()]
         all_rows += new.tolist()
-        assert [rows.tolist() for rows in queue.rows] == [all_rows[-7:]] * 2
-    empty = Queue(0)
-    empty.push(new)
-    assert empty.joined(new)[0].equal(new)
+        assert queue.rows[2].tolist() == all_rows[-7:]
+    empty = KeyQueue(0)
+    for _ in range(2):
+        assert empty.join(new[:, None].float(), new, labels=new[:, None], lists=False).ids.equal(new)
 
 
 def test_lists_in_a_queue_are_padded_to_the_longest():
-    queue = Queue(3)
+    queue = KeyQueue(3)
     for lists in ([[1], [2]], [[3, 4, 5]], [[6, 7]]):
-        queue.push(torch.tensor(lists))
-    assert queue.rows[0].tolist() == [[2, -1, -1], [3, 4, 5], [6, 7, -1]]
-    assert queue.joined(torch.tensor([[8, 9, 10, 11]]))[0].tolist()[:2] == [[8, 9, 10, 11], [2, -1, -1, -1]]
+        keys = queue.join(torch.zeros(len(lists), 1), torch.arange(len(lists)), labels=torch.tensor(lists), lists=True)
+    assert queue.rows[1].tolist() == [[2, -1, -1], [3, 4, 5], [6, 7, -1]]
+    assert keys.labels.tolist() == [[6, 7, -1], [1, -1, -1], [2, -1, -1], [3, 4, 5]]
 
 
-def test_compact_labels():
-    labels = torch.tensor([[1.0, 0.0, -100.0, torch.nan]])
-    assert compact_labels(labels).tolist() == [[1, 0, -100, -100]] and compact_labels(labels).dtype == torch.int8
-    assert compact_labels(torch.tensor([[True, False]])).tolist() == [[1, 0]]
+def test_labels_in_a_queue_are_small():
+    for labels, expected in (
+        (torch.tensor([[1.0, 0.0, -100.0, torch.nan]]), [[1, 0, -100, -100]]),
+        (torch.tensor([[True, False]]), [[1, 0]]),
+    ):
+        keys = KeyQueue(1).join(torch.zeros(1, 1), torch.zeros(1).long(), labels=labels, lists=False)
+        assert keys.labels.tolist() == expected and keys.labels.dtype == torch.int8
 
 
 class Watch(TrainerCallback):
@@ -53,9 +57,9 @@ class Watch(TrainerCallback):
         objective = core.objective_losses
         self.weights.append(copy.deepcopy(core.state_dict()))
 
-        def watched(output, labels, references=None):
-            losses = objective(output, labels, references)
-            self.references.append(references)
+        def watched(output, labels, keys=None):
+            losses = objective(output, labels, keys)
+            self.references.append(keys)
             self.embeddings.append((output.embeddings.detach(), labels, output.prototypes.detach()))
             self.losses.append(losses["contrastive_loss"].item())
             return losses
@@ -64,7 +68,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.weights.append(copy.deepcopy(self.trainer.core_model.state_dict()))
-        encoder = self.trainer._momentum_encoder
+        encoder = self.trainer._queue.encoder
         self.momentum.append(None if encoder is None else copy.deepcopy(encoder.model.state_dict()))
 
 
@@ -105,7 +109,7 @@ def test_references_are_the_keys_of_the_batch_and_of_those_before(arguments, tmp
             batch = trainer.data_collator(rows)
             batch.pop("labels")
             torch.testing.assert_close(keys, model.encode(normalize=False, **batch).clone())
-        expected = build_loss("reg")(embeddings, labels, prototypes, references=references)
+        expected = build_loss("reg")(embeddings, labels, prototypes, keys=references)
         assert watch.losses[step] == pytest.approx(expected.item(), rel=1e-12)
         past_keys, past_ids = torch.cat([past_keys, keys]), torch.cat([past_ids, ids])
 
@@ -128,12 +132,12 @@ def test_the_copy_is_made_of_loaded_weights_and_does_not_run_the_original(tmp_pa
     model = MLCLForSequenceClassification.from_pretrained(tmp_path)
     original = model.forward
     model.forward = lambda **inputs: original(**inputs)  # as accelerate's autocast does
-    encoder = MomentumEncoder(model, 0.5)
+    encoder = MomentumEncoder(model, 0.5, lambda inputs: [inputs], contextlib.nullcontext)
     batch = {"input_ids": torch.tensor([[1, 20, 30]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
-    before = encoder.keys([batch])
+    before = encoder.keys(batch)
     assert before.equal(model.encode(normalize=False, **batch))
     torch.nn.init.zeros_(model.projection.output.weight)
-    assert encoder.keys([batch]).equal(before)
+    assert encoder.keys(batch).equal(before)
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
@@ -171,7 +175,7 @@ def test_state_is_in_checkpoints_and_never_in_the_model(tmp_path):
     trainer.save_model(str(tmp_path / "model"))
     assert not (tmp_path / "model" / "references.pt").exists()
     assert trainer.model.state_dict().keys() == toy_model().state_dict().keys()
-    assert trainer._queue is None and trainer._momentum_encoder is None
+    assert trainer._queue is None
     plain = toy_trainer(tmp_path / "plain", save_strategy="steps", save_steps=2, max_steps=2)
     plain.train()
     assert not (tmp_path / "plain" / "checkpoint-2" / "references.pt").exists()
@@ -209,10 +213,10 @@ def test_the_queue_is_the_same_in_all_processes_and_that_of_one(tmp_path_factory
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "zlpr", "queue_size": 9}, "queue_size: expected 0 with the objective 'classification', got 9"),
-        ({"loss": "zlpr", "momentum": 0.9}, "momentum: expected None with the objective 'classification', got 0.9"),
-        ({"loss": "proto", "queue_size": 9}, "queue_size: expected 0 with the loss 'proto', which compares no"),
-        ({"queue_size": 9, "stream": True, "max_steps": 2}, "train_dataset: expected one with positions for queue_s"),
+        ({"loss": "zlpr", "queue_size": 9}, "queue_size=9 is not supported with the objective 'classification'"),
+        ({"loss": "zlpr", "momentum": 0.9}, "momentum=0.9 is not supported with the objective"),
+        ({"loss": "proto", "queue_size": 9}, "queue_size=9 is not supported with .*'proto', which compares no"),
+        ({"queue_size": 9, "stream": True, "max_steps": 2}, "train_dataset: queue_size needs a map-style dataset"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message, tmp_path):
@@ -224,7 +228,7 @@ def test_what_cannot_be_is_refused(arguments, message, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_weights_cannot_follow_slowly(dtype, tmp_path):
-    expected = f"momentum: expected None with trained weights in {str(dtype).removeprefix('torch.')}, .* got 0.99"
+    expected = f"momentum=0.99 .* {str(dtype).removeprefix('torch.')}"
     with pytest.raises(ValueError, match=expected):
         toy_trainer(tmp_path, model=toy_model().to(dtype), momentum=0.99)
     model = toy_model().to(dtype)

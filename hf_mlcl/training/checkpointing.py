@@ -1,11 +1,12 @@
-"""`ResumableTrainer`: a Trainer whose checkpoints are whole or absent and whose resumed runs are bit-identical."""
+"""`CheckpointingTrainer`: a Trainer whose checkpoints are whole or absent and whose resumed runs are bit-identical."""
 
 import os
 import shutil
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch.distributed.fsdp import StateDictType
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
@@ -16,19 +17,23 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_length
 from transformers.utils import CONFIG_NAME, logging
 
+from hf_mlcl.data.collator import Numbered
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES
 
 from .callbacks import SaveAfterEvaluation, SeedEpochs, ShareStatistics
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
+from .dataset_rows import default_workers
 from .replacing import replaced
 
 logger = logging.get_logger(__name__)
 
 
-class ResumableTrainer(Trainer):
-    """Adds to `transformers.Trainer` that nothing half written is ever in the place of a checkpoint or a model, and
-    that a run resumed from any of its checkpoints ends bit-identical to one that was never interrupted: in parameters,
-    in the optimizer, in early stopping and in what it logs. Knows nothing of the objective.
+class CheckpointingTrainer(Trainer):
+    """A Trainer whose checkpoints are whole or absent, and whose resumed runs are bit-identical to uninterrupted ones:
+    in parameters, in the optimizer, in early stopping and in what it logs.
+
+    All that overrides a private method of `transformers.Trainer` is in this class; `tests/training/test_private.py`
+    names the methods. Subclasses have the methods under "for subclasses".
     """
 
     # What a step leaves for the next log; subclasses add theirs. Saved by each process for itself.
@@ -44,6 +49,31 @@ class ResumableTrainer(Trainer):
         self.add_callback(ShareStatistics())  # before a momentum encoder follows them
         self.add_callback(SeedEpochs(self._order))
 
+    # --- for subclasses ---
+
+    def restore_arguments(self) -> None:
+        """Called before a trial of a search writes its values into the arguments."""
+
+    def training_set_up(self) -> None:
+        """Called when a training begins: `model_init` has made the model, and nothing is wrapped around it yet."""
+
+    def training_prepared(self, checkpoint: str | None) -> None:
+        """Called when the model is wrapped and has its weights, those of a checkpoint included."""
+
+    def save_state(self, folder: str) -> None:
+        """Called for each checkpoint, on all processes."""
+
+    def make_train_sampler(self) -> Any:
+        """The order of training examples; None for that of transformers."""
+        return None
+
+    def processor_as_trained(self) -> AbstractContextManager[Any]:
+        """The context in which model and processor are saved."""
+        return nullcontext()
+
+    def check_best_metric(self, metrics: dict[str, float]) -> None:
+        """Called with the metrics from which the best model is told."""
+
     @property
     def core_model(self) -> Any:
         """The model itself, without what adapters, data parallelism or compilation wrap around it."""
@@ -51,6 +81,11 @@ class ResumableTrainer(Trainer):
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     # --- saving ---
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # `training_args.bin` holds the arguments as they are; the access token is none of its business.
+        with replaced(self.args, hub_token=None), self.processor_as_trained():
+            super()._save(output_dir, state_dict)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
@@ -92,6 +127,11 @@ class ResumableTrainer(Trainer):
         super()._save_rng_state(output_dir)
         sums = {name: getattr(self, name) for name in self._running_sums}
         torch.save(sums, os.path.join(output_dir, f"running_sums_{self.args.process_index}.pth"))
+        self.save_state(output_dir)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        self.check_best_metric(metrics)
+        return super()._determine_best_metric(metrics, trial)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
         if self.save_last_step and self._saved_step != self.state.global_step:
@@ -136,13 +176,40 @@ class ResumableTrainer(Trainer):
 
     # --- resuming ---
 
+    def _hp_search_setup(self, trial: Any) -> None:
+        if trial is not None:
+            self.restore_arguments()
+        super()._hp_search_setup(trial)
+        self.training_set_up()
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, checkpoint)
+        self.training_prepared(checkpoint)
+        return prepared
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        sampler = super()._get_train_sampler(train_dataset)
+        sampler = self.make_train_sampler()
+        if sampler is not None:
+            return sampler
+        # Samplers that go by length look into the examples.
+        sampler = super()._get_train_sampler(
+            train_dataset.dataset if isinstance(train_dataset, Numbered) else train_dataset
+        )
         if isinstance(sampler, LengthGroupedSampler):
             # It would shuffle by the global random state at the epoch's begin, which no checkpoint in the middle of an
             # epoch knows, and which is not the same in all processes.
             sampler.generator = self._order
         return sampler
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        workers: int | None = self.args.dataloader_num_workers
+        with replaced(self.args, dataloader_num_workers=default_workers(dataset) if workers is None else workers):
+            return super()._get_dataloader(dataset, *args, **kwargs)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        # A transform makes the model's inputs of columns that are none.
+        transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
+        return dataset if transformed else super()._remove_unused_columns(dataset, description)
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, num_train_epochs: int, checkpoint: str | None, trial: Any
