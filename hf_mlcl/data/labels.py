@@ -45,7 +45,11 @@ def checked_label_names(label_names: Sequence[str]) -> list[str]:
 
 
 def multi_hot(ids: Iterable[Iterable[int]], num_labels: int) -> np.ndarray:
-    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1."""
+    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1.
+
+    >>> multi_hot([[0, 2], []], 3).tolist()
+    [[True, False, True], [False, False, False]]
+    """
     rows = [list(row) for row in ids]
     result = np.zeros((len(rows), num_labels), dtype=bool)
     for number, row in enumerate(rows):
