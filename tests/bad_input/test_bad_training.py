@@ -13,11 +13,11 @@ from transformers import TrainingArguments
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import (
+    Labels,
     MultiLabelCollator,
     RandAugment,
     encode_labels,
     iterative_split,
-    label_counts,
     multi_hot,
     prepare_images,
     prepare_text,
@@ -155,7 +155,6 @@ PREPARATION_CASES = {
     "images of half a pixel": (lambda w: with_image_size(w.processor, 2.5), "image_size"),
     "no augmentation": (lambda w: RandAugment(num_ops=0), "num_ops"),
     "too much augmentation": (lambda w: RandAugment(magnitude=31), "magnitude"),
-    "counts without labels": (lambda w: label_counts(TEXTS.remove_columns("labels")), "column 'labels'"),
     "ids beyond the labels": (lambda w: multi_hot([[0], [2]], 2), "ids"),
     "a split of everything": (lambda w: iterative_split(torch.ones(3, 2).numpy(), 1.0, 0), "fraction"),
     "a split of class ids": (lambda w: iterative_split(torch.arange(3).numpy(), 0.5, 0), "labels"),
