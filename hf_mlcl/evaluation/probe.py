@@ -86,16 +86,13 @@ def fit_classifier(
     1. `fit_logistic_regression` on the training examples at seven strengths of the penalty. Each label takes the
        strength with the lowest cross-entropy on the validation examples, to which that of 20 positives is added that
        behave like those of labels about as frequent: it decides where a label has few.
-    2. The validation examples are dealt into five folds, each label evenly over them. Each fold is scored by
+    2. The validation examples are split into five folds, each label evenly over them. Each fold is scored by
        classifiers that were fitted on the training examples and the other folds. On these scores, of examples that
        neither encoder nor classifier has seen, thresholds are tuned (`tune_thresholds`).
     3. The final classifier is fitted on training and validation examples.
 
-    Its sigmoids are calibrated probabilities as they are: on held-out parts of four data sets Platt scaling of each
-    label made the cross-entropy of such scores 1 % higher, that of all labels together changed it by 0.1 %
-    (`python benchmarks/evaluation_priors.py`).
-
-    There is no chance in it: the same arrays give the same result.
+    Its sigmoids are calibrated as they are: Platt scaling gained nothing (`benchmarks/evaluation_priors.py`). The same
+    arrays give the same result.
 
     Args:
         train_features: N x d, finite; also what `validation_features` is with its own number of rows. A
@@ -322,19 +319,13 @@ def fit_linear_evaluation(
     point with the best validation F1 at threshold 0.5; ties go to the lower validation cross-entropy. A label without
     a validation positive takes the grid point with the best mean F1 over the others (ties: their cross-entropy).
 
-    Unknown labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: labels
-    stay independent of each other, so that what is missing of one changes no other's classifier. Validation F1 and
-    cross-entropy are those of the known entries. Examples without any known label are left out first. A label without
-    any known training entry gets zero weights and the log-odds of a positive among all known training entries.
+    Missing labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: what is
+    missing of one label changes no other's classifier. Validation F1 and cross-entropy are those of the known entries.
+    A label without a known training entry gets zero weights and the log-odds of a positive among all known entries.
 
-    All problems share the order of the mini-batches and are trained as one, in float32 on `device`. Only local
-    generators are used: the same `seed` gives the same result, and the global random state is not touched.
-
-    Labels are trained and scored in blocks that bound the memory; where there are several, labels without a validation
-    positive come last, and only at their grid point.
-
-    Features are not copied where they are float32 and every example has a known label. A `numpy.memmap` stays in its
-    file: rows are read as mini-batches need them, and go to `device` batch by batch.
+    All problems share the order of the mini-batches and are trained as one, in float32 on `device`, in blocks of
+    labels that bound the memory. The same `seed` gives the same result; the global random state is not touched. A
+    `numpy.memmap` stays in its file: rows are read as mini-batches need them.
 
     Args:
         train_features: N x feature_dim, finite; also what `validation_features` is with its own number of rows.
@@ -343,6 +334,14 @@ def fit_linear_evaluation(
 
     Raises:
         ValueError: arrays of wrong shape or values, or an option that is no positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> features = np.random.default_rng(0).normal(size=(60, 4))
+        >>> labels = features[:, :2] > 0.3
+        >>> fit = fit_linear_evaluation(features[:40], labels[:40], features[40:], labels[40:], num_epochs=5)
+        >>> fit.weight.shape, len(fit.grid)
+        ((2, 4), 8)
     """
     train = _Examples.of("train", train_features, train_labels)
     validation = _Examples.of("validation", validation_features, validation_labels, like=train)

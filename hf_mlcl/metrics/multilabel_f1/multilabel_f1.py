@@ -21,18 +21,12 @@ with the label counts of the training set the macro F1 of frequent, medium and r
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry per example.
-        `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in [0, 1], one per label.
-        `labels`: the list of the example's label names or label ids; it may be empty.
+    predictions: one entry per example. `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in
+        [0, 1], one per label. `labels`: the list of the example's label names or ids; it may be empty.
     references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids). -100 or NaN for a
         missing label, which then counts in no score.
-    thresholds (`probabilities` only): a number or one number per label; a label is predicted where its probability is
-        at least its threshold. Default 0.5.
     label_names (`labels` only): every label in its order. Without it the labels that occur are taken, sorted.
-    train_label_counts: how often each label occurs in the training set; adds `macro_f1_head`, `_medium` and `_tail`.
-    ks (`probabilities` only): the k of precision, recall and nDCG at k. Default (1, 3, 5); those above the number of
-        labels are left out.
-    per_label: adds the lists `per_label_f1`, `_precision`, `_recall`, `_support`, `_known` (and `_average_precision`).
+    thresholds, ks (`probabilities` only), train_label_counts, per_label: see the README and `multilabel_scores`.
 Returns:
     A dictionary of numbers; see the README for each of them.
 Examples:
