@@ -10,7 +10,7 @@ import numpy as np
 from ..data.labels import Labels
 from .arrays import as_matrix, as_vector, sigmoid
 from .compute_metrics import expected_calibration_error
-from .scores import ScaledScores, Scores, scores_and_labels
+from .scores import Scores, scores_and_labels
 
 # Gaussian priors, as precisions of (log scale, shift). Those of a label gave the lowest cross-entropy of a grid from
 # 0.25 to 64 and 0.25 to 16 on held-out parts of the train and validation splits of three data sets, a shift precision
@@ -43,7 +43,7 @@ class Calibration:
     def apply(self, logits: Any) -> Any:
         """Calibrated logits, float64 N x L, of `logits` N x L; `Scores` of such."""
         if isinstance(logits, Scores):
-            return ScaledScores(logits, self.scale, self.shift)
+            return logits.scaled(self.scale, self.shift)
         return as_matrix("logits", logits, columns=len(self.scale)) * self.scale + self.shift
 
 
@@ -89,7 +89,7 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
         parameters[:, ids] = problem.minimum(start)
     scale, shift = np.exp(parameters[0]) / unit, parameters[1]
     before = expected_calibration_error(scores, labels)
-    after = expected_calibration_error(ScaledScores(scores, scale, shift), labels)
+    after = expected_calibration_error(scores.scaled(scale, shift), labels)
     return Calibration(scale, shift, before, after)
 
 

@@ -203,17 +203,8 @@ class Problem:
         size = max(1, _MAX_NUMBERS // (len(self.inputs) * variants))
         return [ids[start : start + size] for start in range(0, len(ids), size)]
 
-    def solve(
-        self, ids: np.ndarray, strengths: Tensor, start: Tensor | None = None, tolerance: float = _TOLERANCE
-    ) -> Tensor:
-        """Parameters, (r + 1) x V x l, of V variants of l labels.
-
-        Args:
-            ids: The labels, l.
-            strengths: V x l.
-            start: Parameters to start from, (r + 1) x V x l.
-            tolerance: Where a problem counts as solved.
-        """
+    def solve(self, ids: np.ndarray, strengths: Tensor, tolerance: float = _TOLERANCE) -> Tensor:
+        """Parameters, (r + 1) x V x l, of V variants of l labels, whose `ids` and `strengths` (V x l) are given."""
         device, (variants, _) = self.inputs.rotation.device, strengths.shape
         rows = torch.from_numpy(self.labels.rows(ids)).to(device)[:, None]
         counted = None if rows.dtype == torch.bool else rows >= 0
@@ -232,9 +223,8 @@ class Problem:
         result[-1, counts == 0] = log_odds(self.labels)
         mixed = torch.nonzero((positives > 0) & (positives < counts))[:, 0]
         if len(mixed):
-            first = (result if start is None else start.flatten(1).to(device))[:, mixed]
             columns = _Columns(targets, weights, strengths.flatten().to(device)).take(mixed)
-            result[:, mixed] = _Descent(self.inputs, columns, first, tolerance).run()
+            result[:, mixed] = _Descent(self.inputs, columns, result[:, mixed], tolerance).run()
         return result.view(-1, *strengths.shape)
 
 

@@ -37,7 +37,7 @@ NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
 _FEW_POSITIVES, _MAX_RARE = 5, 2000
 _NEAR = 1e-3  # parameters as near to their solution tell which strength is best
-# Numbers of solutions that are kept, and of validation scores in memory; more of these lie in a temporary file.
+# Validation scores in memory; more of them lie in a temporary file.
 _MAX_KEPT = 2**26
 # Training keeps four arrays of this many numbers (parameters, gradients, two moments): 1.1 GB in float32. Its logits,
 # a fifth array, and the half a dozen of the validation examples at one grid point are no larger.
@@ -158,7 +158,6 @@ class _Fit:
         width = max(int((self.inputs.factor != 0).sum()), 1)
         self.grid = np.asarray(RELATIVE_STRENGTHS) * width
         self.chosen = np.zeros(self.num_labels, dtype=np.int64)
-        self.on_train: Tensor | None = None  # solutions of all labels and strengths, where they are few enough to keep
 
     def choose_strengths(self) -> None:
         """Sets `chosen`, the index in `grid` of each label's strength; see `fit_classifier`."""
@@ -168,15 +167,9 @@ class _Fit:
         tried = np.sort(np.concatenate([np.flatnonzero(support >= _FEW_POSITIVES), shown]))
         losses = np.zeros((len(self.grid), self.num_labels))
         problem = Problem(self.inputs, self.labels, self.of_train[None].repeat(len(self.grid), axis=0))
-        sizes = (len(self.inputs.sizes) + 1, len(self.grid), self.num_labels)
-        if len(tried) == self.num_labels and math.prod(sizes) <= _MAX_KEPT:
-            self.on_train = torch.empty(sizes, device=self.inputs.sizes.device)
         for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
-            solutions = problem.solve(ids, each, tolerance=_NEAR)
-            losses[:, ids] = self.validation_losses(ids, solutions)
-            if self.on_train is not None:
-                self.on_train[:, :, torch.from_numpy(ids)] = solutions
+            losses[:, ids] = self.validation_losses(ids, problem.solve(ids, each, _NEAR))
         self.chosen = choose_strengths(losses, support, self.counts, tried)
 
     def validation_losses(self, ids: np.ndarray, solutions: Tensor) -> np.ndarray:
@@ -214,19 +207,12 @@ class _Fit:
             bias[:], scores[:] = log_odds[-1], log_odds[folds]
         for ids in tqdm(problem.blocks(present, len(examples)), desc="Fits", disable=not self.progress):
             each = torch.from_numpy(self.grid[self.chosen[ids]])[None].expand(len(examples), -1).float()
-            solutions = problem.solve(ids, each, self.start(ids, len(examples)))
+            solutions = problem.solve(ids, each)
             weight[ids], bias[ids] = self.inputs.original(solutions[:, -1])
             logits = self.validation_logits(solutions)
             picked = torch.from_numpy(folds).to(logits.device)[:, None, None].expand(-1, 1, len(ids))
             scores[ids] = logits.gather(1, picked)[:, 0].T.cpu().numpy()
         return weight, bias, StoredScores(scores)
-
-    def start(self, ids: np.ndarray, variants: int) -> Tensor | None:
-        """Where the fits at the chosen strengths begin: at those on the training examples."""
-        if self.on_train is None:
-            return None
-        solutions = self.on_train[:, torch.from_numpy(self.chosen[ids]), torch.from_numpy(ids)]
-        return solutions[:, None].expand(-1, variants, -1)
 
     def empty_scores(self) -> np.ndarray:
         """An array L x N for scores of the validation examples; a large one lies in a file that is gone with it."""
