@@ -43,6 +43,10 @@ class Scores:
         """Blocks of examples: the number of the first, and their logits (n, L)."""
         raise NotImplementedError
 
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Scores:
+        """The scores `scale * logits + shift`, both one number per label."""
+        raise NotImplementedError
+
     def probabilities(self, columns: np.ndarray) -> np.ndarray:
         """Probabilities of what `columns` gives."""
         return columns if self.are_probabilities else sigmoid(columns)
