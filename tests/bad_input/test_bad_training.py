@@ -13,7 +13,6 @@ from transformers import TrainingArguments
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import (
-    Labels,
     MultiLabelCollator,
     RandAugment,
     encode_labels,
