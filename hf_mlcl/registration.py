@@ -26,14 +26,14 @@ def _register_models() -> None:
     from transformers.models.auto import modeling_auto
 
     from .models.configuration_mlcl import MLCLConfig
-    from .models.modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+    from .models.modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLModel
 
     models = {
-        "SequenceClassification": MLCLForSequenceClassification,
-        "ImageClassification": MLCLForImageClassification,
+        "AutoModel": MLCLModel,
+        "AutoModelForSequenceClassification": MLCLForSequenceClassification,
+        "AutoModelForImageClassification": MLCLForImageClassification,
     }
-    for task, model in models.items():
-        name = f"AutoModelFor{task}"
+    for name, model in models.items():
         getattr(modeling_auto, name).register(MLCLConfig, model, exist_ok=True)
         model.register_for_auto_class(name)
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .configuration_mlcl import MLCLConfig
     from .images_mlcl import read_image
-    from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLOutput
+    from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLModel, MLCLOutput
 
 # Imported when first used: whoever needs the configuration alone does not wait for the models of transformers.
 _HOMES = {
     "MLCLConfig": "configuration_mlcl",
     "MLCLForImageClassification": "modeling_mlcl",
     "MLCLForSequenceClassification": "modeling_mlcl",
+    "MLCLModel": "modeling_mlcl",
     "MLCLOutput": "modeling_mlcl",
     "read_image": "images_mlcl",
 }
@@ -28,4 +29,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["MLCLConfig", "MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "read_image"]
+__all__ = [
+    "MLCLConfig",
+    "MLCLForImageClassification",
+    "MLCLForSequenceClassification",
+    "MLCLModel",
+    "MLCLOutput",
+    "read_image",
+]
