@@ -172,13 +172,13 @@ class PublishingTrainer(CheckpointingTrainer):
             **options,
         )
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+    def push_checkpoint(self, checkpoint_folder: str) -> None:
         """Publishes the model of a checkpoint in the background, in one commit, as `hub_strategy` says.
 
         Every strategy but "end" puts it into the root of the repository; "checkpoint" also into `last-checkpoint`,
         "all_checkpoints" into a folder of its own. Optimizer and random state are pickles and stay where they are.
         """
-        if self._staging or not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         current: Any = self.push_in_progress
         busy = current is not None and not current.is_done()
