@@ -48,14 +48,20 @@ def _being_imported(name: str) -> bool:
     return name in sys.modules and getattr(sys.modules[name].__spec__, "_initializing", False)
 
 
-_MODELS = "hf_mlcl.models.modeling_mlcl"
+_CONFIG, _MODELS = "hf_mlcl.models.configuration_mlcl", "hf_mlcl.models.modeling_mlcl"
+
+
+def _unless_importing(name: str, register: Callable[[], None]) -> Callable[[], None]:
+    """For modules of transformers that our own module `name` imports: when that is done, it has its own turn."""
+    return lambda: None if _being_imported(name) else register()
+
 
 # What is to be done when a module has been imported.
-HOOKS: dict[str, Callable[[], object]] = {
-    "transformers.models.auto.configuration_auto": _register_config,
-    # The module of the models imports the Auto classes; then the models are there a little later.
-    "transformers.models.auto.modeling_auto": lambda: None if _being_imported(_MODELS) else _register_models(),
+HOOKS: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": _unless_importing(_CONFIG, _register_config),
+    "transformers.models.auto.modeling_auto": _unless_importing(_MODELS, _register_models),
     "transformers.pipelines": _register_pipelines,
+    _CONFIG: _register_config,
     _MODELS: _register_models,
 }
 

@@ -29,6 +29,9 @@ def test_losses_import_torch_only():
         f"import hf_mlcl; {AUTO}; {MODEL}",
         f"{AUTO}; import hf_mlcl; {MODEL}",
         f"from hf_mlcl import MLCLForSequenceClassification; {AUTO}; {MODEL}",
+        f"from hf_mlcl import MLCLConfig; {AUTO}; {MODEL}",
+        f"import hf_mlcl.hub; {AUTO}; {MODEL}",
+        f"import hf_mlcl.models.pipelines; {AUTO}; {MODEL}",
         f"import hf_mlcl.training; {AUTO}; {MODEL}",
     ],
 )
