@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hf_mlcl.data import LabelAwareSampler, label_matrix, load_multilabel_dataset
+from hf_mlcl.data import LabelAwareSampler, Labels, load_multilabel_dataset
 from hf_mlcl.losses import build_loss
 
 DATASETS = {"reuters21578": "text", "goemotions": "text", "arxiv": "text", "clothing": "vision"}
@@ -54,7 +54,7 @@ def main(folder: Path, output: Path | None) -> None:
           "label-aware | seconds a pass |\n|---|---|---|---|---|---|---|")  # fmt: skip
     for name, task in DATASETS.items():
         split = load_multilabel_dataset(str(folder / name), task=task, splits=["train"]).splits["train"]
-        labels = label_matrix(split) == 1
+        labels = Labels.of(split).rows() == 1
         for size in SIZES:
             rng = np.random.default_rng(0)
             random = [rng.permutation(len(labels)).tolist() for _ in range(PASSES)]

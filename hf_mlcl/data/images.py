@@ -49,6 +49,13 @@ def prepare_images(
 
     Raises:
         ValueError: a column is missing, an argument is out of range, or no image can be decoded.
+
+    Example:
+        >>> from transformers import ViTImageProcessor
+        >>> split = Dataset.from_dict({"image": [PILImage.new("RGB", (9, 9))], "labels": [[True, False]]})
+        >>> images = prepare_images(split.cast_column("image", Image()), ViTImageProcessor(), image_size=8)
+        >>> images[0]["pixel_values"].shape, images[0]["labels"].tolist()
+        (torch.Size([3, 8, 8]), [True, False])
     """
     if corrupt_images not in ("error", "skip"):
         raise ValueError(f"corrupt_images: expected 'error' or 'skip', got {corrupt_images!r}")
@@ -58,7 +65,12 @@ def prepare_images(
 
 
 def with_image_size(image_processor: Any, image_size: int) -> Any:
-    """A copy of an image processor that makes square images with sides of `image_size` pixels."""
+    """A copy of an image processor that makes square images with sides of `image_size` pixels.
+
+    >>> from transformers import ViTImageProcessor
+    >>> dict(with_image_size(ViTImageProcessor(), 96).size)["height"]
+    96
+    """
     if not isinstance(image_size, int) or image_size < 1:
         raise ValueError(f"image_size: expected at least 1 pixel, got {image_size!r}")
     processor = copy.deepcopy(image_processor)

@@ -59,6 +59,8 @@ _YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 _BLANK, _OTHER = 2, 3  # what else than 0, 1 and -100 a cell of a 0/1 column may be
 _STRINGS = ("string", "large_string", "string_view")
 
+_Encoded = tuple[dict[str, Labels], list[str]]  # the labels of each split, and their names
+
 
 @dataclass(frozen=True)
 class _Cells:
@@ -120,7 +122,7 @@ def encode_labels(
     delimiter: str | None = None,
     label_names: Sequence[str] | None = None,
     indicators: bool | None = None,
-) -> tuple[dict[str, Labels], list[str]]:
+) -> _Encoded:
     """Turn the label column(s) of all splits into `Labels` over one universe of labels.
 
     Args:
@@ -152,7 +154,11 @@ def encode_labels(
         raise ValueError(f"label column '{absent[0]}': expected one of {shown(available)}, got none")
     splits = {name: _with_unknown_columns(split, name, columns) for name, split in splits.items()}
     if len(columns) > 1 if indicators is None else indicators:
-        labels, names = _from_indicators(splits, columns, label_names)
+        twice = duplicates([normal_name(column) for column in columns])
+        if twice:
+            raise ValueError(f"label_column: expected different columns, got '{twice[0]}' twice")
+        tables = {name: _indicator_table(split, columns) for name, split in splits.items()}
+        labels, names = _from_tables(tables, label_names)
     else:
         labels, names = _from_column(splits, columns[0], delimiter, label_names)
     for split_name, of_split in labels.items():
@@ -214,7 +220,7 @@ def _with_unknown_columns(split: Dataset, split_name: str, columns: Sequence[str
 
 def _from_column(
     splits: Mapping[str, Dataset], column: str, delimiter: str | None, label_names: Sequence[str] | None
-) -> tuple[dict[str, Labels], list[str]]:
+) -> _Encoded:
     mappings = {name: _mappings(split, column) for name, split in splits.items()}
     if any(row for rows in mappings.values() for row in rows or ()):
         return _from_tables(_mapping_tables(mappings, column), label_names)
@@ -227,7 +233,7 @@ def _from_column(
         cells |= _read_texts(texts, column, delimiter, label_names)
     kinds = {split.kind for split in cells.values()} - {"nothing"}
     if kinds == {"bool"} and not any(split.is_list for split in cells.values()):
-        return _from_indicators(splits, [column], label_names)
+        return _from_tables({name: _indicator_table(split, [column]) for name, split in splits.items()}, label_names)
     if delimiter and not texts:
         got = ", ".join(sorted(kinds)) or "nothing"
         raise ValueError(f"label_delimiter: expected a label column of strings, got {got} values in '{column}'")
@@ -365,7 +371,7 @@ def _from_multi_hot(
 
 def _from_names(
     cells: Mapping[str, _Cells], column: str, label_names: Sequence[str] | None, exact: bool = False
-) -> tuple[dict[str, Labels], list[str]]:
+) -> _Encoded:
     """Names, or ids; with `exact` numbers among the texts are names."""
     for name, split in cells.items():
         if split.kind == "integer":  # lists padded with -100
@@ -617,15 +623,6 @@ def _cut_cells(cells: _Cells, delimiter: str) -> _Cells:
 # 0/1 columns and mappings: one column of a table per label.
 
 
-def _from_indicators(
-    splits: Mapping[str, Dataset], columns: Sequence[str], label_names: Sequence[str] | None
-) -> tuple[dict[str, Labels], list[str]]:
-    twice = duplicates([normal_name(column) for column in columns])
-    if twice:
-        raise ValueError(f"label_column: expected different columns, got '{twice[0]}' twice")
-    return _from_tables({name: _indicator_table(split, columns) for name, split in splits.items()}, label_names)
-
-
 def _indicator_table(split: Dataset, columns: Sequence[str]) -> pa.Table:
     """The columns, with names in place of the ids of a ClassLabel."""
     # All columns and features at once: asking for thousands of them one by one would take minutes.
@@ -638,9 +635,7 @@ def _indicator_table(split: Dataset, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _from_tables(
-    tables: Mapping[str, pa.Table], label_names: Sequence[str] | None
-) -> tuple[dict[str, Labels], list[str]]:
+def _from_tables(tables: Mapping[str, pa.Table], label_names: Sequence[str] | None) -> _Encoded:
     """One 0/1 column per label, named as the column; a label of `label_names` without a column is unknown."""
     columns = next(iter(tables.values())).column_names
     own_names = [normal_name(column) for column in columns]
@@ -651,9 +646,8 @@ def _from_tables(
         logger.warning("labels without a column are unknown: %s", shown(sorted(absent)))
     result = {}
     for split_name, table in tables.items():
-        pairs: dict[int, list[np.ndarray]] = {1: [], UNKNOWN_LABEL: []}  # rows and labels, column by column
-        blank = zeros = 0
-        shape = table.num_rows, len(names)
+        by_label = np.full((len(names), table.num_rows), UNKNOWN_LABEL, dtype=np.int8)
+        blank = 0
         for column, name in zip(columns, own_names, strict=True):
             values = _indicator_values(table.column(column))
             if (values == _OTHER).any():
@@ -661,27 +655,25 @@ def _from_tables(
                     f"label_column: expected only 0 and 1 in column '{column}' (one column per label), "
                     f"{_wrong_indicator(table, split_name, column, values)}"
                 )
-            ones = np.flatnonzero(values == 1)
-            blank += int(np.count_nonzero(values == _BLANK))
-            zeros += int(np.count_nonzero(values == 0))
+            blanks = values == _BLANK
+            blank += int(np.count_nonzero(blanks))
             if name in position:
-                for value, found in ((1, ones), (UNKNOWN_LABEL, np.flatnonzero(values == UNKNOWN_LABEL))):
-                    pairs[value].append(np.stack([found, np.full(len(found), position[name])]))
-            elif len(ones):
+                by_label[position[name]] = np.where(blanks, 0, values)
+            elif (values == 1).any():
                 raise _unknown(column, split_name, "label_column", names)
-        for name in absent:
-            pairs[UNKNOWN_LABEL].append(np.stack([np.arange(shape[0]), np.full(shape[0], position[name])]))
-        ones, missing = (np.concatenate(pairs[value], axis=1) for value in (1, UNKNOWN_LABEL))
-        unlabelled = np.zeros(shape[0], dtype=bool)
-        if blank and len(tables) > 1 and not ones.size and not zeros:
+        ones = by_label == 1
+        if blank and len(tables) > 1 and not ones.any() and blank == np.count_nonzero(by_label == 0):
             logger.warning("split '%s': its labels are unknown, the 0/1 columns are empty", split_name)
-            unlabelled[:] = True
+            by_label[:] = UNKNOWN_LABEL
         elif blank:
             logger.warning(
                 "split '%s': %d empty fields of 0/1 columns are read as 0; write nan where a label is unknown",
                 split_name, blank,
             )  # fmt: skip
-        result[split_name] = Labels.from_pairs(ones[0], ones[1], shape, unlabelled, (missing[0], missing[1]))
+        num_rows = table.num_rows
+        ids, rows = np.divmod(np.flatnonzero(ones), num_rows)  # faster than nonzero of two dimensions
+        missing = np.divmod(np.flatnonzero(by_label == UNKNOWN_LABEL), num_rows)[::-1]
+        result[split_name] = Labels.from_pairs(rows, ids, (num_rows, len(names)), missing=missing)
     return result, names
 
 

@@ -45,7 +45,11 @@ def checked_label_names(label_names: Sequence[str]) -> list[str]:
 
 
 def multi_hot(ids: Iterable[Iterable[int]], num_labels: int) -> np.ndarray:
-    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1."""
+    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1.
+
+    >>> multi_hot([[0, 2], []], 3).tolist()
+    [[True, False, True], [False, False, False]]
+    """
     rows = [list(row) for row in ids]
     result = np.zeros((len(rows), num_labels), dtype=bool)
     for number, row in enumerate(rows):
@@ -342,16 +346,6 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
         raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
-
-
-def label_matrix(split: Dataset) -> np.ndarray:
-    """The labels of a split as rows (N, L): bool, or int8 with -100 where labels are unknown."""
-    return Labels.of(split).rows()
-
-
-def label_counts(split: Dataset) -> np.ndarray:
-    """Number of examples known to have each label: int64 (L,)."""
-    return Labels.of(split).counts()
 
 
 def duplicates(names: Sequence[str]) -> list[str]:

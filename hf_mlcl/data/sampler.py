@@ -40,6 +40,12 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
 
     Raises:
         ValueError: `labels` is not two-dimensional, or `batch_size` below 1.
+
+    Example:
+        >>> labels = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]  # six examples of one label each
+        >>> order = list(LabelAwareSampler(labels, batch_size=2, generator=torch.Generator().manual_seed(0)))
+        >>> [labels[order[start : start + 2]].any(axis=0).sum().item() for start in (0, 2, 4)]
+        [1, 1, 1]
     """
 
     def __init__(self, labels: np.ndarray | Labels, batch_size: int, generator: torch.Generator | None = None) -> None:

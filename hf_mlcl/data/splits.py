@@ -29,6 +29,12 @@ def iterative_split(labels: np.ndarray | Labels, fraction: float, seed: int) -> 
         ValueError: `labels` is not two-dimensional multi-hot, or `fraction` is out of range.
 
     Source: Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1.
+
+    Example:
+        >>> labels = np.array([[1, 0]] * 6 + [[0, 1]] * 4)
+        >>> train, held = iterative_split(labels, fraction=0.5, seed=0)
+        >>> labels[train].sum(axis=0).tolist(), labels[held].sum(axis=0).tolist()
+        ([3, 2], [3, 2])
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")

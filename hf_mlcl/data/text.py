@@ -283,6 +283,18 @@ def predict_texts(
     Raises:
         ValueError: the model has no fitted classifier, an argument is out of range, a text is no string, or there are
             more or fewer pairs than texts.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> from hf_mlcl import MLCLForSequenceClassification
+        >>> from hf_mlcl.data.toy import build_word_tokenizer
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+        >>> encoder = BertModel(BertConfig(vocab_size=9, **sizes))
+        >>> model = MLCLForSequenceClassification.from_encoder(encoder, labels=["crude", "grain"])
+        >>> model.config.classifier_fitted = True  # as after fit_classifier
+        >>> texts = ["oil fell", "wheat rose"]
+        >>> [len(labels) for labels in predict_texts(model, build_word_tokenizer(texts), texts, min_labels=2)]
+        [2, 2]
     """
     if isinstance(texts, str):
         raise ValueError(f"texts: expected several texts, got one string {texts[:40]!r}")

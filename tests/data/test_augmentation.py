@@ -86,11 +86,3 @@ def test_magnitude_and_flip_are_used(monkeypatch):
     )
     assert 70 < mirrored < 130
     assert set(strengths) == {0.3}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"num_ops": 0}, "num_ops: "), ({"magnitude": 31}, "magnitude: expected 0")]
-)
-def test_wrong_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        RandAugment(**arguments)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mlcl.data import MultiLabelCollator, build_word_tokenizer
+from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data.toy import build_word_tokenizer
 
 TOKENIZER = build_word_tokenizer(["one two three four"])
 

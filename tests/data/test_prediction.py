@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import build_word_tokenizer, predict_texts, text
+from hf_mlcl.data import predict_texts, text
+from hf_mlcl.data.toy import build_word_tokenizer
 
 TEXTS = ["wheat " * (1 + 7 * k % 11) + word for k, word in enumerate("crude corn ship crude corn wheat".split())]
 

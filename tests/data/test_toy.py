@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import Image, List, Value
-from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from transformers import AutoTokenizer
 
-from hf_mlcl.data import build_word_tokenizer, digit_canvases, generated_corpus, label_counts, label_matrix
+from hf_mlcl.data import Labels
+from hf_mlcl.data.toy import build_word_tokenizer, digit_canvases, generated_corpus
 
 
 def cells_of(image) -> list[np.ndarray]:
@@ -32,39 +32,14 @@ def test_digit_canvases_have_long_tails_and_as_many_digits_as_they_say():
     assert data.label_names == [str(digit) for digit in range(10)] and data.task == "vision"
     train = data.splits["train"]
     assert train.features["image"] == Image() and train.features["labels"] == List(Value("bool"), length=10)
-    counts = label_counts(train)
+    counts = Labels.of(train).counts()
     assert counts.argmax() == 0 and 15 < counts[0] / counts[9] < 40 and counts.min() > 0
-    labels = label_matrix(train)
+    labels = Labels.of(train).rows()
     assert labels.any(axis=1).all() and labels.sum(axis=1).max() > 2
     first = train[0]["image"]
     assert first.mode == "RGB" and first.size == (40, 40)
     for row in range(50):
         assert labels[row].sum() <= len(cells_of(train[row]["image"])) <= 4
-
-
-def test_digits_are_real_and_splits_share_none():
-    data = digit_canvases(150, 150, 150)
-    digits = load_digits()
-    originals = {
-        np.kron(image * (255 / 16), np.ones((2, 2))).astype(np.uint8).tobytes(): k
-        for k, image in enumerate(digits.images)
-    }
-    used: dict[str, set[int]] = {}
-    for name, split in data.splits.items():
-        labels = label_matrix(split)
-        used[name] = set()
-        for row in range(len(split)):
-            found = set()
-            for quarter in cells_of(split[row]["image"]):
-                windows = (quarter[t : t + 16, x : x + 16].tobytes() for t in range(5) for x in range(5))
-                matches = [originals[window] for window in windows if window in originals]
-                assert matches  # the pixels of one of the 1,797 digits
-                found.add(matches[0])
-            used[name] |= found
-            assert {int(digits.target[k]) for k in found} == set(np.flatnonzero(labels[row]))
-    assert not (
-        used["train"] & used["test"] or used["train"] & used["validation"] or used["validation"] & used["test"]
-    )
 
 
 @pytest.mark.parametrize("make", [digit_canvases, generated_corpus])
@@ -80,7 +55,7 @@ def test_same_seed_same_data(make):
 
 def test_corpus_labels_are_long_tailed_and_correlated():
     data = generated_corpus(3000, 10, 10)
-    labels = label_matrix(data.splits["train"]).astype(float)
+    labels = Labels.of(data.splits["train"]).rows().astype(float)
     counts = labels.sum(axis=0)
     assert labels.shape[1] == len(set(data.label_names)) == 36
     assert counts.max() / counts.min() > 10 and counts.min() >= 10
@@ -97,9 +72,9 @@ def test_corpus_can_be_learned_but_not_perfectly_from_few_words():
     data = generated_corpus(1500, 10, 500)
     vectorizer = CountVectorizer()
     words = vectorizer.fit_transform(data.splits["train"]["text"])
-    classifier = OneVsRestClassifier(LogisticRegression(C=10)).fit(words, label_matrix(data.splits["train"]))
+    classifier = OneVsRestClassifier(LogisticRegression(C=10)).fit(words, Labels.of(data.splits["train"]).rows())
     predicted = classifier.predict(vectorizer.transform(data.splits["test"]["text"]))
-    macro = f1_score(label_matrix(data.splits["test"]), predicted, average="macro", zero_division=0)
+    macro = f1_score(Labels.of(data.splits["test"]).rows(), predicted, average="macro", zero_division=0)
     assert 0.5 < macro < 0.98
 
 
@@ -117,10 +92,3 @@ def test_word_tokenizer_round_trip(tmp_path):
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("beta Alpha gamma")["input_ids"] == tokenizer("beta Alpha gamma")["input_ids"]
     assert loaded.model_max_length == 6 and len(loaded("beta " * 20, truncation=True)["input_ids"]) == 6
-
-
-def test_sizes_out_of_range():
-    with pytest.raises(ValueError, match="canvas_size: expected at least 40"):
-        digit_canvases(1, 1, 1, canvas_size=30)
-    with pytest.raises(ValueError, match="num_topics: expected 1 to 3"):
-        generated_corpus(1, 1, 1, num_labels=3, num_topics=4)

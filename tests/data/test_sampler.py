@@ -71,12 +71,6 @@ def test_labels_with_an_even_number_of_carriers_are_never_carried_once(carriers)
         assert without_positives(labels, order(labels, size), size) == 0
 
 
-def test_three_carriers_stay_together():
-    labels = np.eye(24, dtype=bool)[np.repeat(np.arange(24), 3)]
-    numbers = order(labels, 9)
-    assert all(sorted(labels[batch].sum(0)[labels[batch].any(0)]) == [3, 3, 3] for batch in batches(numbers, 9))
-
-
 @pytest.mark.parametrize(
     ("labels", "mean", "size", "factor"), [(90, 1.2, 32, 50), (300, 3.0, 64, 10), (1000, 10.0, 256, 5)]
 )
@@ -108,13 +102,6 @@ def test_every_example_is_dropped_as_often_as_others():
     assert 0.5 < left[rare].mean() / left[~rare].mean() < 2
 
 
-def test_batches_of_rare_labels_come_at_any_time():
-    labels = power_law(640, 60, 1.5)
-    rarity = np.where(labels.any(1), np.where(labels, labels.sum(0), 1000).min(1), 1000) < 10
-    first = np.mean([rarity[order(labels, 32, seed)[:320]].sum() for seed in range(30)])
-    assert 0.4 < first / rarity.sum() < 0.6
-
-
 def test_a_pass_over_many_examples_takes_seconds():
     labels = power_law(50_000, 300, 3.0)
     sampler = LabelAwareSampler(labels, 256, torch.Generator().manual_seed(0))
@@ -126,12 +113,3 @@ def test_a_pass_over_many_examples_takes_seconds():
 def test_nothing_to_share_and_empty_data():
     assert sorted(order(np.zeros((5, 3), dtype=bool), 2)) == [0, 1, 2, 3, 4]
     assert order(np.zeros((0, 3), dtype=bool), 2) == []
-
-
-@pytest.mark.parametrize(("labels", "size", "message"), [
-    (np.zeros(3, dtype=bool), 2, r"labels: expected a multi-hot array \(N, L\) of 0 and 1, got shape \(3,\)"),
-    (np.zeros((3, 2), dtype=bool), 0, "batch_size: expected at least 1, got 0"),
-])  # fmt: skip
-def test_mistakes_are_named(labels, size, message):
-    with pytest.raises(ValueError, match=message):
-        LabelAwareSampler(labels, size)
