@@ -3,7 +3,6 @@
 So `import hf_mlcl` alone imports neither transformers nor its models, and `import hf_mlcl.losses` torch only.
 """
 
-import importlib
 import importlib.abc
 import importlib.util
 import sys
@@ -22,7 +21,6 @@ def _register_config() -> None:
 
 
 def _register_models() -> None:
-    _register_config()
     from transformers.models.auto import modeling_auto
 
     from .models.configuration_mlcl import MLCLConfig
@@ -44,33 +42,32 @@ def _register_pipelines() -> None:
     register()
 
 
-def _being_imported(name: str) -> bool:
-    return name in sys.modules and getattr(sys.modules[name].__spec__, "_initializing", False)
-
-
-_CONFIG, _MODELS = "hf_mlcl.models.configuration_mlcl", "hf_mlcl.models.modeling_mlcl"
-
-
-def _unless_importing(name: str, register: Callable[[], None]) -> Callable[[], None]:
-    """For modules of transformers that our own module `name` imports: when that is done, it has its own turn."""
-    return lambda: None if _being_imported(name) else register()
-
-
-# What is to be done when a module has been imported.
+# What is to be done when a module of transformers has been imported.
 HOOKS: dict[str, Callable[[], None]] = {
-    "transformers.models.auto.configuration_auto": _unless_importing(_CONFIG, _register_config),
-    "transformers.models.auto.modeling_auto": _unless_importing(_MODELS, _register_models),
+    "transformers.models.auto.configuration_auto": _register_config,
+    "transformers.models.auto.modeling_auto": _register_models,
     "transformers.pipelines": _register_pipelines,
-    _CONFIG: _register_config,
-    _MODELS: _register_models,
 }
+_MODELS = "hf_mlcl.models."
+_due: list[Callable[[], None]] = []
+
+
+def _being_imported(name: str) -> bool:
+    return getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False)
+
+
+def _register_what_is_due(just_imported: str = "") -> None:
+    """Registers, unless one of our own modules is on its way, which may be the one that imports transformers."""
+    others = [name for name in list(sys.modules) if name.startswith(_MODELS) and name != just_imported]
+    while _due and not any(map(_being_imported, others)):
+        _due.pop(0)()
 
 
 class _Hooks(importlib.abc.MetaPathFinder):
-    """Finds modules as Python does, and runs the hook of one when it has been imported."""
+    """Finds modules as Python does, and registers when they have been imported."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        if name not in HOOKS or self not in sys.meta_path:
+        if (name not in HOOKS and not name.startswith(_MODELS)) or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
         try:
@@ -83,7 +80,9 @@ class _Hooks(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            HOOKS[name]()
+            if name in HOOKS:
+                _due.append(HOOKS[name])
+            _register_what_is_due(name)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -93,6 +92,5 @@ def register_when_imported() -> None:
     """Registers now what can be, and the rest when it is imported."""
     if not any(isinstance(finder, _Hooks) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Hooks())
-    for name, hook in HOOKS.items():
-        if name in sys.modules and not _being_imported(name):
-            hook()
+    _due.extend(hook for name, hook in HOOKS.items() if name in sys.modules and not _being_imported(name))
+    _register_what_is_due()
