@@ -203,41 +203,29 @@ class Problem:
         size = max(1, _MAX_NUMBERS // (len(self.inputs) * variants))
         return [ids[start : start + size] for start in range(0, len(ids), size)]
 
-    def solve(
-        self, ids: np.ndarray, strengths: Tensor, start: Tensor | None = None, tolerance: float = _TOLERANCE
-    ) -> Tensor:
-        """Parameters, (r + 1) x V x l, of V variants of l labels.
-
-        Args:
-            ids: The labels, l.
-            strengths: V x l.
-            start: Parameters to start from, (r + 1) x V x l.
-            tolerance: Where a problem counts as solved.
-        """
-        device = self.inputs.rotation.device
+    def solve(self, ids: np.ndarray, strengths: Tensor, tolerance: float = _TOLERANCE) -> Tensor:
+        """Parameters, (r + 1) x V x l, of V variants of l labels, whose `ids` and `strengths` (V x l) are given."""
+        device, (variants, _) = self.inputs.rotation.device, strengths.shape
         rows = torch.from_numpy(self.labels.rows(ids)).to(device)[:, None]
         counted = None if rows.dtype == torch.bool else rows >= 0
         if self.examples is not None:
             taken = torch.from_numpy(self.examples.T).to(device)[:, :, None]
             counted = taken if counted is None else taken & counted
-        num_examples, shape = len(self.inputs), tuple(strengths.shape)
 
         def flat(values: Tensor) -> Tensor:
-            return values.expand(num_examples, *shape).reshape(num_examples, -1).float()
+            return values.expand(-1, variants, len(ids)).reshape(len(values), -1).float()
 
-        targets = flat(rows == 1)
-        weights = None if counted is None else flat(counted)
-        flat_start = None if start is None else start.flatten(1).to(device)
-        result = _solve(
-            self.inputs,
-            targets,
-            weights,
-            strengths.reshape(-1).to(device),
-            log_odds(self.labels),
-            flat_start,
-            tolerance,
-        )
-        return result.view(-1, *shape)
+        targets, weights = flat(rows == 1), None if counted is None else flat(counted)
+        positives = targets.sum(dim=0) if weights is None else (targets * weights).sum(dim=0)
+        counts = torch.full_like(positives, len(targets)) if weights is None else weights.sum(dim=0)
+        result = targets.new_zeros(len(self.inputs.sizes) + 1, targets.shape[1])
+        result[-1] = torch.log((positives + 0.5) / (counts - positives + 0.5))
+        result[-1, counts == 0] = log_odds(self.labels)
+        mixed = torch.nonzero((positives > 0) & (positives < counts))[:, 0]
+        if len(mixed):
+            columns = _Columns(targets, weights, strengths.flatten().to(device)).take(mixed)
+            result[:, mixed] = _Descent(self.inputs, columns, result[:, mixed], tolerance).run()
+        return result.view(-1, *strengths.shape)
 
 
 def log_odds(labels: Labels) -> float:
@@ -246,36 +234,9 @@ def log_odds(labels: Labels) -> float:
     return float(np.log((positives + 0.5) / (known - positives + 0.5)))
 
 
-def _solve(
-    inputs: Inputs,
-    targets: Tensor,
-    weights: Tensor | None,
-    strengths: Tensor,
-    unknown: float,
-    start: Tensor | None,
-    tolerance: float,
-) -> Tensor:
-    """Solutions, (r + 1) x P, of P problems with targets N x P; `weights` are those of the examples, N x P.
-
-    A problem without examples gets the bias `unknown`.
-    """
-    positives = targets.sum(dim=0) if weights is None else (targets * weights).sum(dim=0)
-    counts = torch.full_like(positives, len(targets)) if weights is None else weights.sum(dim=0)
-    result = targets.new_zeros(len(inputs.sizes) + 1, targets.shape[1])
-    result[-1] = torch.log((positives + 0.5) / (counts - positives + 0.5))
-    result[-1, counts == 0] = unknown
-    mixed = torch.nonzero((positives > 0) & (positives < counts))[:, 0]
-    if not len(mixed):
-        return result
-    first = result[:, mixed] if start is None else start[:, mixed]
-    part = _Columns(targets[:, mixed], None if weights is None else weights[:, mixed], strengths[mixed])
-    result[:, mixed] = _Descent(inputs, part, first, tolerance).run()
-    return result
-
-
 @dataclass(eq=False)
 class _Columns:
-    """Problems that are solved together; see `_solve`."""
+    """Targets and weights (None: 1) of the examples of P problems, N x P, and the strengths of the penalties, P."""
 
     targets: Tensor
     weights: Tensor | None
@@ -297,9 +258,7 @@ class _Columns:
         size = max(1, _CHUNK_NUMBERS // max(logits.shape[1], 1))
         for begin in range(0, len(logits), size):
             rows = slice(begin, begin + size)
-            at = logits[rows]
-            if moves is not None and lengths is not None:
-                at = torch.addcmul(at, moves[rows], lengths)
+            at = logits[rows] if lengths is None else torch.addcmul(logits[rows], moves[rows], lengths)  # type: ignore[index]
             probability = torch.sigmoid(at)
             part = torch.sub(probability, self.targets[rows], out=residual[rows])
             bend = probability.addcmul_(probability, probability, value=-1)

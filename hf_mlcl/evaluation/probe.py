@@ -37,7 +37,7 @@ NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
 _FEW_POSITIVES, _MAX_RARE = 5, 2000
 _NEAR = 1e-3  # parameters as near to their solution tell which strength is best
-# Numbers of solutions that are kept, and of validation scores in memory; more of these lie in a temporary file.
+# Validation scores in memory; more of them lie in a temporary file.
 _MAX_KEPT = 2**26
 # Training keeps four arrays of this many numbers (parameters, gradients, two moments): 1.1 GB in float32. Its logits,
 # a fifth array, and the half a dozen of the validation examples at one grid point are no larger.
@@ -86,16 +86,13 @@ def fit_classifier(
     1. `fit_logistic_regression` on the training examples at seven strengths of the penalty. Each label takes the
        strength with the lowest cross-entropy on the validation examples, to which that of 20 positives is added that
        behave like those of labels about as frequent: it decides where a label has few.
-    2. The validation examples are dealt into five folds, each label evenly over them. Each fold is scored by
+    2. The validation examples are split into five folds, each label evenly over them. Each fold is scored by
        classifiers that were fitted on the training examples and the other folds. On these scores, of examples that
        neither encoder nor classifier has seen, thresholds are tuned (`tune_thresholds`).
     3. The final classifier is fitted on training and validation examples.
 
-    Its sigmoids are calibrated probabilities as they are: on held-out parts of four data sets Platt scaling of each
-    label made the cross-entropy of such scores 1 % higher, that of all labels together changed it by 0.1 %
-    (`python benchmarks/evaluation_priors.py`).
-
-    There is no chance in it: the same arrays give the same result.
+    Its sigmoids are calibrated as they are: Platt scaling gained nothing (`benchmarks/evaluation_priors.py`). The same
+    arrays give the same result.
 
     Args:
         train_features: N x d, finite; also what `validation_features` is with its own number of rows. A
@@ -161,7 +158,6 @@ class _Fit:
         width = max(int((self.inputs.factor != 0).sum()), 1)
         self.grid = np.asarray(RELATIVE_STRENGTHS) * width
         self.chosen = np.zeros(self.num_labels, dtype=np.int64)
-        self.on_train: Tensor | None = None  # solutions of all labels and strengths, where they are few enough to keep
 
     def choose_strengths(self) -> None:
         """Sets `chosen`, the index in `grid` of each label's strength; see `fit_classifier`."""
@@ -171,15 +167,9 @@ class _Fit:
         tried = np.sort(np.concatenate([np.flatnonzero(support >= _FEW_POSITIVES), shown]))
         losses = np.zeros((len(self.grid), self.num_labels))
         problem = Problem(self.inputs, self.labels, self.of_train[None].repeat(len(self.grid), axis=0))
-        sizes = (len(self.inputs.sizes) + 1, len(self.grid), self.num_labels)
-        if len(tried) == self.num_labels and math.prod(sizes) <= _MAX_KEPT:
-            self.on_train = torch.empty(sizes, device=self.inputs.sizes.device)
         for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
-            solutions = problem.solve(ids, each, tolerance=_NEAR)
-            losses[:, ids] = self.validation_losses(ids, solutions)
-            if self.on_train is not None:
-                self.on_train[:, :, torch.from_numpy(ids)] = solutions
+            losses[:, ids] = self.validation_losses(ids, problem.solve(ids, each, _NEAR))
         self.chosen = choose_strengths(losses, support, self.counts, tried)
 
     def validation_losses(self, ids: np.ndarray, solutions: Tensor) -> np.ndarray:
@@ -217,19 +207,12 @@ class _Fit:
             bias[:], scores[:] = log_odds[-1], log_odds[folds]
         for ids in tqdm(problem.blocks(present, len(examples)), desc="Fits", disable=not self.progress):
             each = torch.from_numpy(self.grid[self.chosen[ids]])[None].expand(len(examples), -1).float()
-            solutions = problem.solve(ids, each, self.start(ids, len(examples)))
+            solutions = problem.solve(ids, each)
             weight[ids], bias[ids] = self.inputs.original(solutions[:, -1])
             logits = self.validation_logits(solutions)
             picked = torch.from_numpy(folds).to(logits.device)[:, None, None].expand(-1, 1, len(ids))
             scores[ids] = logits.gather(1, picked)[:, 0].T.cpu().numpy()
         return weight, bias, StoredScores(scores)
-
-    def start(self, ids: np.ndarray, variants: int) -> Tensor | None:
-        """Where the fits at the chosen strengths begin: at those on the training examples."""
-        if self.on_train is None:
-            return None
-        solutions = self.on_train[:, torch.from_numpy(self.chosen[ids]), torch.from_numpy(ids)]
-        return solutions[:, None].expand(-1, variants, -1)
 
     def empty_scores(self) -> np.ndarray:
         """An array L x N for scores of the validation examples; a large one lies in a file that is gone with it."""
@@ -322,19 +305,13 @@ def fit_linear_evaluation(
     point with the best validation F1 at threshold 0.5; ties go to the lower validation cross-entropy. A label without
     a validation positive takes the grid point with the best mean F1 over the others (ties: their cross-entropy).
 
-    Unknown labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: labels
-    stay independent of each other, so that what is missing of one changes no other's classifier. Validation F1 and
-    cross-entropy are those of the known entries. Examples without any known label are left out first. A label without
-    any known training entry gets zero weights and the log-odds of a positive among all known training entries.
+    Missing labels add nothing to the loss of their batch, whose mean still divides by all examples x labels: what is
+    missing of one label changes no other's classifier. Validation F1 and cross-entropy are those of the known entries.
+    A label without a known training entry gets zero weights and the log-odds of a positive among all known entries.
 
-    All problems share the order of the mini-batches and are trained as one, in float32 on `device`. Only local
-    generators are used: the same `seed` gives the same result, and the global random state is not touched.
-
-    Labels are trained and scored in blocks that bound the memory; where there are several, labels without a validation
-    positive come last, and only at their grid point.
-
-    Features are not copied where they are float32 and every example has a known label. A `numpy.memmap` stays in its
-    file: rows are read as mini-batches need them, and go to `device` batch by batch.
+    All problems share the order of the mini-batches and are trained as one, in float32 on `device`, in blocks of
+    labels that bound the memory. The same `seed` gives the same result; the global random state is not touched. A
+    `numpy.memmap` stays in its file: rows are read as mini-batches need them.
 
     Args:
         train_features: N x feature_dim, finite; also what `validation_features` is with its own number of rows.
@@ -343,6 +320,14 @@ def fit_linear_evaluation(
 
     Raises:
         ValueError: arrays of wrong shape or values, or an option that is no positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> features = np.random.default_rng(0).normal(size=(60, 4))
+        >>> labels = features[:, :2] > 0.3
+        >>> fit = fit_linear_evaluation(features[:40], labels[:40], features[40:], labels[40:], num_epochs=5)
+        >>> fit.weight.shape, len(fit.grid)
+        ((2, 4), 8)
     """
     train = _Examples.of("train", train_features, train_labels)
     validation = _Examples.of("validation", validation_features, validation_labels, like=train)

@@ -25,6 +25,7 @@ class Scores:
     """
 
     shape: tuple[int, int]
+    are_probabilities = False
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -42,9 +43,13 @@ class Scores:
         """Blocks of examples: the number of the first, and their logits (n, L)."""
         raise NotImplementedError
 
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Scores:
+        """The scores `scale * logits + shift`, both one number per label."""
+        raise NotImplementedError
+
     def probabilities(self, columns: np.ndarray) -> np.ndarray:
         """Probabilities of what `columns` gives."""
-        return sigmoid(columns)
+        return columns if self.are_probabilities else sigmoid(columns)
 
     def label_blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Blocks of labels: which, logits and probabilities (N, l)."""
@@ -116,6 +121,10 @@ class LinearScores(Scores):
         """The scores of some of the examples, by their numbers, a slice or a mask."""
         return LinearScores(self.features[rows], self.weight, self.bias)
 
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> LinearScores:
+        """The scores `scale * logits + shift`, both one number per label."""
+        return LinearScores(self.features, self.weight * scale[:, None], self.bias * scale + shift)
+
     def columns(self, part: slice | np.ndarray) -> np.ndarray:
         """Logits of some labels, float64 (N, l)."""
         return _logits(self.features, self.weight[part], self.bias[part]).astype(np.float64)
@@ -147,6 +156,10 @@ class StoredScores(Scores):
         """The scores of some of the examples, by their numbers, a slice or a mask."""
         return StoredScores(self.by_label[:, rows], self.are_probabilities)
 
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> StoredScores:
+        """The scores `scale * logits + shift`, both one number per label."""
+        return StoredScores(self.by_label * scale[:, None] + shift[:, None])
+
     def columns(self, part: slice | np.ndarray) -> np.ndarray:
         """Logits of some labels, float64 (N, l)."""
         return np.asarray(self.by_label[part], dtype=np.float64).T
@@ -155,37 +168,6 @@ class StoredScores(Scores):
         """Blocks of examples: the number of the first, and their logits (n, L)."""
         for part in _parts(*self.shape):
             yield part.start, np.ascontiguousarray(self.by_label[:, part].T)
-
-    def probabilities(self, columns: np.ndarray) -> np.ndarray:
-        """Probabilities of what `columns` gives."""
-        return columns if self.are_probabilities else sigmoid(columns)
-
-
-@dataclass(frozen=True, eq=False)
-class ScaledScores(Scores):
-    """Logits `scale * scores + shift`, scale and shift one number per label."""
-
-    scores: Any
-    scale: np.ndarray
-    shift: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        """Number of examples N and of labels L."""
-        return self.scores.shape
-
-    def __getitem__(self, rows: Any) -> ScaledScores:
-        """The scores of some of the examples, by their numbers, a slice or a mask."""
-        return ScaledScores(self.scores[rows], self.scale, self.shift)
-
-    def columns(self, part: slice | np.ndarray) -> np.ndarray:
-        """Logits of some labels, float64 (N, l)."""
-        return self.scores.columns(part) * self.scale[part] + self.shift[part]
-
-    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of examples: the number of the first, and their logits (n, L)."""
-        for start, block in self.scores.row_blocks():
-            yield start, block * self.scale + self.shift
 
 
 def _parts(length: int, width: int, most: int = _MAX_NUMBERS) -> list[slice]:

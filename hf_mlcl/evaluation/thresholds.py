@@ -37,12 +37,12 @@ class Thresholds:
 def tune_thresholds(
     probabilities: Any, labels: Any, *, rule: str = "balanced", train_label_counts: Any = None
 ) -> Thresholds:
-    """The threshold of every label with the best F1 on validation data, shrunk towards labels about as frequent.
+    """The threshold per label with the best F1 on validation data, shrunk towards labels about as frequent.
 
-    The best threshold on few positives is mostly chance, and without a positive every threshold is as good as another.
-    So each label is given, besides its own counts, further positives: k that behave like those of labels about as
-    frequent, n that behave like those of all labels, and m that behave as the label's own probabilities say. At
-    threshold t, with TP, FP and P (positives) the counts of the label, the chosen t has the largest
+    The best threshold on few positives is mostly chance. So each label is given, besides its own counts, further
+    positives: k that behave like those of labels about as frequent, n that behave like those of all labels, and m that
+    behave as the label's own probabilities say. With TP, FP and P (positives) the counts of the label at threshold t,
+    the chosen t has the largest
 
         F1(t) = 2 TP' / (TP' + FP' + P'),  P' = P + k + n + m,
         TP' = TP + k TP*/P* + n TP+/P+ + m TPe/Pe,  and FP' in the same way.
@@ -51,19 +51,13 @@ def tune_thresholds(
     log2(frequency + 1); and TPe, FPe, Pe the label's sums of its probabilities p (of 1 - p) in the place of counts. A
     label whose probabilities are far from calibrated (P + 1 and Pe + 1 differ by a factor of over 4) has m = 0.
 
-    The rules: "balanced" (k = 200, n = 10, m = 100) has nearly the best Macro-F1 of those compared that lose at most
-    0.2 points of Micro-F1 to n = 50 alone, the rule of earlier versions; "macro" (k = 20, n = 2, m = 100) has another
-    point of Macro-F1 and one less of Micro-F1; "micro" is one threshold for all labels, the best for Micro-F1. They
-    were compared on held-out parts of the training and validation splits of four data sets:
-    `python benchmarks/evaluation_priors.py`, which never reads a test split. The few positives of all labels (n) cost
-    next to nothing there; where labels as frequent are not recognised at all, such as those that no training example
-    has, they keep such a label from being given to all examples, which has the best F1 then.
+    The rules "balanced" (k = 200, n = 10, m = 100), "macro" (k = 20, n = 2, m = 100: one more point of Macro-F1, one
+    less of Micro-F1) and "micro" (one threshold for all labels) were chosen by `benchmarks/evaluation_priors.py`,
+    which reads no test split. The n positives of all labels keep a label from being given to every example where no
+    label as frequent is recognised at all.
 
-    All labels get 0.5 where no label has a positive. Among equally good thresholds the one nearest to the common one
-    (in logits) is taken. The candidates are shared by the labels: an even grid in logits around the range of the
-    positives, and points midway between quantiles of the positives' logits.
-
-    Missing labels are in no count.
+    Among equally good thresholds the one nearest to the common one (in logits) is taken; all labels get 0.5 where no
+    label has a positive. Missing labels are in no count.
 
     Args:
         probabilities: N x L numbers in [0, 1] of the validation set; or `LinearScores` (of logits).

@@ -10,12 +10,13 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging
 
 from .adapters_mlcl import MLCLAdapters, check_no_adapter
@@ -67,9 +68,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
 
     def __init__(self, config: MLCLConfig) -> None:
         super().__init__(config)
-        if config.task != self.task:
-            other = {"text": "MLCLForSequenceClassification", "vision": "MLCLForImageClassification"}[config.task]
-            raise ValueError(f"{type(self).__name__}: expected task {self.task!r}, got {config.task!r}; use {other}")
+        if type(self).task is None:  # AutoModel knows one class for both tasks
+            self.task = config.task
+            self.main_input_name = _CLASSES[config.task].main_input_name
+        elif config.task != self.task:
+            other = _CLASSES[config.task].__name__
+            raise ValueError(f"{type(self).__name__}: the model's task is {config.task!r}, use {other}")
         if config.encoder_config is None:
             raise ValueError("encoder_config: expected one, got None; there is no config.json, or see from_encoder")
         config.drop_stale_thresholds()
@@ -365,6 +369,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
             embeddings = self(**inputs, return_dict=True).embeddings
             return nn.functional.normalize(embeddings.float()) if normalize else embeddings
 
+    @property
+    def search_space(self) -> str:
+        """ "embeddings" where training has made them, else "features": what similar examples are found by."""
+        contrastive = self.config.objective != "classification" and self.config.trained is not False
+        return "embeddings" if contrastive else "features"
+
     def limit_tokens(self, processor: Any) -> Any:
         """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
         most, _ = learned_positions(self.encoder)
@@ -378,6 +388,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         top_k: int | None = None,
         min_labels: int = 0,
         threshold: float | Sequence[float] | None = None,
+        logits: Tensor | None = None,
         **inputs: Tensor,
     ) -> list[list[dict[str, Any]]]:
         """The labels of each example of a batch, best score first.
@@ -386,6 +397,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             top_k: Gives at most so many labels.
             min_labels: Gives at least so many, also below their thresholds.
             threshold: One number or one a label, on the scores; by default the thresholds that were fitted, or 0.5.
+            logits: (B, L) that forward has given, in place of its inputs.
             **inputs: What forward takes, such as a tokenizer or an image processor returns it.
 
         Returns:
@@ -396,22 +408,53 @@ class MLCLPreTrainedModel(MLCLAdapters):
         """
         config, num_labels = self.config, len(self.config.label_names)
         if not config.classifier_fitted:
-            raise ValueError("predict_labels: expected a fitted classifier, got none; run fit_classifier()")
+            raise ValueError("predict_labels needs a fitted classifier: run fit_classifier()")
         most = num_labels if top_k is None else top_k
         if type(min_labels) is not int or not 0 <= min_labels <= num_labels:
-            raise ValueError(f"min_labels: expected an integer of 0 to {num_labels}, got {min_labels!r}")
+            raise ValueError(f"min_labels must be an integer from 0 to {num_labels}, got {min_labels!r}")
         if type(most) is not int or most < max(1, min_labels):
-            raise ValueError(f"top_k: expected an integer of at least {max(1, min_labels)}, got {top_k!r}")
+            raise ValueError(f"top_k must be an integer of at least {max(1, min_labels)}, got {top_k!r}")
         limits = config.thresholds if threshold is None else threshold
-        if self._without_rows(inputs):
-            return []
-        with self._inference():
-            scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
+        if logits is None:
+            if self._without_rows(inputs):
+                return []
+            with self._inference():
+                logits = self(**inputs, return_dict=True).logits
+        scores = logits.float().sigmoid().cpu()
         names = config.label_names
         return [
             [{"label": names[label], "score": scores[row, label].item()} for label in chosen]
             for row, chosen in enumerate(choose_labels(scores, limits, min_labels, most))
         ]
+
+
+class MLCLModel(MLCLPreTrainedModel):
+    """What `AutoModel.from_pretrained` loads of a saved model, of texts or images: it turns inputs into embeddings.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+        >>> model = MLCLModel.from_encoder(BertModel(BertConfig(**sizes)), labels=2, projection_dim=4)
+        >>> model.eval()(input_ids=torch.tensor([[1, 2], [3, 4]])).pooler_output.shape
+        torch.Size([2, 8])
+    """
+
+    task = None  # type: ignore[assignment]  # the configuration's
+
+    def forward(self, *args: Any, return_dict: bool | None = None, **inputs: Any) -> Any:
+        """`pooler_output` are L2-normalised embeddings (B, projection_dim); features (B, feature_dim) of a model whose
+        projection was not trained. Takes the inputs of the model for the task."""
+        inputs |= dict(zip((self.main_input_name, "attention_mask"), args, strict=False))
+        features, (hidden_states, attentions) = self._encode(inputs)
+        embeddings = self.projection(features) if self.search_space == "embeddings" else features
+        output = BaseModelOutputWithPooling(
+            pooler_output=nn.functional.normalize(embeddings.float()),
+            hidden_states=hidden_states,
+            attentions=attentions,
+        )
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
 
 
 class MLCLForSequenceClassification(MLCLPreTrainedModel):
@@ -438,6 +481,25 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")
             embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
+
+    def predict(
+        self, texts: str | Iterable[str], tokenizer: Any, text_pairs: str | Iterable[str] | None = None, **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        """The labels of texts by their thresholds, best score first.
+
+        Args:
+            texts: Texts, or one.
+            tokenizer: The model's; texts are cut as those of training were.
+            text_pairs: The second texts, for a model of text pairs.
+            **options: `batch_size`, and `top_k`, `min_labels` and `threshold` of `predict_labels`.
+
+        Returns:
+            For each text a list of `{"label": name, "score": sigmoid of the logit}`.
+        """
+        from hf_mlcl.data import predict_texts  # `predict_labels` needs no package
+
+        first, second = ([given] if isinstance(given, str) else cast(Any, given) for given in (texts, text_pairs))
+        return list(predict_texts(self, tokenizer, first, second, **options))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -479,6 +541,28 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
     # Part of the model, so that it is at hand, too, where the package is not installed.
     read_image = staticmethod(read_image)
 
+    def predict(
+        self, images: Any, image_processor: Any, *, batch_size: int = 64, **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        """The labels of images by their thresholds, best score first.
+
+        Args:
+            images: Paths or PIL images, or one.
+            image_processor: The model's.
+            batch_size: Images per forward pass.
+            **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
+
+        Returns:
+            For each image a list of `{"label": name, "score": sigmoid of the logit}`.
+        """
+        images = [images] if isinstance(images, (str, os.PathLike)) or hasattr(images, "size") else list(images)
+        answers: list[list[dict[str, Any]]] = []
+        for start in range(0, len(images), batch_size):
+            batch = [read_image(image) for image in images[start : start + batch_size]]
+            pixels = image_processor(batch, return_tensors="pt")["pixel_values"].to(self.device)
+            answers += self.predict_labels(pixel_values=pixels, **options)
+        return answers
+
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -497,4 +581,12 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
         return self._forward(inputs, labels, output_logits, return_dict)
 
 
-__all__ = ["MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "MLCLPreTrainedModel"]
+_CLASSES: dict[str, Any] = {"text": MLCLForSequenceClassification, "vision": MLCLForImageClassification}
+
+__all__ = [
+    "MLCLForImageClassification",
+    "MLCLForSequenceClassification",
+    "MLCLModel",
+    "MLCLOutput",
+    "MLCLPreTrainedModel",
+]

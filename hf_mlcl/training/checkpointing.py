@@ -71,6 +71,9 @@ class CheckpointingTrainer(Trainer):
         """The context in which model and processor are saved."""
         return nullcontext()
 
+    def push_checkpoint(self, checkpoint_folder: str) -> None:
+        """Called with each checkpoint that is in its place, where `push_to_hub` is set."""
+
     def check_best_metric(self, metrics: dict[str, float]) -> None:
         """Called with the metrics from which the best model is told."""
 
@@ -121,7 +124,11 @@ class CheckpointingTrainer(Trainer):
             rotate(run, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
-            self._push_from_checkpoint(str(place))
+            self.push_checkpoint(str(place))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # The Trainer would push what is still being written aside; `push_checkpoint` comes when it is in its place.
+        pass
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -26,7 +26,7 @@ from hf_mlcl.evaluation import LinearScores, compute_metrics
 from hf_mlcl.evaluation.compute_metrics import decision_scores
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
-from hf_mlcl.hub.comparison import comparison_text
+from hf_mlcl.hub.card import comparison_text
 from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter

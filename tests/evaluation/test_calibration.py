@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from hf_mlcl.evaluation import fit_calibration, reliability_curve
-from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _Decisions, _minimise, fold_calibration
+from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _Problem, fold_calibration
 from hf_mlcl.evaluation.compute_metrics import expected_calibration_error
 
 
@@ -72,23 +73,23 @@ def test_fewer_examples_keep_a_label_nearer_to_the_pool():
     assert (distances[0] < distances[1]).all() and (distances[1] < distances[2]).all()
 
 
-def test_minimum_is_where_the_gradient_vanishes_and_equals_a_general_optimiser():
+@pytest.mark.parametrize("missing", [False, True])
+def test_minimum_is_where_the_gradient_vanishes_and_equals_a_general_optimiser(missing):
     logits, labels = make_case(200)
-    targets = labels.astype(np.float64)
+    known = np.random.default_rng(0).random(labels.shape) < (0.6 if missing else 2)
     centre = np.tile([[0.2], [-0.4]], 8)
-    decisions = _Decisions(logits, targets)
-    found = _minimise(decisions, centre, centre, _LABEL_PRECISION)
-    gradient, _ = decisions.newton_step(found, centre, _LABEL_PRECISION)
-    assert np.abs(gradient).max() < 1e-6
-    from scipy.optimize import minimize
+    problem = _Problem(logits, labels.astype(float), known if missing else 1, centre, _LABEL_PRECISION)
+    found = problem.minimum(centre)
+    assert np.abs(problem.newton_step(found)[0]).max() < 1e-6
 
     for label in range(8):
 
         def value(point, label=label):
             moved = np.exp(point[0]) * logits[:, label] + point[1]
             penalty = 0.5 * (_LABEL_PRECISION * (point - centre[:, label]) ** 2).sum()
-            return (np.logaddexp(0, moved) - targets[:, label] * moved).sum() + penalty
+            return (known[:, label] * (np.logaddexp(0, moved) - labels[:, label] * moved)).sum() + penalty
 
+        assert problem.objective(found)[label] == pytest.approx(value(found[:, label]))
         np.testing.assert_allclose(found[:, label], minimize(value, centre[:, label], tol=1e-12).x, atol=1e-4)
 
 

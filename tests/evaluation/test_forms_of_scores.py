@@ -20,7 +20,7 @@ from hf_mlcl.evaluation import (
     tune_thresholds,
 )
 from hf_mlcl.evaluation import scores as scores_module
-from hf_mlcl.evaluation.scores import ScaledScores, StoredScores
+from hf_mlcl.evaluation.scores import StoredScores
 
 
 def problem(rows=60, num_labels=40, seed=0, unlabelled=True, tied=False):
@@ -102,7 +102,7 @@ def test_calibrated_scores(scale):
     scores = LinearScores(scores.features, scale * scores.weight, scale * scores.bias)
     fitted = fit_calibration(scores, labels)
     applied = fitted.apply(scores)
-    assert isinstance(applied, ScaledScores) and applied.shape == scores.shape
+    assert isinstance(applied, LinearScores) and applied.shape == scores.shape
     expected = fitted.apply(scale * logits)
     for found, values in ((applied, expected), (applied[[5, 2]], expected[[5, 2]])):
         np.testing.assert_allclose(np.asarray(found), values, rtol=1e-4, atol=1e-4)

@@ -168,8 +168,6 @@ def test_variants_are_fitted_on_their_own_examples():
     problem = Problem(inputs, Labels.of(labels), examples)
     ids = np.array([3, 1])
     solutions = problem.solve(ids, torch.full((3, 2), 2.0))
-    again = problem.solve(ids, torch.full((3, 2), 2.0), start=solutions)
-    torch.testing.assert_close(again, solutions, atol=1e-4, rtol=1e-4)
     first = features[:100].astype(np.float64)  # the first part alone standardises
     scaled = (features - first.mean(axis=0)) / first.std(axis=0)
     weights, biases = inputs.original(solutions)

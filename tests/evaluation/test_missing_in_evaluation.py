@@ -17,7 +17,7 @@ from hf_mlcl.evaluation import (
     tune_thresholds,
 )
 from hf_mlcl.evaluation.arrays import split_labels
-from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _POOL_PRECISION, _Decisions
+from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _POOL_PRECISION
 from hf_mlcl.evaluation.compute_metrics import expected_calibration_error
 from hf_mlcl.evaluation.logistic_regression import fit_logistic_regression
 from hf_mlcl.evaluation.probe import NUM_FOLDS, deal_folds
@@ -171,19 +171,6 @@ def test_error_is_that_of_the_known_entries_in_one_column():
     column = sigmoid(logits)[known][:, None], labels[known][:, None]
     assert expected_calibration_error(sigmoid(logits), labels) == expected_calibration_error(*column)
     assert reliability_curve(sigmoid(logits), labels).counts.sum() == known.sum()
-
-
-@pytest.mark.parametrize("mask", ["example by example", "none"])
-def test_masked_derivatives_equal_finite_differences(mask):
-    _, logits, labels = make_case(num_examples=20, num_labels=3)
-    known = None if mask == "none" else labels != -100
-    decisions = _Decisions(logits, (labels == 1).astype(float), known)
-    point, centre = np.array([[0.3, -0.2, 0.1], [0.5, 0.0, -1.0]]), np.array([[0.0], [0.2]])
-    gradient, _ = decisions.newton_step(point, centre, _LABEL_PRECISION)
-    for index in range(2):
-        moved = [point + sign * 1e-6 * (np.arange(2) == index)[:, None] for sign in (1, -1)]
-        up, down = (decisions.objective(one, centre, _LABEL_PRECISION) for one in moved)
-        np.testing.assert_allclose(gradient[index], (up - down) / 2e-6, rtol=1e-6, atol=1e-7)
 
 
 # --- linear evaluation ---

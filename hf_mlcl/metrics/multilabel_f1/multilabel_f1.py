@@ -5,7 +5,7 @@ only, one import a line (`evaluate.load` reads these lines).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -21,18 +21,12 @@ with the label counts of the training set the macro F1 of frequent, medium and r
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry per example.
-        `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in [0, 1], one per label.
-        `labels`: the list of the example's label names or label ids; it may be empty.
+    predictions: one entry per example. `multihot`: a list of 0/1, one per label. `probabilities`: a list of numbers in
+        [0, 1], one per label. `labels`: the list of the example's label names or ids; it may be empty.
     references: one entry per example; a list of 0/1, one per label (`labels`: label names or ids). -100 or NaN for a
         missing label, which then counts in no score.
-    thresholds (`probabilities` only): a number or one number per label; a label is predicted where its probability is
-        at least its threshold. Default 0.5.
     label_names (`labels` only): every label in its order. Without it the labels that occur are taken, sorted.
-    train_label_counts: how often each label occurs in the training set; adds `macro_f1_head`, `_medium` and `_tail`.
-    ks (`probabilities` only): the k of precision, recall and nDCG at k. Default (1, 3, 5); those above the number of
-        labels are left out.
-    per_label: adds the lists `per_label_f1`, `_precision`, `_recall`, `_support`, `_known` (and `_average_precision`).
+    thresholds, ks (`probabilities` only), train_label_counts, per_label: see the README and `multilabel_scores`.
 Returns:
     A dictionary of numbers; see the README for each of them.
 Examples:
@@ -59,7 +53,7 @@ _BLOCK_NUMBERS = 2**22
 
 
 def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Any:
-    """Float64 array N x L, or a sparse matrix as it is; ValueError with the argument's name otherwise."""
+    """Float64 array N x L, or a sparse matrix as it is; ValueError otherwise."""
     array = values
     if not sparse.issparse(values):
         try:
@@ -77,24 +71,29 @@ def _matrix(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Any
     return array
 
 
-def _check(name: str, entries: np.ndarray, allowed: np.ndarray, expected: str) -> None:
-    for good, words in ((np.isfinite(entries), "finite numbers"), (allowed, expected)):
+def _check(name: str, matrix: Any, allowed: Callable[[np.ndarray], np.ndarray], expected: str) -> Any:
+    """The matrix; ValueError unless all its entries are finite and allowed."""
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    for good, words in ((np.isfinite(entries), "finite numbers"), (allowed(entries), expected)):
         if not good.all():
             raise ValueError(f"{name}: expected {words}, got {entries[~good][0]}")
+    return matrix
 
 
 def _multihot(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Any:
-    matrix = _matrix(name, values, shape)
-    entries = matrix.data if sparse.issparse(matrix) else matrix
-    _check(name, entries, (entries == 0) | (entries == 1), "only 0 and 1")
-    return matrix
+    return _check(name, _matrix(name, values, shape), lambda x: (x == 0) | (x == 1), "only 0 and 1")
+
+
+def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> Any:
+    matrix = _matrix("probabilities", values, shape)
+    return _check("probabilities", matrix, lambda x: (x >= 0) & (x <= 1), "values in [0, 1] (logits need a sigmoid)")
 
 
 def _references(values: Any, some_known: bool = True) -> tuple[Any, Any]:
     """Sparse bool matrices N x L: which labels are positive, and which are missing (None where none is)."""
     matrix = sparse.coo_array(_matrix("references", values))
     missing = np.isnan(matrix.data) | (matrix.data == _MISSING)
-    _check("references", matrix.data[~missing], np.isin(matrix.data[~missing], (0, 1)), "only 0 and 1")
+    _multihot("references", matrix.data[~missing, None] if not missing.all() else [[0]])
     if some_known and missing.sum() == matrix.shape[0] * matrix.shape[1]:
         raise ValueError("references: expected at least one known label, got only missing ones (-100 or NaN)")
     found = []
@@ -102,13 +101,6 @@ def _references(values: Any, some_known: bool = True) -> tuple[Any, Any]:
         places = tuple(axis[mask] for axis in matrix.coords)
         found.append(sparse.csc_array((np.ones(mask.sum(), dtype=bool), places), shape=matrix.shape))
     return found[0], found[1] if missing.any() else None
-
-
-def _probabilities(values: Any, shape: tuple[int, ...] | None = None) -> Any:
-    matrix = _matrix("probabilities", values, shape)
-    entries = matrix.data if sparse.issparse(matrix) else matrix
-    _check("probabilities", entries, (entries >= 0) & (entries <= 1), "values in [0, 1] (logits need a sigmoid)")
-    return matrix
 
 
 def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np.ndarray:
@@ -121,8 +113,7 @@ def _vector(name: str, values: Any, num_labels: int, high: float = np.inf) -> np
     if array.shape != (num_labels,):
         raise ValueError(f"{name}: expected one number per label ({num_labels}), got shape {array.shape}")
     upper = "" if high == np.inf else f" and at most {high:g}"
-    _check(name, array, (array >= 0) & (array <= high), f"finite numbers, not negative{upper}")
-    return array
+    return _check(name, array, lambda x: (x >= 0) & (x <= high), f"finite numbers, not negative{upper}")
 
 
 def _limits(thresholds: Any, num_labels: int) -> np.ndarray:
@@ -196,19 +187,21 @@ def _precision_recall_f1(hits: Any, predicted: Any, positives: Any) -> tuple[Any
     return *both, 2 * hits / np.maximum(predicted + positives, 1)
 
 
-def _decision_scores(counts: np.ndarray, row_counts: np.ndarray, num_known: int) -> dict[str, Any]:
-    """Scores of decisions from hits, predictions and positives: 3 x L and 3 x N, of labels and rows partly known."""
+def _decision_scores(counts: np.ndarray, row_counts: np.ndarray, used: np.ndarray, num_known: int) -> dict[str, Any]:
+    """Scores of decisions from hits, predictions and positives: 3 x L of labels, `used` where one is known, and 3 x N
+    of examples of which a label is known."""
     support = counts[2]
     precision, recall, f1 = _precision_recall_f1(*counts)
-    scores: dict[str, Any] = {"macro_f1": f1.mean(), "macro_precision": precision.mean()}
-    scores |= {"macro_recall": recall.mean(), "macro_f1_present": f1[support > 0].mean() if support.any() else 0.0}
+    scores: dict[str, Any] = {"macro_f1": 0.0}  # comes first
     averages = {
+        "macro": [values[used].mean() for values in (precision, recall, f1)],
         "micro": _precision_recall_f1(*counts.sum(axis=1)),
         "weighted": [(values * support).sum() / max(support.sum(), 1) for values in (precision, recall, f1)],
         "samples": [values.mean() for values in _precision_recall_f1(*row_counts)],
     }
     for average, found in averages.items():
         scores |= {f"{average}_{kind}": v for kind, v in zip(("precision", "recall", "f1"), found, strict=True)}
+    scores["macro_f1_present"] = f1[support > 0].mean() if support.any() else 0.0
     wrong = row_counts[1] + row_counts[2] - 2 * row_counts[0]
     scores |= {"hamming_loss": wrong.sum() / num_known, "subset_accuracy": (wrong == 0).mean()}
     arrays = {"f1": f1, "precision": precision, "recall": recall, "support": support}
@@ -266,10 +259,11 @@ def _top_k_scores(hits: np.ndarray, counts: np.ndarray, ks: list[int], num_known
     return scores
 
 
-def _frequency_scores(per_label_f1: np.ndarray, counts: np.ndarray) -> dict[str, float | int]:
+def _frequency_scores(per_label_f1: np.ndarray, counts: np.ndarray, used: np.ndarray) -> dict[str, float | int]:
     head, tail = counts > _HEAD_ABOVE, counts < _TAIL_BELOW
     scores: dict[str, float | int] = {}
     for name, group in (("head", head), ("medium", ~head & ~tail), ("tail", tail)):
+        group &= used
         if group.any():
             scores[f"macro_f1_{name}"] = per_label_f1[group].mean()
             scores[f"num_labels_{name}"] = int(group.sum())
@@ -328,26 +322,23 @@ def block_scores(
             own = np.sort(ranking[positive[:, column], column])
             average_precision[part.start + column] = _average_precision(own, _at_least(values, own))
     used, rows = known > 0, row_known > 0
-    results = []
-    for count, row_count in zip(counts, row_counts, strict=True):
-        results.append(_decision_scores(count[:, used], row_count[:, rows], known.sum()))
+    results = [
+        _decision_scores(count, row_count[:, rows], used, known.sum())
+        for count, row_count in zip(counts, row_counts, strict=True)
+    ]
     first = results[0]
     if train_label_counts is not None:
         frequencies = _vector("train_label_counts", train_label_counts, num_labels)
-        first |= _frequency_scores(first["per_label_f1"], frequencies[used])
-    first["per_label_known"] = known[used]
+        first |= _frequency_scores(first["per_label_f1"], frequencies, used)
     if label_rankings:
         first["map"] = average_precision[support > 0].mean() if support.any() else 0.0
-        first["per_label_average_precision"] = average_precision[used]
     if row_rankings:
         best, lrap, coverage, first["micro_map"] = _row_rankings(truth, missing, scores, max(ks, default=0))
         first |= {"lrap": lrap[rows].mean(), "coverage_error": coverage[rows].mean()}
         first |= _top_k_scores(best[rows], row_support[rows], ks, row_known[rows])
-    for result in results:
-        for key in [key for key in result if key.startswith("per_label_")]:
-            whole = np.zeros(num_labels, result[key].dtype)
-            whole[used] = result.pop(key)
-            result[key] = whole  # at the end
+    first["per_label_known"] = known
+    if label_rankings:
+        first["per_label_average_precision"] = average_precision
     return results
 
 
@@ -418,7 +409,7 @@ def multilabel_scores(
     )
     return {
         key: value if isinstance(value, (int, np.ndarray)) else float(value)
-        for key, value in scores.items()
+        for key, value in sorted(scores.items(), key=lambda item: item[0].startswith("per_label_"))
         if per_label or not key.startswith("per_label_")
     }
 
