@@ -34,7 +34,7 @@ from hf_mlcl import (
     MLCLTrainingArguments,
     compute_metrics,
 )
-from hf_mlcl.data import label_matrix, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
+from hf_mlcl.data import Labels, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
 
 SPLITS = ("train", "validation", "test")
 KEPT = ("micro_f1", "macro_f1", "map", "macro_f1_head", "macro_f1_medium", "macro_f1_tail")
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--output")
     options = parser.parse_args()
     data = load_multilabel_dataset(options.dataset, task=options.task)
-    labels = {name: label_matrix(data.splits[name]) == 1 for name in SPLITS}
+    labels = {name: Labels.of(data.splits[name]).rows() == 1 for name in SPLITS}
     counts = labels["train"].sum(axis=0)
     processor: Any
     model: Any

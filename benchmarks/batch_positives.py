@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hf_mlcl.data import LabelAwareSampler, label_matrix, load_multilabel_dataset
-from hf_mlcl.training.references import positive_statistics
+from hf_mlcl.data import LabelAwareSampler, Labels, load_multilabel_dataset
+from hf_mlcl.losses import build_loss
 
 DATASETS = {"reuters21578": "text", "goemotions": "text", "arxiv": "text", "clothing": "vision"}
 SIZES = (16, 32, 64, 256)
@@ -30,12 +30,14 @@ PASSES = 5
 
 def measure(labels: np.ndarray, orders: list[list[int]], size: int) -> dict[str, float]:
     """Means over all whole batches of these orders."""
-    carried = labels.sum(0) > 1
+    carried, loss = labels.sum(0) > 1, build_loss("base")
+    loss.count_positives = True
     without, single = [], []
     for order in orders:
         for start in range(0, len(order) - size + 1, size):
             batch = labels[order[start : start + size]]
-            without.append(float(positive_statistics(torch.from_numpy(batch))["anchors_without_positives"]))
+            loss(torch.zeros(size, 1), torch.from_numpy(batch))
+            without.append(float(loss.statistics["anchors_without_positives"]))
             counts = batch.sum(0)[carried]
             single.append(((counts == 1).sum() / max(1, (counts > 0).sum())).item())
     return {
@@ -52,7 +54,7 @@ def main(folder: Path, output: Path | None) -> None:
           "label-aware | seconds a pass |\n|---|---|---|---|---|---|---|")  # fmt: skip
     for name, task in DATASETS.items():
         split = load_multilabel_dataset(str(folder / name), task=task, splits=["train"]).splits["train"]
-        labels = label_matrix(split) == 1
+        labels = Labels.of(split).rows() == 1
         for size in SIZES:
             rng = np.random.default_rng(0)
             random = [rng.permutation(len(labels)).tolist() for _ in range(PASSES)]

@@ -31,7 +31,7 @@ from onnxruntime.quantization import quantize_dynamic
 from transformers import AutoTokenizer
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import label_matrix, load_multilabel_dataset
+from hf_mlcl.data import Labels, load_multilabel_dataset
 from hf_mlcl.evaluation import compute_metrics
 from hf_mlcl.hub import export_onnx
 
@@ -65,7 +65,7 @@ def main() -> None:
     whole = batches(tokenizer, encoded, range(len(rows)), 32)
     logits = {name: run_all(side, whole, len(rows), model.config.num_labels) for name, side in sides.items()}
     scores = {
-        name: compute_metrics((values, label_matrix(rows)), thresholds=model.config.thresholds)
+        name: compute_metrics((values, Labels.of(rows).rows()), thresholds=model.config.thresholds)
         for name, values in logits.items()
     }
     timed = np.random.default_rng(0).permutation(len(rows))[: options.count]

@@ -120,7 +120,7 @@ def test_page_stands_alone() -> None:
     """It is copied as the app.py of a Space, whose requirements.txt names what it imports, beside Gradio."""
     found = imports(PACKAGE / "hub" / "page.py")
     assert not [one.module for one in found if one.relative or top(one.module) == "hf_mlcl"]
-    required = {"torch", "transformers", "safetensors", "numpy", "gradio"}
+    required = {"torch", "transformers", "safetensors", "numpy", "PIL", "gradio", "pandas"}  # pandas comes with gradio
     assert {top(one.module) for one in found} - sys.stdlib_module_names <= required
 
 

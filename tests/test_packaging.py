@@ -67,7 +67,7 @@ def test_wheel_requires_what_the_package_imports(wheel: zipfile.ZipFile) -> None
     # app.py runs in a Space, which installs gradio itself.
     foreign = imported - sys.stdlib_module_names - {"hf_mlcl", "gradio"}
     required = re.findall(r"^Requires-Dist: ([\w-]+)", metadata(wheel, "METADATA"), flags=re.MULTILINE)
-    assert {distributions.get(name, name.replace("_", "-")) for name in foreign} <= set(required)
+    assert {distributions.get(name, name.replace("_", "-").lower()) for name in foreign} <= set(required)
 
 
 def test_recorded_releases_are_those_of_every_requirement(wheel: zipfile.ZipFile) -> None:

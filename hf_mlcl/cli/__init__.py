@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from hf_mlcl.data.errors import printable
 
 COMMANDS = {
-    "train": "train a model on a multi-label data set: model, card and metrics in one folder",
-    "evaluate": "measure a trained model on a split of a data set",
+    "train": "train a model on a multi-label dataset: model, card and metrics in one folder",
+    "evaluate": "measure a trained model on a split of a dataset",
     "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",
     "push": "publish a trained model on the Hub, in one commit",

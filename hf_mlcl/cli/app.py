@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.hub import Page, write_index, write_space
-from hf_mlcl.hub.page import gradio_package
-from hf_mlcl.inspection import decodable_images
+from hf_mlcl.hub.page import Page, gradio_package
+from hf_mlcl.hub.space import write_index, write_space
+from hf_mlcl.inspection.outputs import decodable_images
 
-from .arguments import DataArguments, DataclassParser
+from .arguments import DataArguments, ModelParser
 from .evaluate import load_model
 from .prepare import (
     check_length,
@@ -27,12 +27,8 @@ from .prepare import (
 
 def run(arguments: Sequence[str]) -> None:
     """Serves the page or writes the Space; see `hf-mlcl app --help`."""
-    parser = DataclassParser(DataArguments, prog="hf-mlcl app")
-    parser.add_argument("model", help="Folder or Hub id of the trained model.")
+    parser = ModelParser("hf-mlcl app", optional=("task", "dataset"))  # without a dataset there are labels only
     parser.add_argument("--space", help="Folder to write the files of a Space to, instead of serving the page here.")
-    for action in parser._actions:
-        if action.dest in ("task", "dataset"):  # the model knows its task; without a data set there are labels only
-            action.required = False
     options = parser.parse_args(list(arguments))
     if options.space is None:
         gradio_package()
@@ -40,15 +36,11 @@ def run(arguments: Sequence[str]) -> None:
         raise ValueError(f"model: expected a folder to make a Space of, got {options.model!r}")
     model = load_model(options.model)
     config = model.config
-    if not config.classifier_fitted:
-        raise ValueError(f"model: expected a fitted classifier, got none in {options.model!r}; see fit_classifier")
-    if options.task not in (None, config.task):
-        raise ValueError(f"--task: expected {config.task!r}, the model's, got {options.task!r}")
+    job = parser.job_of(options, config)
     folder = None if options.space is None else output_folder(options.space, "--space")
     index = None
     if options.dataset is not None:
-        values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
-        index = _index(model, options.model, DataArguments(**{**values, "task": config.task}))
+        index = _index(model, options.model, job)
     name = Path(options.model).resolve().name if Path(options.model).is_dir() else options.model
     if folder is None:
         Page(model, read_processor(options.model, config.task, "model"), index, name).launch()

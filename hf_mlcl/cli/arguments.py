@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -19,31 +19,31 @@ from hf_mlcl.evaluation.thresholds import RULES
 
 @dataclass
 class DataArguments:
-    """The data set and how it is read."""
+    """The dataset and how it is read."""
 
-    task: str = field(metadata={"help": "What the inputs are.", "choices": ("text", "vision")})
-    dataset: str = field(metadata={"help": "Hub id, folder or file."})
-    text_column: str | None = field(default=None, metadata={"help": "Column of the texts. Default: recognised."})
-    text_pair_column: str | None = field(
-        default=None, metadata={"help": "Column of the second texts, where examples are pairs of texts."}
-    )
-    image_column: str | None = field(default=None, metadata={"help": "Column of the images. Default: recognised."})
+    task: str = field(metadata={"help": "Modality of the inputs.", "choices": ("text", "vision")})
+    dataset: str = field(metadata={"help": "Hub id, folder or file of the dataset."})
+    text_column: str | None = field(default=None, metadata={"help": "Text column. Default: detected."})
+    text_pair_column: str | None = field(default=None, metadata={"help": "Column of the second text, for text pairs."})
+    image_column: str | None = field(default=None, metadata={"help": "Image column. Default: detected."})
     label_column: str | None = field(
         default=None,
-        metadata={"help": "Label column, or 0/1 columns: 'a,b,c', 'a,' for one, or 'label_*'. Default: recognised."},
+        metadata={
+            "help": "Label column, or multi-hot columns: 'a,b,c', 'a,' for one, or 'label_*'. Default: detected."
+        },
     )
-    label_delimiter: str | None = field(default=None, metadata={"help": "What separates labels in one string."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a data set on the Hub."})
+    label_delimiter: str | None = field(default=None, metadata={"help": "Separator of several labels in one string."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a dataset on the Hub."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
     max_length: int | None = field(
-        default=None, metadata={"help": "Tokens a text is cut to. Default: the model's limit."}
+        default=None, metadata={"help": "Maximum sequence length in tokens. Default: the model's."}
     )
     image_size: int | None = field(
-        default=None, metadata={"help": "Side of the images in pixels. Default: the model's."}
+        default=None, metadata={"help": "Input resolution in pixels. Default: the model's."}
     )
     corrupt_images: str = field(
         default="error",
-        metadata={"help": "Images that cannot be decoded: stop, or leave them out.", "choices": ("error", "skip")},
+        metadata={"help": "What to do with images that cannot be decoded.", "choices": ("error", "skip")},
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on a random subset of this size."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on random subsets of this size."})
@@ -56,66 +56,60 @@ class TrainArguments(DataArguments):
     encoder: str = field(kw_only=True, metadata={"help": "Hub id or folder of the encoder."})
     prototype_init: str = field(
         default="xavier",
-        metadata={"help": "How prototypes start: random, or from label names.", "choices": ("xavier", "label_names")},
+        metadata={"help": "Initialisation of the label prototypes.", "choices": ("xavier", "label_names")},
     )
     label_descriptions: str | None = field(
-        default=None, metadata={"help": "JSON file of label name: text, for --prototype_init label_names."}
+        default=None, metadata={"help": "JSON file {label name: description}, for --prototype_init label_names."}
     )
     lora_r: int | None = field(
-        default=None, metadata={"help": "Train LoRA adapters of this rank and the heads, not the whole encoder."}
+        default=None, metadata={"help": "LoRA rank: trains LoRA adapters and the heads instead of the whole encoder."}
     )
-    lora_alpha: float | None = field(default=None, metadata={"help": "Scale of LoRA. Default: twice the rank."})
+    lora_alpha: float | None = field(default=None, metadata={"help": "LoRA alpha. Default: twice the rank."})
     lora_target_modules: str | None = field(
-        default=None, metadata={"help": "Layers that LoRA adapts: 'query,value'. Default: all linear ones."}
+        default=None, metadata={"help": "LoRA target modules, such as 'query,value'. Default: all linear layers."}
     )
-    peft_config: str | None = field(
-        default=None, metadata={"help": "JSON file of any adapter's configuration, as peft saves it."}
-    )
+    peft_config: str | None = field(default=None, metadata={"help": "JSON file of any peft adapter configuration."})
     validation_fraction: float = field(
-        default=0.1, metadata={"help": "Share of the training examples to validate on where there is no such split."}
+        default=0.1,
+        metadata={
+            "help": "Fraction of the training split held out for validation where there is no validation split."
+        },
     )
     augmentation: str = field(
-        default="none", metadata={"help": "Augmentation of training images.", "choices": ("none", "randaugment")}
+        default="none", metadata={"help": "Data augmentation of training images.", "choices": ("none", "randaugment")}
     )
-    randaugment_operations: int = field(default=2, metadata={"help": "Operations an image in RandAugment."})
+    randaugment_operations: int = field(default=2, metadata={"help": "Number of RandAugment operations per image."})
     randaugment_magnitude: int = field(default=9, metadata={"help": "Magnitude of RandAugment, 0 to 30."})
-    pictures: bool = field(
-        default=False, metadata={"help": "Draw pictures for the model card; needs matplotlib: hf-mlcl[plots]."}
-    )
+    pictures: bool = field(default=False, metadata={"help": "Add figures to the model card; needs hf-mlcl[plots]."})
     classifier: str = field(
         default="linear_evaluation",
         metadata={
-            "help": "Fit a classifier on the frozen encoder, or keep the one that the objective trained.",
+            "help": "Fit a linear classifier on the frozen encoder, or keep the head that the objective trained.",
             "choices": ("linear_evaluation", "trained"),
         },
     )
     protocol: str = field(
         default="logistic_regression",
         metadata={
-            "help": "How the classifier is fitted on the frozen encoder: logistic regression, or the study's grid.",
+            "help": "Protocol of linear evaluation: logistic regression, or the study's grid.",
             "choices": PROTOCOLS,
         },
     )
     refit: bool = field(
         default=True,
-        metadata={"help": "Fit the final classifier on the validation examples, too; false keeps them apart."},
+        metadata={"help": "Refit the final classifier on training and validation examples."},
     )
     thresholds: str = field(
         default="balanced",
         metadata={
-            "help": "What the thresholds serve: Macro-F1, Micro-F1 (one for all labels), or both.",
+            "help": "Objective of the per-label thresholds: Macro-F1, Micro-F1 (one global threshold), or both.",
             "choices": RULES,
         },
     )
 
 
-def _hint(given: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(given, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one ValueError: the option, what was expected, what came; no page of usage."""
+    """A parser whose errors are one ValueError in one line that begins with the option; no page of usage."""
 
     _words: Sequence[str] = ()  # what is being parsed
 
@@ -137,32 +131,21 @@ class OneLineParser(argparse.ArgumentParser):
         return joined
 
     def error(self, message: str) -> NoReturn:
-        if "required" in message:  # perhaps because it is misspelt
-            known = {option for action in self._actions for option in action.option_strings}
-            misspelt = [word for word in self._words if word.startswith("--") and word.split("=")[0] not in known]
-            if misspelt:
-                raise ValueError(self.unknown(misspelt[0]))
+        known = {option for action in self._actions for option in action.option_strings}
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        if unknown:
-            raise ValueError(self.unknown(unknown[1]))
-        missing = re.match(r"the following arguments are required: (.+)", message)
-        if missing:
-            raise ValueError(f"{missing[1].split(', ')[0]}: expected a value, got none; required: {missing[1]}")
-        choice = re.match(r"one of the arguments (.+) is required", message)
+        misspelt = [word for word in self._words if word.startswith("--") and word.split("=")[0] not in known]
+        if unknown or ("required" in message and misspelt):  # perhaps it is missing because it is misspelt
+            raise ValueError(self.unknown(unknown[1] if unknown else misspelt[0]))
+        missing = re.match(r"(?:the following|one of the) arguments (?:are required: )?(\S+?),? ", message + " ")
+        if missing and "required" in message:
+            raise ValueError(f"{missing[1]}: {message}")
+        choice = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
         if choice:
-            raise ValueError(f"{choice[1].split()[0]}: expected one of {choice[1]}, got none")
-        message = re.sub(r"^argument ([^:/]+)[^:]*: ", r"\1: ", message)
-        message = re.sub(r"not allowed with argument (\S+)", r"expected none beside \1, got both", message)
-        message = re.sub(r"Truthy value expected: got (.*) but expected (.*)", r"expected \2, got '\1'", message)
-        message = re.sub(r"ignored explicit argument (.*)$", r"expected no value, got \1", message)
-        equals = r"\1: expected a value, got none (one that begins with - is written \1=-a)"
-        message = re.sub(r"^(.*): expected one argument$", equals, message)
-        invalid = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
-        if invalid:
-            choices = [name.strip(" '") for name in invalid[3].split(",")]
-            hint = _hint(invalid[2], choices)
-            raise ValueError(f"{invalid[1]}: expected one of {', '.join(choices)}, got {invalid[2]!r}{hint}")
-        raise ValueError(re.sub(r"invalid (\S+) value: ", r"expected a value of type \1, got ", message))
+            near = difflib.get_close_matches(choice[2], [name.strip(" '") for name in choice[3].split(",")], n=1)
+            message += f" (did you mean {near[0]!r}?)" if near else ""
+        if message.endswith("expected one argument"):
+            message += " (one that begins with - is written --option=-a)"
+        raise ValueError(re.sub(r"^argument (?:-\w/)?", "", message))
 
     def unknown(self, option: str) -> str:
         """The message for an option that does not exist, with the nearest that does."""
@@ -182,7 +165,7 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         """The filled dataclasses; ValueError in one line for anything wrong."""
         remaining = list(arguments)
         if remaining and not remaining[0].startswith("-"):
-            self._set_from_file(Path(remaining.pop(0)))
+            remaining = [*self._flags_of_file(Path(remaining[0])), *remaining[1:]]
         *filled, unknown = self.parse_args_into_dataclasses(
             remaining, return_remaining_strings=True, look_for_args_file=False
         )
@@ -190,46 +173,67 @@ class DataclassParser(HfArgumentParser, OneLineParser):
             raise ValueError(self.unknown(unknown[0]))
         return tuple(filled)
 
-    def _set_from_file(self, path: Path) -> None:
+    def _flags_of_file(self, path: Path) -> list[str]:
+        """The values of a file as flags, which argparse checks like those behind it."""
         if path.suffix not in (".yaml", ".yml", ".json"):
             raise ValueError(f"arguments: expected a flag or a .yaml or .json file of arguments first, got '{path}'")
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected a file of arguments, found none")
+            raise FileNotFoundError(f"{path}: no such file of arguments")
         try:
             values = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: expected valid {path.suffix[1:].upper()}, got: {error}") from error
+            raise ValueError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of arguments to values, got {type(values).__name__}")
-        actions = {action.dest: action for action in self._actions}
-        kinds = [get_type_hints(kind) for kind in self.dataclass_types]
-        hints = {name: hint for hints in kinds for name, hint in hints.items() if name in actions}
+        actions = {action.dest: action for action in self._actions if action.dest != "help"}
+        hints = {name: hint for kind in self.dataclass_types for name, hint in get_type_hints(kind).items()}
+        flags: list[str] = []
         for name, value in values.items():
-            if name not in hints:
-                near = difflib.get_close_matches(str(name), hints, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{path}: expected arguments of {self.prog}, got {name!r}{hint}")
+            if name not in actions:
+                raise ValueError(f"{path}: {self.unknown(f'--{name}')}")
             action = actions[name]
             if value is None and type(None) not in get_args(hints[name]):
                 raise ValueError(f"{path}: {name}: expected a value, got None")
-            action.required = False
-            self.set_defaults(**{name: _checked(action, value, path)})
+            if isinstance(value, (list, dict)) and name in TrainArguments.__dataclass_fields__:
+                raise ValueError(f"{path}: {name}: expected one value, got {value!r}")
+            if value is None or isinstance(value, (list, dict)):  # which no flag can say
+                action.required = False
+                self.set_defaults(**{name: value})
+            elif isinstance(value, bool) and action.choices and "no" in action.choices:  # YAML reads `no` as false
+                flags.append(f"--{name}={'yes' if value else 'no'}")
+            else:
+                flags.append(f"--{name}={value}")
+        return flags
 
 
-def _checked(action: argparse.Action, value: Any, path: Path) -> Any:
-    # A flag's text runs through its type; YAML has types of its own, and reads 5e-5 as a string.
-    if isinstance(value, bool) and action.choices and "no" in action.choices:
-        value = "yes" if value else "no"
-    if value is not None and isinstance(value, (str, int, float)) and action.type is not None and action.nargs is None:
-        try:
-            value = action.type(str(value))  # type: ignore[operator]
-        except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-            kind = getattr(action.type, "__name__", "another")
-            raise ValueError(f"{path}: {action.dest}: expected a value of type {kind}, got {value!r}") from error
-    if isinstance(value, (list, dict)) and action.dest in TrainArguments.__dataclass_fields__:
-        raise ValueError(f"{path}: {action.dest}: expected one value, got {value!r}")
-    if action.choices and value is not None and value not in action.choices:
-        raise ValueError(
-            f"{path}: {action.dest}: expected one of {', '.join(map(str, action.choices))}, got {value!r}"
-        )
-    return value
+class ModelParser(DataclassParser):
+    """Of the commands that take a trained model and the flags of a dataset; the model knows its task."""
+
+    def __init__(self, prog: str, optional: Sequence[str] = ("task",)) -> None:
+        super().__init__(DataArguments, prog=prog)
+        self.add_argument("model", help="Folder or Hub id of the trained model.")
+        for action in self._actions:
+            action.required = action.required and action.dest not in optional
+
+    def job_of(self, options: Any, config: Any) -> DataArguments:
+        """The dataset that the flags describe, for a model; ValueError for one that cannot be asked for labels."""
+        if not config.classifier_fitted:
+            raise ValueError(f"model: the classifier of {options.model!r} is not fitted; see fit_classifier")
+        if options.task not in (None, config.task):
+            raise ValueError(f"--task: the model's is {config.task!r}, got {options.task!r}")
+        values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
+        return DataArguments(**{**values, "task": config.task})
+
+
+def at_least_one(text: str) -> int:
+    """The type of a flag for a number of things."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """The type of a flag for a seed, which numpy takes from 0 to 4294967295."""
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"expected at least 0 and at most 4294967295, got {text}")
+    return int(text)

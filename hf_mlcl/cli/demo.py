@@ -14,11 +14,12 @@ from transformers import AutoConfig, AutoModel, ViTImageProcessor, set_seed
 
 from hf_mlcl.data import MultiLabelData, PreparedImages, build_word_tokenizer, digit_canvases, generated_corpus
 from hf_mlcl.evaluation import per_label_metrics, plot_f1_against_frequency
+from hf_mlcl.hub.results import scores_only
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
-from .arguments import OneLineParser
-from .prepare import output_folder, prepare_splits, scores_only
+from .arguments import OneLineParser, seed
+from .prepare import output_folder, prepare_splits
 
 LOSSES = ("zlpr", "reg")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -31,10 +32,8 @@ def run(arguments: Sequence[str]) -> None:
     """Trains four tiny models and shows what they measure and predict; see `hf-mlcl demo --help`."""
     parser = OneLineParser(prog="hf-mlcl demo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--output_dir", default="hf-mlcl-demo", help="Folder for models, metrics and pictures.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of data and training.")
+    parser.add_argument("--seed", type=seed, default=0, help="Seed of data and training.")
     options = parser.parse_args(list(arguments))
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"--seed: expected an integer from 0 to 4294967295, got {options.seed}")
     started = time.time()
     torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where cores are shared
     folder = output_folder(options.output_dir)

@@ -11,13 +11,14 @@ from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from hf_mlcl.hub import check_card, push_results
+from hf_mlcl.hub.push import check_card, push_results
+from hf_mlcl.hub.results import scores_only
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.training.classifier import REFITTED
 
-from .arguments import DataArguments, DataclassParser
+from .arguments import DataArguments, ModelParser, at_least_one
 from .prepare import (
     check_length,
     check_pairs,
@@ -25,7 +26,6 @@ from .prepare import (
     load_processor,
     preparation_options,
     prepare_splits,
-    scores_only,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,29 +62,18 @@ def load_model(source: str) -> Any:
 
 def run(arguments: Sequence[str]) -> None:
     """Evaluates a trained model; see `hf-mlcl evaluate --help`."""
-    parser = DataclassParser(DataArguments, prog="hf-mlcl evaluate")
-    parser.add_argument("model", help="Folder or Hub id of the trained model.")
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to measure.")
+    parser = ModelParser("hf-mlcl evaluate")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to evaluate.")
     parser.add_argument("--push", action="store_true", help="Write the scores to the card of the model, a Hub id.")
     parser.add_argument("--create_pr", action="store_true", help="With --push: open a pull request.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Examples a batch.")
-    for action in parser._actions:
-        if action.dest == "task":  # the model knows
-            action.required = False
+    parser.add_argument("--batch_size", type=at_least_one, default=64, help="Evaluation batch size.")
     namespace = parser.parse_args(list(arguments))
-    if namespace.batch_size < 1:
-        raise ValueError(f"--batch_size: expected at least 1, got {namespace.batch_size}")
     if namespace.create_pr and not namespace.push:
         raise ValueError("--create_pr: expected --push beside it, got none")
     if namespace.push:
         check_card(namespace.model)
     model = load_model(namespace.model)
-    if not model.config.classifier_fitted:
-        raise ValueError(f"model: expected a fitted classifier, got none in {namespace.model!r}; see fit_classifier")
-    if namespace.task not in (None, model.config.task):
-        raise ValueError(f"--task: expected {model.config.task!r}, the model's, got {namespace.task!r}")
-    values = {name: getattr(namespace, name) for name in DataArguments.__dataclass_fields__}
-    job = DataArguments(**{**values, "task": model.config.task})
+    job = parser.job_of(namespace, model.config)
     if namespace.split != "test" and model.config.classifier_refitted:
         if namespace.push:
             raise ValueError(f"--push: expected the test split. {REFITTED}")

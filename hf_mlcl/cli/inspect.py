@@ -13,12 +13,12 @@ import torch
 
 from hf_mlcl.data import MultiLabelData, label_matrix, prepare_images, prepare_text
 from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, decodable_images, inspect_outputs, write_report
-from hf_mlcl.inspection.figures import require_matplotlib
-from hf_mlcl.inspection.inspector import uses_embeddings
+from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
+from hf_mlcl.inspection.outputs import decodable_images
+from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.training.classifier import REFITTED
 
-from .arguments import DataArguments, DataclassParser
+from .arguments import DataArguments, ModelParser, at_least_one, seed
 from .evaluate import load_model
 from .prepare import check_length, check_pairs, load_data, load_processor, output_folder, preparation_options
 
@@ -29,33 +29,20 @@ GRADIENT_BATCHES = 8
 
 def run(arguments: Sequence[str]) -> None:
     """Inspects a trained model; see `hf-mlcl inspect --help`."""
-    parser = DataclassParser(DataArguments, prog="hf-mlcl inspect")
-    parser.add_argument("model", help="Folder or Hub id of the trained model.")
+    parser = ModelParser("hf-mlcl inspect")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to inspect.")
     parser.add_argument("--output", help="Folder of the report. Default: inspection in the model's folder.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Examples a batch.")
-    parser.add_argument("--neighbours", type=int, default=10, help="Neighbours of an example that are looked at.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of random examples, batches and t-SNE.")
-    for action in parser._actions:
-        if action.dest == "task":  # the model knows
-            action.required = False
+    parser.add_argument("--batch_size", type=at_least_one, default=64, help="Batch size.")
+    parser.add_argument("--neighbours", type=at_least_one, default=10, help="Number of nearest neighbours.")
+    parser.add_argument("--seed", type=seed, default=0, help="Seed of random examples, batches and t-SNE.")
     options = parser.parse_args(list(arguments))
-    for name in ("batch_size", "neighbours"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: expected at least 1, got {getattr(options, name)}")
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"--seed: expected at least 0 and at most 4294967295, got {options.seed}")
-    require_matplotlib()
+    import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
+
     model = load_model(options.model)
     config = model.config
     if options.split != "test" and config.classifier_refitted:
         logger.warning("%s", REFITTED)
-    if options.task not in (None, config.task):
-        raise ValueError(f"--task: expected {config.task!r}, the model's, got {options.task!r}")
-    if not config.classifier_fitted:
-        raise ValueError(f"model: expected a fitted classifier, got none in {options.model!r}; see fit_classifier")
-    values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
-    job = DataArguments(**{**values, "task": config.task})
+    job = parser.job_of(options, config)
     folder = output_folder(options.output or _default_folder(options.model), "--output")
     report = inspect(
         model, options.model, job, options.split, folder, options.batch_size, options.neighbours, options.seed

@@ -27,15 +27,15 @@ def run(arguments: Sequence[str]) -> None:
     source.add_argument("--text", help="One text.")
     source.add_argument("--image", help="One image file.")
     source.add_argument(
-        "--file", help="Many: texts or image paths, one a line (blank lines too), or a csv, json or parquet file."
+        "--file", help="Texts or image paths, one per line (blank lines too), or a csv, json or parquet file."
     )
-    parser.add_argument("--column", help="Column of texts or image paths in a csv, json or parquet file.")
-    parser.add_argument("--text_pair", help="The second text beside --text, for a model of text pairs.")
-    parser.add_argument("--pair_column", help="Column of the second texts beside --column.")
-    parser.add_argument("--top_k", type=int, help="At most so many labels.")
-    parser.add_argument("--min_labels", type=int, default=0, help="At least so many labels.")
-    parser.add_argument("--threshold", type=float, help="One threshold for all labels. Default: the model's.")
-    parser.add_argument("--json", action="store_true", help="One JSON object a line.")
+    parser.add_argument("--column", help="Column of texts or image paths of --file.")
+    parser.add_argument("--text_pair", help="Second text, for a model of text pairs.")
+    parser.add_argument("--pair_column", help="Column of the second texts of --file.")
+    parser.add_argument("--top_k", type=int, help="Maximum number of labels.")
+    parser.add_argument("--min_labels", type=int, default=0, help="Minimum number of labels.")
+    parser.add_argument("--threshold", type=float, help="Global threshold. Default: the model's per-label thresholds.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON object per line.")
     options = parser.parse_args(list(arguments))
     model = load_model(options.model)
     inputs = _inputs(options, model.config.task)

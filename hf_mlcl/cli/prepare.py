@@ -1,4 +1,4 @@
-"""What train and evaluate share: the data set of the flags, the processor, and splits ready for the Trainer."""
+"""What train and evaluate share: the dataset of the flags, the processor, and splits ready for the Trainer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
-    """The data set that the flags describe; `options` go to `load_multilabel_dataset`."""
+    """The dataset that the flags describe; `options` go to `load_multilabel_dataset`."""
     _check_task(arguments)
     return load_multilabel_dataset(
         arguments.dataset,
@@ -121,10 +121,3 @@ def preparation_options(arguments: DataArguments) -> dict[str, Any]:
     if arguments.task == "text":
         return {"max_length": arguments.max_length}
     return {"corrupt_images": arguments.corrupt_images}
-
-
-def scores_only(metrics: dict[str, float] | None, prefix: str) -> dict[str, float]:
-    """The scores among a Trainer's metrics, without their prefix, the loss of single batches, and times."""
-    skipped = ("loss", "epoch", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    named = {name.removeprefix(f"{prefix}_"): value for name, value in (metrics or {}).items()}
-    return {name: value for name, value in named.items() if name not in skipped}

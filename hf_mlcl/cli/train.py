@@ -1,4 +1,4 @@
-"""`hf-mlcl train`: data set and encoder in; model, processor, card, metrics and the run's description out."""
+"""`hf-mlcl train`: dataset and encoder in; model, processor, card, metrics and the run's description out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from transformers import set_seed
 from hf_mlcl.data import RandAugment
 from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
-from hf_mlcl.hub import describe_run, draw_pictures, write_model_card
-from hf_mlcl.inspection.figures import require_matplotlib
-from hf_mlcl.inspection.inspector import uses_embeddings, uses_prototypes
+from hf_mlcl.hub import RunResults
+from hf_mlcl.hub.pictures import draw_pictures
+from hf_mlcl.hub.results import describe_run, scores_only
+from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.arguments import trains
@@ -25,7 +26,6 @@ from hf_mlcl.training.checkpoints import (
     checkpoint_to_resume,
     last_checkpoint,
     remove_temporary_checkpoints,
-    write_json,
 )
 from hf_mlcl.training.dataset_rows import has_known_labels, without_unlabelled
 from hf_mlcl.training.shards import reshard, whole
@@ -40,7 +40,6 @@ from .prepare import (
     output_folder,
     preparation_options,
     prepare_splits,
-    scores_only,
 )
 
 logger = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ def train(
     started = time.time()
     on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
     if job.pictures:
-        require_matplotlib()
+        import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
     augmentation = _augmentation(job)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
@@ -181,8 +180,7 @@ def train(
             report=report,
             seconds=None if resume else time.time() - started,  # of the last part of a run alone it says nothing
         )
-        _write_results(folder, metrics, per_label, run_description)
-        write_model_card(folder)
+        RunResults(run_description, metrics, per_label).write(folder)
         remove_temporary_checkpoints(folder)
         _show(metrics, folder)
     if args.push_to_hub:
@@ -236,11 +234,6 @@ def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
         prototypes = whole(core.prototypes.weight).float().cpu().numpy()
     if trainer.is_world_process_zero():
         draw_pictures(folder, core.config, logits, np.asarray(labels), vectors, prototypes)
-
-
-def _write_results(folder: Path, metrics: Any, per_label: Any, run_description: Any) -> None:
-    for name, content in (("metrics", metrics), ("per_label", per_label), ("run", run_description)):
-        write_json(folder / f"{name}.json", content)
 
 
 def _show(metrics: dict[str, dict[str, float]], folder: Path) -> None:

@@ -3,42 +3,36 @@
 May import the losses and models of this package, never evaluation, training, hub or the command line.
 """
 
-from .augmentation import RandAugment
-from .batches import LabelAwareSampler
 from .collator import MultiLabelCollator
-from .examples import build_word_tokenizer, digit_canvases, generated_corpus
-from .images import PreparedImages, prepare_images, with_image_size
-from .label_encoding import encode_labels
-from .label_lists import LabelLists, read_label_lists
-from .labels import Labels, label_counts, label_matrix, multi_hot
+from .images import PreparedImages as PreparedImages
+from .images import RandAugment, prepare_images, with_image_size
+from .label_columns import encode_labels
+from .label_lists import LabelLists as LabelLists
+from .label_lists import label_counts as label_counts
+from .label_lists import label_matrix as label_matrix
+from .label_lists import read_label_lists as read_label_lists
+from .labels import Labels, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
-from .prediction import predict_texts
-from .preparation import prepare_text
-from .preprocessing import preprocess_function
-from .splits import iterative_split, random_subset
+from .sampler import LabelAwareSampler
+from .splits import iterative_split
+from .text import predict_texts, prepare_text, preprocess_function
+from .toy import build_word_tokenizer as build_word_tokenizer
+from .toy import digit_canvases as digit_canvases
+from .toy import generated_corpus as generated_corpus
 
 __all__ = [
     "LabelAwareSampler",
-    "LabelLists",
     "Labels",
     "MultiLabelCollator",
     "MultiLabelData",
-    "PreparedImages",
     "RandAugment",
-    "build_word_tokenizer",
-    "digit_canvases",
     "encode_labels",
-    "generated_corpus",
     "iterative_split",
-    "label_counts",
-    "label_matrix",
     "load_multilabel_dataset",
     "multi_hot",
     "predict_texts",
     "prepare_images",
     "prepare_text",
     "preprocess_function",
-    "random_subset",
-    "read_label_lists",
     "with_image_size",
 ]

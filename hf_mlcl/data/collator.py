@@ -1,8 +1,8 @@
-"""Batches for the trainer: padded tokens or stacked pixels, and labels as floats. Imports labels and transformers."""
+"""Batches for the trainer: padded tokens or stacked pixels, with labels or ids; examples with their position."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,16 @@ import torch
 from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
 from .errors import DataError
-from .label_lists import LABEL_IDS, padded_ids
-from .labels import UNKNOWN_LABEL, canonical_labels
+from .labels import LABEL_IDS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids
+
+DATASET_INDEX = "dataset_index"
 
 
 class MultiLabelCollator:
     """Collate examples of `prepare_text` or `prepare_images`.
 
     A batch holds the tokenizer's inputs padded to the longest (int64 (B, T)) or `pixel_values` (float32
-    (B, C, H, W)), and `labels` (float32 (B, L): 1, 0, and -100 for unknown) unless no example has labels. NaN and None
+    (B, C, H, W)), and `labels` (float32 (B, L): 1, 0, and -100 for missing) unless no example has labels. NaN and None
     become -100, a row that is None is a row of them. Examples with lists of ids, `label_ids`, give `label_ids` (int64
     (B, K), padded with -1; a row of -100 where the list is None). Other columns are left out.
 
@@ -29,6 +30,12 @@ class MultiLabelCollator:
     Raises:
         DataError: a ValueError, for labels of another width, other values (class ids), or a part of the examples
             without labels.
+
+    Example:
+        >>> collate = MultiLabelCollator(None, num_labels=3)
+        >>> batch = collate([{"input_ids": [5, 6], "labels": [1, 0, 1]}, {"input_ids": [7, 8], "labels": None}])
+        >>> batch["labels"].tolist()
+        [[1.0, 0.0, 1.0], [-100.0, -100.0, -100.0]]
     """
 
     def __init__(self, processor: Any, num_labels: int) -> None:
@@ -46,65 +53,114 @@ class MultiLabelCollator:
             pixels = [torch.as_tensor(example["pixel_values"], dtype=torch.float32) for example in examples]
             if len({pixel.shape for pixel in pixels}) > 1:
                 raise DataError(f"pixel_values: expected one size, got {sorted({tuple(p.shape) for p in pixels})}")
-            batch = {"pixel_values": torch.stack(pixels)}
+            inputs = {"pixel_values": torch.stack(pixels)}
         elif "input_ids" in examples[0]:
-            if self.processor is None:
-                return self._with_labels(_stacked(examples), examples)
-            if not hasattr(self.processor, "model_input_names"):
-                raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
-            names = [name for name in self.processor.model_input_names if name in examples[0]]
-            tokens = [{name: example[name] for name in names} for example in examples]
-            padded = pad_without_fast_tokenizer_warning(self.processor, tokens, padding=True)
-            # Three times as fast as `return_tensors="pt"`, which reads nested lists number by number.
-            batch = {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
+            inputs = self._tokens(examples)
         else:
             raise DataError(f"examples: expected 'input_ids' or 'pixel_values', got the columns {sorted(examples[0])}")
-        return self._with_labels(batch, examples)
+        return inputs | self._labels(examples)
 
-    def _with_labels(
-        self, batch: dict[str, torch.Tensor], examples: Sequence[dict[str, Any]]
-    ) -> dict[str, torch.Tensor]:
-        if not any(name in example for example in examples for name in (LABEL_IDS, "labels")):
-            # As transformers' collators do.
-            examples = [{**e, "labels": e["label"]} if "label" in e else e for e in examples]
-        name = LABEL_IDS if any(LABEL_IDS in example for example in examples) else "labels"
-        missing = sum(name not in example for example in examples)
-        if missing == len(examples):
-            return batch
-        if missing:
+    def _tokens(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.processor is None:  # texts that are equally long, such as those padded to a fixed length
+            tokens = [
+                {name: v for name, v in e.items() if name not in (LABEL_IDS, "labels", "label")} for e in examples
+            ]
+            lengths = {len(example["input_ids"]) for example in tokens}
+            if len(lengths) > 1:
+                raise DataError(
+                    f"processing_class: expected the tokenizer, which pads texts of {min(lengths)} to {max(lengths)} "
+                    "tokens, got None"
+                )
+            return default_data_collator(tokens)
+        if not hasattr(self.processor, "model_input_names"):
+            raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
+        names = [name for name in self.processor.model_input_names if name in examples[0]]
+        tokens = [{name: example[name] for name in names} for example in examples]
+        padded = pad_without_fast_tokenizer_warning(self.processor, tokens, padding=True)
+        # Three times as fast as `return_tensors="pt"`, which reads nested lists number by number.
+        return {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
+
+    def _labels(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        columns = (LABEL_IDS, "labels", "label")  # the last as transformers' collators do
+        column = next((column for column in columns if any(column in example for example in examples)), None)
+        if column is None:
+            return {}
+        absent = sum(column not in example for example in examples)
+        if absent:
             raise DataError(
-                f"{name}: expected labels in all {len(examples)} examples of a batch or in none, got {missing} without"
+                f"{column}: expected labels in all {len(examples)} examples of a batch or in none, got "
+                f"{absent} without"
             )
-        if name == LABEL_IDS:
-            lists = [None if example[name] is None else np.asarray(example[name]) for example in examples]
-            return {**batch, name: torch.from_numpy(padded_ids(lists, self.num_labels))}
-        return {**batch, name: self._labels(examples)}
-
-    def _labels(self, examples: Sequence[dict[str, Any]]) -> torch.Tensor:
+        rows = [None if example[column] is None else np.asarray(example[column]) for example in examples]
+        if column == LABEL_IDS:
+            return {LABEL_IDS: torch.from_numpy(padded_ids(rows, self.num_labels))}
         unknown = np.full(self.num_labels, UNKNOWN_LABEL)
-        rows = [unknown if example["labels"] is None else np.asarray(example["labels"]) for example in examples]
-        for number, row in enumerate(rows):
+        filled = [unknown if row is None else row for row in rows]
+        for number, row in enumerate(filled):
             if row.shape != (self.num_labels,):
                 got = f"{len(row)} values" if row.ndim == 1 else f"shape {row.shape}"
-                raise DataError(
-                    f"labels: expected {self.num_labels} values of 0 or 1 a row, got {got} in row {number}"
-                )
+                raise DataError(f"labels: expected {self.num_labels} values of 0 or 1, got {got} in row {number}")
         try:
-            labels = canonical_labels(np.stack(rows))
+            labels = canonical_labels(np.stack(filled))
         except ValueError:
-            for number, row in enumerate(rows):  # once more, to say which row it is
+            for number, row in enumerate(filled):  # once more, to say which row it is
                 canonical_labels(row, f"labels: row {number} of the batch")
             raise
-        return torch.from_numpy(labels.astype(np.float32))
+        return {"labels": torch.from_numpy(labels.astype(np.float32))}
 
 
-def _stacked(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """The inputs of texts that are equally long, such as those padded to a fixed length, without a tokenizer."""
-    inputs = [{name: v for name, v in e.items() if name not in (LABEL_IDS, "labels", "label")} for e in examples]
-    lengths = {len(example["input_ids"]) for example in inputs}
-    if len(lengths) > 1:
-        raise DataError(
-            f"processing_class: expected the tokenizer, which pads texts of {min(lengths)} to {max(lengths)} tokens, "
-            "got None"
-        )
-    return default_data_collator(inputs)
+def padded_ids(lists: Sequence[np.ndarray | None], num_labels: int) -> np.ndarray:
+    """Lists of label ids in any order, None where nothing is known, as one array; -1 and repetitions are left out.
+
+    Returns:
+        int64 (B, K), K the length of the longest list and at least 1: ascending ids, then -1; a row of -100 where
+        nothing is known.
+
+    Raises:
+        DataError: an id is not from 0 to `num_labels` - 1.
+    """
+    kept = [None if ids is None else np.unique(ids[ids != PADDING]) for ids in lists]
+    width = max([1, *(len(ids) for ids in kept if ids is not None)])
+    result = np.full((len(kept), width), PADDING, dtype=np.int64)
+    for number, ids in enumerate(kept):
+        if ids is None:
+            result[number] = UNKNOWN_LABEL
+        else:
+            check_ids(ids, num_labels, f"label_ids: row {number} of the batch")
+            result[number, : len(ids)] = ids
+    return result
+
+
+class Numbered(torch.utils.data.Dataset):
+    """A dataset of pairs: the position of an example, and the example.
+
+    Pairs, because a key more in the example would be one more column to everything that looks at columns. The views of
+    an example have one position.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, Any]]:
+        """Some examples, of several views first all of view 0; the data loader of torch makes a batch of them."""
+        if not hasattr(self.dataset, "__getitems__"):
+            return [self[index] for index in indices]
+        items = self.dataset.__getitems__(list(indices))
+        return [(indices[number % len(indices)], item) for number, item in enumerate(items)]
+
+
+class NumberedCollator:
+    """Collates pairs of `Numbered`; the batch has the positions as `dataset_index`, int64 (B,)."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, pairs: Sequence[tuple[int, Any]]) -> dict[str, Any]:
+        batch = self.collate([example for _, example in pairs])
+        return {**batch, DATASET_INDEX: torch.tensor([index for index, _ in pairs])}

@@ -1,4 +1,4 @@
-"""From splits with images to pixel values made on the fly. Imports PIL, transformers and torch."""
+"""Images to pixel values made on the fly, and their augmentation. Imports labels, PIL and torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from datasets import Dataset, Image
 from PIL import Image as PILImage
+from PIL import ImageEnhance, ImageOps
 
 from hf_mlcl.models import images_mlcl
 
 from .errors import DataError, first_line, printable
-from .label_lists import LABEL_IDS, LabelLists, read_label_lists
-from .labels import label_matrix
+from .labels import LABEL_IDS, Labels
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ def prepare_images(
 
     Raises:
         ValueError: a column is missing, an argument is out of range, or no image can be decoded.
+
+    Example:
+        >>> from transformers import ViTImageProcessor
+        >>> split = Dataset.from_dict({"image": [PILImage.new("RGB", (9, 9))], "labels": [[True, False]]})
+        >>> images = prepare_images(split.cast_column("image", Image()), ViTImageProcessor(), image_size=8)
+        >>> images[0]["pixel_values"].shape, images[0]["labels"].tolist()
+        (torch.Size([3, 8, 8]), [True, False])
     """
     if corrupt_images not in ("error", "skip"):
         raise ValueError(f"corrupt_images: expected 'error' or 'skip', got {corrupt_images!r}")
@@ -58,7 +65,12 @@ def prepare_images(
 
 
 def with_image_size(image_processor: Any, image_size: int) -> Any:
-    """A copy of an image processor that makes square images with sides of `image_size` pixels."""
+    """A copy of an image processor that makes square images with sides of `image_size` pixels.
+
+    >>> from transformers import ViTImageProcessor
+    >>> dict(with_image_size(ViTImageProcessor(), 96).size)["height"]
+    96
+    """
     if not isinstance(image_size, int) or image_size < 1:
         raise ValueError(f"image_size: expected at least 1 pixel, got {image_size!r}")
     processor = copy.deepcopy(image_processor)
@@ -87,7 +99,7 @@ class PreparedImages(torch.utils.data.Dataset):
     workers.
 
     Attributes:
-        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `LabelLists` of a split with
+        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `Labels` of a split with
             `label_ids`.
         image_processor: the processor in use.
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
@@ -102,7 +114,8 @@ class PreparedImages(torch.utils.data.Dataset):
             raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {seed}")
-        self.labels = read_label_lists(split) if LABEL_IDS in split.column_names else label_matrix(split)
+        labels = Labels.of(split)
+        self.labels = labels if LABEL_IDS in split.column_names else labels.rows()
         self.image_processor = image_processor
         self._augmentation = augmentation
         self._seed = seed
@@ -142,7 +155,7 @@ class PreparedImages(torch.utils.data.Dataset):
             raise DataError(
                 f"image processor: expected images of one size, got: {reason}; image_size makes all images one size"
             ) from error
-        if isinstance(self.labels, LabelLists):
+        if isinstance(self.labels, Labels):
             labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
         else:
             labels = [{"labels": self.labels[number]} for number in numbers]
@@ -179,11 +192,12 @@ class PreparedImages(torch.utils.data.Dataset):
         Raises:
             ValueError: None can be decoded.
         """
-        problems: list[str | None] = []
+        problems: list[str] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self), _CHUNK):  # the pool would take all images into memory at once
                 numbers = range(start, min(start + _CHUNK, len(self)))
-                problems += pool.map(_problem, numbers, self._images[start : start + _CHUNK]["image"])
+                cells = self._images[start : start + _CHUNK]["image"]
+                problems += pool.map(lambda number, value: _decoded(number, value)[0], numbers, cells)
         bad = [problem for problem in problems if problem]
         if not bad:
             return self
@@ -195,10 +209,9 @@ class PreparedImages(torch.utils.data.Dataset):
 
     def _image(self, number: int, value: dict[str, Any] | None) -> PILImage.Image:
         """Decode one image as RGB, and augment it."""
-        try:
-            image = read_image(value)
-        except Exception as error:  # PIL raises many types on damaged files
-            raise DataError(_cannot_be_decoded(number, value, error)) from error
+        problem, image = _decoded(number, value)
+        if image is None:
+            raise DataError(problem)
         if self._augmentation is None:
             return image
         entropy = [self._seed, self.epoch, number, *([self._view] if self._view else [])]
@@ -217,19 +230,15 @@ def read_image(value: dict[str, Any] | None) -> PILImage.Image:
     return images_mlcl.read_image(Image().decode_example(value))
 
 
-def _problem(number: int, value: dict[str, Any] | None) -> str | None:
-    """Why an image cannot be decoded, None where it can."""
+def _decoded(number: int, value: dict[str, Any] | None) -> tuple[str, PILImage.Image | None]:
+    """Why an image cannot be decoded, and the image where it can."""
     try:
-        read_image(value)
+        return "", read_image(value)
     except Exception as error:  # PIL raises many types on damaged files
-        return _cannot_be_decoded(number, value, error)
-    return None
-
-
-def _cannot_be_decoded(number: int, value: dict[str, Any] | None, error: Exception) -> str:
-    path = (value or {}).get("path")
-    where = f" ('{printable(path)}')" if path else ""
-    return f"image of row {number}{where}: expected an image, got one that cannot be decoded: {first_line(error)}"
+        path = (value or {}).get("path")
+        where = f" ('{printable(path)}')" if path else ""
+        problem = f"expected an image, got one that cannot be decoded: {first_line(error)}"
+        return f"image of row {number}{where}: {problem}", None
 
 
 def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:
@@ -244,3 +253,78 @@ def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:
     else:
         return image
     return image.resize(target, getattr(processor, "resample", None))
+
+
+MAX_MAGNITUDE = 30  # 31 magnitudes, 0 to 30
+
+
+def _affine(image: PILImage.Image, *matrix: float) -> PILImage.Image:
+    return image.transform(image.size, PILImage.Transform.AFFINE, matrix, PILImage.Resampling.NEAREST)
+
+
+def _shift(side: int, strength: float) -> int:
+    return round(150 / 331 * side * strength)
+
+
+# An operation takes an RGB image and its strength as a share of the largest one, -1 to 1; some use its size alone.
+OPERATIONS: dict[str, Callable[[PILImage.Image, float], PILImage.Image]] = {
+    "identity": lambda image, s: image,
+    "shear_x": lambda image, s: _affine(image, 1, 0.3 * s, 0, 0, 1, 0),
+    "shear_y": lambda image, s: _affine(image, 1, 0, 0, 0.3 * s, 1, 0),
+    "translate_x": lambda image, s: _affine(image, 1, 0, _shift(image.width, s), 0, 1, 0),
+    "translate_y": lambda image, s: _affine(image, 1, 0, 0, 0, 1, _shift(image.height, s)),
+    "rotate": lambda image, s: image.rotate(30 * s, PILImage.Resampling.NEAREST),
+    "brightness": lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
+    "color": lambda image, s: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
+    "contrast": lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
+    "sharpness": lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
+    "posterize": lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+    # torchvision starts at 255, which would invert pure white at magnitude 0; 256 leaves the image as it is.
+    "solarize": lambda image, s: ImageOps.solarize(image, round(256 * (1 - abs(s)))),
+    "autocontrast": lambda image, s: ImageOps.autocontrast(image),
+    "equalize": lambda image, s: ImageOps.equalize(image),
+}
+
+
+class RandAugment:
+    """Apply `num_ops` operations, drawn uniformly with replacement, at one magnitude and with random signs.
+
+    The largest strengths are those of torchvision: shear 0.3, translation 150/331 of the side, rotation 30 degrees,
+    brightness, colour, contrast and sharpness 1 +- 0.9, posterize to 4 bits, solarize from 0. Pixels from outside the
+    image are black. It needs no torchvision; any callable of an image and a generator may take its place.
+
+    Args:
+        num_ops: number of operations in sequence, at least 1.
+        magnitude: 0 to 30, linear in the strengths above.
+        horizontal_flip: also mirror with probability 0.5, first.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Cubuk, Zoph, Shlens, Le, "RandAugment", 2020, arXiv 1909.13719; ranges of torchvision's `RandAugment`.
+
+    Example:
+        >>> image = PILImage.new("RGB", (8, 8), "red")
+        >>> RandAugment(num_ops=2, magnitude=9)(image, np.random.default_rng(0)).size
+        (8, 8)
+    """
+
+    def __init__(self, num_ops: int = 2, magnitude: int = 9, horizontal_flip: bool = False) -> None:
+        if num_ops < 1:
+            raise ValueError(f"num_ops: expected at least 1, got {num_ops}")
+        if not 0 <= magnitude <= MAX_MAGNITUDE:
+            raise ValueError(f"magnitude: expected 0 to {MAX_MAGNITUDE}, got {magnitude}")
+        self.num_ops = num_ops
+        self.magnitude = magnitude
+        self.horizontal_flip = horizontal_flip
+
+    def __call__(self, image: PILImage.Image, generator: np.random.Generator) -> PILImage.Image:
+        """Augment an RGB image of any size; the size stays. All chance comes from `generator`."""
+        if self.horizontal_flip and generator.random() < 0.5:
+            image = ImageOps.mirror(image)
+        names = list(OPERATIONS)
+        for _ in range(self.num_ops):
+            name = names[generator.integers(len(names))]
+            sign = 1 if generator.random() < 0.5 else -1
+            image = OPERATIONS[name](image, sign * self.magnitude / MAX_MAGNITUDE)
+        return image

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from datasets import Dataset
 
-from .labels import LABEL_IDS, Labels, add_label_column, padded_ids, too_large_for_rows
+from .labels import LABEL_IDS, Labels, too_large_for_rows
 
-__all__ = ["LABEL_IDS", "LabelLists", "add_label_lists", "label_pairs", "padded_ids", "too_large_for_rows"]
+__all__ = ["LABEL_IDS", "LabelLists", "label_counts", "label_matrix", "read_label_lists", "too_large_for_rows"]
 
 LabelLists = Labels
 
 
-def label_pairs(labels: Any, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Example and label of each label that an example is known to have."""
-    return Labels.of(labels, name=name).pairs()
+def label_matrix(split: Dataset) -> np.ndarray:
+    """The labels of a split as rows (N, L)."""
+    return Labels.of(split).rows()
 
 
-def add_label_lists(split: Dataset, labels: Labels) -> Dataset:
-    """Add labels as the column `label_ids`."""
-    return add_label_column(split, labels, as_ids=True)
+def label_counts(split: Dataset) -> np.ndarray:
+    """Number of examples known to have each label."""
+    return Labels.of(split).counts()
 
 
 def read_label_lists(split: Dataset, num_labels: int | None = None) -> Labels:
-    """The column `label_ids` of a split."""
-    return Labels.of(split.select_columns(LABEL_IDS), num_labels)
+    """The labels of a split with the column `label_ids`."""
+    return Labels.of(split, num_labels)

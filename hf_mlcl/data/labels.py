@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,22 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import Dataset, List, Value
 from scipy import sparse
 
 from .errors import DataError
-from .label_cells import NOTHING_TEXTS, UNKNOWN_TEXTS, arrow_column, trimmed
 
 UNKNOWN_LABEL = -100
 LABEL_IDS = "label_ids"  # the column, and what a batch calls it
 PADDING = -1
 MAX_ROW_LABELS = 10_000
 _MAX_ROW_BYTES = 2**30
-
-# What else than 0, 1 and unknown a cell of a 0/1 column may be, beside those in `indicator_values`.
-BLANK, OTHER = 2, 3
-
-_YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 
 
 def normal_name(name: str) -> str:
@@ -51,7 +45,11 @@ def checked_label_names(label_names: Sequence[str]) -> list[str]:
 
 
 def multi_hot(ids: Iterable[Iterable[int]], num_labels: int) -> np.ndarray:
-    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1."""
+    """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1.
+
+    >>> multi_hot([[0, 2], []], 3).tolist()
+    [[True, False, True], [False, False, False]]
+    """
     rows = [list(row) for row in ids]
     result = np.zeros((len(rows), num_labels), dtype=bool)
     for number, row in enumerate(rows):
@@ -86,23 +84,6 @@ def canonical_labels(values: Any, name: str = "labels") -> np.ndarray:
         raise DataError(f"{name}: expected 0, 1 or unknown (-100, NaN), got {got}; class ids are not multi-hot")
     known = array == 1
     return np.where(unknown, UNKNOWN_LABEL, known).astype(np.int8) if np.any(unknown) else np.asarray(known)
-
-
-def with_unknown(labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Bool labels (N, L), those marked by `unknown` (N,) or (N, L) made unknown; stays bool where it marks none."""
-    if not unknown.any():
-        return labels
-    mask = unknown if unknown.ndim == labels.ndim else unknown[:, None]
-    return np.where(mask, UNKNOWN_LABEL, labels).astype(np.int8)
-
-
-def add_labels(split: Dataset, labels: np.ndarray) -> Dataset:
-    """Add labels (N, L), bool or int8 with -100 for unknown, as the column `labels`, lists of the fixed length L."""
-    width = labels.shape[1]
-    dtype = "bool" if labels.dtype == bool else "int8"
-    # A new column with its own feature: mapping ids to multi-hot under one name would keep the old feature silently.
-    values = pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), width)
-    return split.add_column("labels", values, feature=List(Value(dtype), length=width))
 
 
 def too_large_for_rows(num_rows: int, num_labels: int) -> bool:
@@ -156,31 +137,38 @@ class Labels:
             rows, unlabelled = _array_rows(values, name)
         if num_labels is not None and rows.shape[1] != num_labels:
             raise DataError(f"{name}: expected multi-hot rows of {num_labels} labels, got width {rows.shape[1]}")
-        known = canonical_labels(rows, name)
-        if len(unlabelled) == len(known):
-            return cls._from_rows(known, unlabelled)
-        all_rows = np.full((len(unlabelled), known.shape[1]), UNKNOWN_LABEL, dtype=np.int8)
-        all_rows[~unlabelled] = known
-        return cls._from_rows(all_rows, unlabelled)
-
-    @classmethod
-    def _from_rows(cls, rows: np.ndarray, unlabelled: np.ndarray) -> Labels:
-        """From bool rows, or int8 with -100 for unknown."""
-        if rows.dtype == bool:
-            return cls(_sparse(rows), unlabelled)
-        missing = rows == UNKNOWN_LABEL
-        unlabelled = missing.all(axis=1) if rows.shape[1] else unlabelled
-        missing[unlabelled] = False
-        return cls(_sparse(rows == 1), unlabelled, _sparse(missing) if missing.any() else None)
+        present, labels = np.flatnonzero(~unlabelled), canonical_labels(rows, name)
+        ones, missing = (np.nonzero(labels == value) for value in (1, UNKNOWN_LABEL))
+        shape = (len(unlabelled), rows.shape[1])
+        return cls.from_pairs(present[ones[0]], ones[1], shape, unlabelled, (present[missing[0]], missing[1]))
 
     @classmethod
     def from_pairs(
-        cls, rows: np.ndarray, ids: np.ndarray, shape: tuple[int, int], unlabelled: np.ndarray | None = None
+        cls,
+        rows: np.ndarray,
+        ids: np.ndarray,
+        shape: tuple[int, int],
+        unlabelled: np.ndarray | None = None,
+        missing: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Labels:
-        """From pairs of a row and a label it has, in any order; a pair may come more than once."""
-        matrix = sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, ids)), shape=shape)
-        matrix.sum_duplicates()
-        return cls(matrix, np.zeros(shape[0], dtype=bool) if unlabelled is None else unlabelled)
+        """From pairs of a row and a label it has, in any order; a pair may come more than once.
+
+        Args:
+            rows, ids: the pairs, integers (K,).
+            shape: number of examples N and of labels L.
+            unlabelled: bool (N,), the examples of which nothing is known; by default none.
+            missing: pairs of a row and a label of which it is not known whether the row has it. A row of which all are
+                missing is unlabelled.
+        """
+        matrix = _sparse(rows, ids, shape)
+        unlabelled = np.zeros(shape[0], dtype=bool) if unlabelled is None else unlabelled
+        if missing is None or not len(missing[0]):
+            return cls(matrix, unlabelled)
+        unlabelled = unlabelled | (np.diff(_sparse(*missing, shape).indptr) == shape[1])
+        single = ~unlabelled[missing[0]]
+        return cls(
+            matrix, unlabelled, _sparse(missing[0][single], missing[1][single], shape) if single.any() else None
+        )
 
     @classmethod
     def from_padded(cls, label_ids: np.ndarray, num_labels: int) -> Labels:
@@ -272,11 +260,16 @@ class Labels:
         return np.where(missing, UNKNOWN_LABEL, dense).astype(np.int8)
 
 
-def _sparse(mask: np.ndarray) -> sparse.csr_array:
-    """A bool array (N, L) as a sparse one."""
-    rows, columns = np.nonzero(mask)
-    ends = np.cumsum(np.bincount(rows, minlength=len(mask)))
-    return sparse.csr_array((np.ones(len(rows), dtype=bool), columns, np.append(0, ends)), shape=mask.shape)
+def _sparse(rows: np.ndarray, ids: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    matrix = sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, ids)), shape=shape)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def arrow_column(split: Dataset, column: str) -> pa.Array:
+    """The values of a column as one arrow array, in the order of the rows of `split`."""
+    values = split.select_columns([column]).with_format("arrow")[:][column]
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -336,34 +329,16 @@ def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
 
 
 def add_label_column(split: Dataset, labels: Labels, as_ids: bool) -> Dataset:
-    """Add labels as the column `label_ids`, lists of ids, or `labels`, multi-hot rows; unlabelled ids are null."""
-    if not as_ids:
-        return add_labels(split, labels.rows())
-    offsets = pa.array(labels.matrix.indptr.astype(np.int32), mask=np.append(labels.unlabelled, False))
-    values = pa.ListArray.from_arrays(offsets, pa.array(labels.matrix.indices.astype(np.int32)))
-    return split.add_column(LABEL_IDS, values, feature=List(Value("int32")))
-
-
-def padded_ids(lists: Sequence[np.ndarray | None], num_labels: int) -> np.ndarray:
-    """Lists of label ids in any order, None where nothing is known, as one array; -1 and repetitions are left out.
-
-    Returns:
-        int64 (B, K), K the length of the longest list and at least 1: ascending ids, then -1; a row of -100 where
-        nothing is known.
-
-    Raises:
-        DataError: an id is not from 0 to `num_labels` - 1.
-    """
-    kept = [None if ids is None else np.unique(ids[ids != PADDING]) for ids in lists]
-    width = max([1, *(len(ids) for ids in kept if ids is not None)])
-    result = np.full((len(kept), width), PADDING, dtype=np.int64)
-    for number, ids in enumerate(kept):
-        if ids is None:
-            result[number] = UNKNOWN_LABEL
-        else:
-            check_ids(ids, num_labels, f"label_ids: row {number} of the batch")
-            result[number, : len(ids)] = ids
-    return result
+    """Add labels as the column `label_ids` (lists of ids, null where unlabelled), or `labels` (rows of length L)."""
+    values: pa.Array
+    if as_ids:
+        offsets = pa.array(labels.matrix.indptr.astype(np.int32), mask=np.append(labels.unlabelled, False))
+        values = pa.ListArray.from_arrays(offsets, pa.array(labels.matrix.indices.astype(np.int32)))
+        return split.add_column(LABEL_IDS, values, feature=List(Value("int32")))
+    rows = labels.rows()
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    # A new column with its own feature: mapping ids to multi-hot under one name would keep the old feature silently.
+    return split.add_column("labels", values, feature=List(Value(str(rows.dtype)), length=rows.shape[1]))
 
 
 def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
@@ -371,62 +346,6 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
         raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
-
-
-def label_matrix(split: Dataset) -> np.ndarray:
-    """The labels of a split as rows (N, L): bool, or int8 with -100 where labels are unknown."""
-    return Labels.of(split).rows()
-
-
-def label_counts(split: Dataset) -> np.ndarray:
-    """Number of examples known to have each label: int64 (L,)."""
-    return Labels.of(split).counts()
-
-
-def indicator_matrix(split: Dataset, columns: Sequence[str]) -> Iterator[np.ndarray]:
-    """For each of the columns its `indicator_values`; of a ClassLabel those of its names."""
-    # All columns and features at once: asking for thousands of them one by one would take minutes.
-    table, features = split.select_columns(list(columns)).with_format("arrow")[:], split.features
-    for column in columns:
-        chunks = table.column(column).chunks
-        if isinstance(features[column], ClassLabel):
-            names = pa.array([*features[column].names, None], pa.string())  # -1 is a missing one
-            chunks = [names.take(pc.if_else(pc.less(chunk, 0), len(names) - 1, chunk)) for chunk in chunks]
-        yield np.concatenate([indicator_values(chunk) for chunk in chunks] or [np.zeros(0, dtype=np.int8)])
-
-
-def indicator_values(array: pa.Array) -> np.ndarray:
-    """Cells of a 0/1 column, int8 (N,): 0, 1, -100 for unknown, `BLANK` for an empty text, `OTHER` for anything else.
-
-    Read are numbers, booleans and what texts write for them; null, NaN and texts such as NA are unknown.
-    """
-    type_ = array.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or str(type_) == "string_view":
-        texts = pc.utf8_lower(trimmed(array.cast(pa.string())))
-        texts = pc.replace_substring_regex(texts, r"^(0|1|-100)\.0*$", r"\1")
-        values = np.full(len(array), OTHER, dtype=np.int8)
-        for value, known in ((1, _YES), (0, _NO), (UNKNOWN_LABEL, (*UNKNOWN_TEXTS, *NOTHING_TEXTS)), (BLANK, ("",))):
-            values[_bools(pc.is_in(texts, pa.array(known)))] = value
-        values[_bools(array.is_null())] = UNKNOWN_LABEL
-        return values
-    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        numbers = array.cast(pa.float64() if pa.types.is_floating(type_) else pa.int64()).to_numpy(
-            zero_copy_only=False
-        )
-        values = np.where(np.isin(numbers, (0, 1, UNKNOWN_LABEL)), numbers, OTHER)
-        return np.where(numbers != numbers, UNKNOWN_LABEL, values).astype(np.int8)
-    return np.where(_bools(array.is_null()), UNKNOWN_LABEL, OTHER).astype(np.int8)
-
-
-def wrong_indicator(split: Dataset, split_name: str, column: str, values: np.ndarray) -> str:
-    """What a message says of the first cell that is neither 0 nor 1 nor unknown."""
-    row = int(np.flatnonzero(values == OTHER)[0])
-    value = split.select_columns([column])[row][column]
-    return f"got {value!r} in row {row} of split '{split_name}'; write 1, 0, or nan where it is unknown"
-
-
-def _bools(array: pa.Array) -> np.ndarray:
-    return array.to_numpy(zero_copy_only=False).astype(bool)
 
 
 def duplicates(names: Sequence[str]) -> list[str]:

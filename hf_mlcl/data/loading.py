@@ -1,42 +1,49 @@
-"""From a data set's name to splits of text or images with multi-hot labels. Imports the other files of this folder."""
+"""From a dataset's name to splits of text or images with multi-hot labels. Imports sources and label_columns."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, NamedSplit, Value, concatenate_datasets
 
-from .columns import Columns, Task, find_columns
-from .errors import shown
-from .label_cells import arrow_column
-from .label_encoding import encode_labels
-from .label_lists import LabelLists, add_label_lists
-from .labels import add_labels, checked_label_names
-from .sources import Source, read_source
+from .errors import nearest, shown
+from .label_columns import encode_labels, find_label_columns
+from .labels import Labels, add_label_column, arrow_column, checked_label_names, too_large_for_rows
+from .sources import read_source
 from .splits import iterative_split, random_subset
 
 logger = logging.getLogger(__name__)
 
+Task = Literal["text", "vision"]
+
+TEXT_COLUMNS = (
+    "text", "sentence", "content", "document", "body", "abstract", "review", "comment", "comment_text", "tweet",
+    "message", "utterance", "description", "question", "title",
+)  # fmt: skip
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "image_path", "path", "file", "filename")
+_STRINGS, _BYTES = ("string", "large_string", "string_view"), ("binary", "large_binary")
+
 
 @dataclass
 class MultiLabelData:
-    """A multi-label data set ready for preparation.
+    """A multi-label dataset ready for preparation.
 
     Attributes:
         splits: some of `train`, `validation`, `test`, each with the column `text` (str) or `image` (`datasets.Image`),
-            `labels` (multi-hot, `List(Value("bool"), length=L)`, or "int8" with -100 in a split with unknown labels),
-            and `id` where the source has one. Text pairs have the column `text_pair` as well. Where rows of labels
-            would be too large (see `LabelLists`), the column is `label_ids`: lists of ids, null where an example is
-            unlabelled.
+            `labels` (multi-hot, `List(Value("bool"), length=L)`, or "int8" with -100 in a split with missing labels),
+            and `id` where the source has one. Text pairs have the column `text_pair` as well. Of more than 10,000
+            labels, or where the rows of all splits would take over 1 GiB, the column is `label_ids`: lists of ids,
+            null where an example is unlabelled.
         label_names: names of the L labels, in the order of `labels`.
         task: "text" or "vision".
-        name: short name of the data set, for tables and cards.
+        name: short name of the dataset, for tables and cards.
     """
 
     splits: DatasetDict
@@ -63,7 +70,7 @@ def load_multilabel_dataset(
     config_name: str | None = None,
     revision: str | None = None,
 ) -> MultiLabelData:
-    """Load a data set from the Hub, a folder or a file, with labels in any of the forms of `label_encoding`.
+    """Load a dataset from the Hub, a folder or a file, with labels in any of the forms of `label_columns`.
 
     Args:
         dataset: folder or file (parquet, csv, tsv, json, jsonl; images with metadata.csv/.jsonl/.parquet that has
@@ -76,55 +83,76 @@ def load_multilabel_dataset(
         label_names: labels and their order, for instance those of a model; by default all labels of all loaded splits.
         splits: load only these, and carve nothing; by default train, validation and test as far as they exist.
         validation_fraction: share of the training rows that becomes a missing validation split (iterative
-            stratification; of `LabelLists` at random, where that would take the only example of labels), or 0 for
+            stratification; of `label_ids` at random, where that would take the only example of labels), or 0 for
             none. Happens before any subset is drawn.
         max_train_samples, max_eval_samples: sizes of uniform random subsets of train, and of validation and test.
         seed: seed of carving and subsets.
-        config_name, revision: of a data set on the Hub.
+        config_name, revision: of a dataset on the Hub.
 
     Raises:
         FileNotFoundError: `dataset` is a path that does not exist.
         ValueError: anything else that is wrong with an argument, a file or a column; one line.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "news.csv"
+        >>> _ = file.write_text("text,labels\\nwheat exports rose,grain;wheat\\noil fell,crude\\n")
+        >>> data = load_multilabel_dataset(str(file), task="text", validation_fraction=0)
+        >>> data.label_names, data.splits["train"][1]["labels"]
+        (['crude', 'grain', 'wheat'], [True, False, False])
     """
-    given = {"text_column": text_column, "text_pair_column": text_pair_column, "image_column": image_column}
-    given |= {"label_column": label_column, "label_delimiter": label_delimiter}
-    for argument, text in given.items():
+    texts = {
+        "text_column": text_column, "text_pair_column": text_pair_column, "image_column": image_column,
+        "label_column": label_column, "label_delimiter": label_delimiter,
+    }  # fmt: skip
+    for argument, text in texts.items():
         if not isinstance(text, str | None):
             raise ValueError(f"{argument}: expected a text, got {text!r}")
+    if task not in ("text", "vision"):
+        raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
+    for argument in ("image_column",) if task == "text" else ("text_column", "text_pair_column"):
+        if texts[argument] is not None:
+            raise ValueError(f"{argument}: expected none for task '{task}', got '{texts[argument]}'")
     if isinstance(splits, str):
         raise ValueError(f"splits: expected a list of names, got {splits!r}")
-    input_column = _check_arguments(
-        task,
-        text_column,
-        text_pair_column,
-        image_column,
-        validation_fraction,
-        max_train_samples,
-        max_eval_samples,
-        seed,
-    )
+    if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
+        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
+    least = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1), "max_eval_samples": (max_eval_samples, 1)}
+    for argument, (number, at_least) in least.items():
+        if number is None and at_least:
+            continue
+        if not isinstance(number, (int, np.integer)) or number < at_least:
+            raise ValueError(f"{argument}: expected at least {at_least}, got {number!r}")
     label_names = None if label_names is None else checked_label_names(label_names)
+
     source = read_source(dataset, splits, config_name=config_name, revision=revision)
     if splits is None and "train" not in source.splits:
         raise ValueError(f"dataset: expected a training split in '{dataset}', got {shown(source.splits)}")
-    columns = find_columns(
-        source.splits,
-        task,
-        input_column=input_column,
-        pair_column=text_pair_column,
-        label_column=label_column,
-        label_names=label_names,
-    )
+    inputs = _find_inputs(next(iter(source.splits.values())), task, texts)
+    columns, indicators = find_label_columns(source.splits, label_column, list(inputs), label_names)
+    _check_columns(source.splits, inputs, columns)
     labels, names = encode_labels(
-        source.splits,
-        columns.labels,
-        delimiter=label_delimiter,
-        label_names=label_names,
-        indicators=columns.indicators,
+        source.splits, columns, delimiter=label_delimiter, label_names=label_names, indicators=indicators
     )
-    ready = {split: _assemble(source, split, columns, task, labels[split]) for split in source.splits}
+    too_large = too_large_for_rows(sum(map(len, labels.values())), len(names))
+    as_ids = too_large and all(part.missing is None for part in labels.values())
+    ready: dict[str, Dataset] = {}
+    for split, rows in source.splits.items():
+        renamed = dict(inputs)
+        if "id" in rows.column_names and "id" not in (*inputs, *columns):
+            renamed["id"] = "id"
+        rows = rows.select_columns(list(renamed))
+        rows = rows if list(renamed) == list(renamed.values()) else rows.rename_columns(renamed)
+        rows = add_label_column(rows, labels[split], as_ids)
+        folder = source.folders.get(split)
+        for column, name in inputs.items():
+            rows = _as_image(rows, column, folder) if name == "image" else _as_text(rows, name, column)
+        ready[split] = rows
     if splits is None and "validation" not in ready and validation_fraction:
-        ready = _carve_validation(ready, labels["train"], validation_fraction, seed)
+        kept, held = _carve(labels["train"], validation_fraction, seed, at_random=as_ids)
+        ready = {"train": ready["train"].select(kept), "validation": ready["train"].select(held)} | {
+            split: rows for split, rows in ready.items() if split != "train"
+        }
     for split, rows in ready.items():
         subset = random_subset(len(rows), max_train_samples if split == "train" else max_eval_samples, seed)
         rows = rows if subset is None else rows.select(subset)
@@ -134,57 +162,63 @@ def load_multilabel_dataset(
     return MultiLabelData(DatasetDict(ready), names, task, source.name)
 
 
-def _check_arguments(
-    task: str,
-    text_column: str | None,
-    text_pair_column: str | None,
-    image_column: str | None,
-    validation_fraction: float,
-    max_train_samples: int | None,
-    max_eval_samples: int | None,
-    seed: int,
-) -> str | None:
-    """Refuse arguments that make no sense; returns the given input column."""
-    if task not in ("text", "vision"):
-        raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
-    if task == "text" and image_column is not None:
-        raise ValueError(f"image_column: expected none for task 'text', got '{image_column}'")
-    for argument, column in (("text_column", text_column), ("text_pair_column", text_pair_column)):
-        if task == "vision" and column is not None:
-            raise ValueError(f"{argument}: expected none for task 'vision', got '{column}'")
-    if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
-        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
-    for argument, value in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
-        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{argument}: expected at least 1, got {value!r}")
-    return text_column if task == "text" else image_column
+def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) -> dict[str, str]:
+    """The columns of the text (and its pair) or image, and what they become: `text`, `text_pair` or `image`."""
+    name = "text" if task == "text" else "image"
+    column, pair = given[f"{name}_column"], given["text_pair_column"]
+    if column is None:
+        column = _detect_text(first) if task == "text" else _detect_image(first)
+    if column is None:
+        raise ValueError(
+            f"{name}_column: expected one of {shown(first.column_names)}, got none, and none is recognised"
+        )
+    if column == pair:
+        raise ValueError(f"text_pair_column: expected another column than text_column, got '{column}' for both")
+    return {column: name} if pair is None else {column: name, pair: "text_pair"}
 
 
-def _assemble(source: Source, split: str, columns: Columns, task: Task, labels: np.ndarray | LabelLists) -> Dataset:
-    """The columns `text` (and `text_pair`) or `image`, `labels`, and `id` if there is one."""
-    rows = source.splits[split]
-    names = {columns.input: "text" if task == "text" else "image"}
-    if columns.pair is not None:
-        names[columns.pair] = "text_pair"
-    has_id = "id" in rows.column_names and "id" not in (*names, *columns.labels)
-    rows = rows.select_columns([*names, *(["id"] if has_id else [])])
-    if list(names) != list(names.values()):
-        rows = rows.rename_columns({**names, **({"id": "id"} if has_id else {})})
-    rows = add_label_lists(rows, labels) if isinstance(labels, LabelLists) else add_labels(rows, labels)
-    if task == "vision":
-        return _as_image(rows, columns.input, source.folders[split])
-    for column, name in names.items():
-        rows = _as_text(rows, name, f"{name}_column", column)
-    return rows
+def _detect_text(split: Dataset) -> str | None:
+    """The first known name that is a column of strings."""
+    features = {name.lower(): (name, feature) for name, feature in split.features.items()}
+    known = (features[name] for name in TEXT_COLUMNS if name in features)
+    return next((name for name, feature in known if getattr(feature, "dtype", None) in _STRINGS), None)
 
 
-def _as_text(rows: Dataset, name: str, argument: str, column: str) -> Dataset:
+def _detect_image(split: Dataset) -> str | None:
+    """The first column of images (decoded, bytes, or a struct of bytes and path); else a known name with paths."""
+    for name, feature in split.features.items():
+        if isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+            return name
+    features = {name.lower(): (name, feature) for name, feature in split.features.items()}
+    known = (features[name] for name in IMAGE_COLUMNS if name in features)
+    return next((name for name, feature in known if getattr(feature, "dtype", None) in (*_STRINGS, *_BYTES)), None)
+
+
+def _check_columns(splits: Mapping[str, Dataset], inputs: Mapping[str, str], labels: Sequence[str]) -> None:
+    """Columns are chosen in the first split; another may lack label columns if it has none that this one lacks."""
+    first = next(iter(splits.values()))
+    arguments = {column: f"{name}_column" for column, name in inputs.items()}
+    both = next((column for column in inputs if column in labels), None)
+    for split_name, split in splits.items():
+        there = set(split.column_names)
+        needed = dict(arguments)
+        if split is first or not there <= set(first.column_names):
+            needed |= dict.fromkeys(set(labels) - set(inputs), "label_column")
+        for column, argument in needed.items():
+            if column not in there:
+                raise ValueError(
+                    f"{argument}: expected columns of split '{split_name}' ({shown(split.column_names)}), got "
+                    f"'{column}'{nearest(column, split.column_names)}"
+                )
+    if both is not None:
+        raise ValueError(f"label_column: expected another column than {arguments[both]}, got '{both}' for both")
+
+
+def _as_text(rows: Dataset, name: str, column: str) -> Dataset:
     """Make the column `name`, once `column`, plain strings; an empty cell becomes the empty text."""
     feature = rows.features[name]
-    if not isinstance(feature, Value) or feature.dtype not in ("string", "large_string", "string_view"):
-        raise ValueError(f"{argument}: expected strings in column '{column}', got {feature}")
+    if not isinstance(feature, Value) or feature.dtype not in _STRINGS:
+        raise ValueError(f"{name}_column: expected strings in column '{column}', got {feature}")
     texts = arrow_column(rows, name)
     if texts.null_count == 0 and feature.dtype == "string":
         return rows
@@ -197,25 +231,21 @@ def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:
     feature = rows.features["image"]
     if isinstance(feature, Image):
         return rows
-    is_value = isinstance(feature, Value)
-    if is_value and feature.dtype in ("string", "large_string") and folder is not None:
+    dtype = feature.dtype if isinstance(feature, Value) else None
+    if dtype in _STRINGS and folder is not None:
         # An absolute path stays itself when joined to a folder.
         paths = [None if path is None else str(folder.resolve() / path) for path in rows["image"]]
         rows = rows.remove_columns("image").add_column("image", pa.array(paths, pa.string()), feature=Value("string"))
-    elif not (is_value and feature.dtype in ("binary", "large_binary")) and not (
-        isinstance(feature, dict) and set(feature) == {"bytes", "path"}
-    ):
+    elif dtype not in _BYTES and not (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
         raise ValueError(f"image_column: expected images, bytes or paths in column '{column}', got {feature}")
     return rows.cast_column("image", Image())
 
 
-def _carve_validation(
-    splits: dict[str, Dataset], labels: np.ndarray | LabelLists, fraction: float, seed: int
-) -> dict[str, Dataset]:
-    """Hold out a validation split from train; the order of the splits is train, validation, test."""
+def _carve(labels: Labels, fraction: float, seed: int, at_random: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that stay in training and those that are held out for validation."""
     kept, held = iterative_split(labels, fraction, seed)
     wanted = max(1, round(fraction * len(labels)))
-    if isinstance(labels, LabelLists) and len(held) < wanted < len(labels):
+    if at_random and len(held) < wanted < len(labels):
         logger.warning(
             "the validation split of %d rows is drawn at random: there are not as many without the only example of "
             "a label",
@@ -226,12 +256,7 @@ def _carve_validation(
     if not (len(kept) and len(held)):
         raise ValueError(
             f"validation_fraction: expected a share that leaves rows on both sides, got {fraction} of {len(labels)} "
-            f"training rows, which leaves {len(kept)} for training and "
-            f"{len(held)} for validation; give a validation split or another fraction"
+            f"training rows, which leaves {len(kept)} for training and {len(held)} for validation; give a validation "
+            "split or another fraction"
         )
-    train = splits["train"]
-    return {
-        "train": train.select(kept),
-        "validation": train.select(held),
-        **{k: v for k, v in splits.items() if k != "train"},
-    }
+    return kept, held

@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,9 @@ from .errors import first_line, shown
 
 logger = logging.getLogger(__name__)
 
-SPLIT_ALIASES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 SPLITS = ("train", "validation", "test")
+_ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
+_ALIASES |= {"testing": "test", "eval": "test", "evaluation": "test"} | {name: name for name in SPLITS}
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -37,23 +34,22 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class Source:
-    """Raw splits by name, and the folder where relative image paths of each split start (None on the Hub)."""
+    """Raw splits by name, and the folder where relative image paths of each split start (none on the Hub)."""
 
     splits: dict[str, Dataset]
-    folders: dict[str, Path | None]
+    folders: dict[str, Path]
     name: str
 
 
 def read_source(
     dataset: str, splits: Sequence[str] | None = None, *, config_name: str | None = None, revision: str | None = None
 ) -> Source:
-    """Read the raw splits of a data set under their canonical names (`dev`, `valid`, `val` are `validation`).
+    """Read the raw splits of a dataset under their canonical names (`dev`, `valid`, `val` are `validation`).
 
     Args:
         dataset: a folder or file if it exists here, else an id on the Hub.
         splits: the splits wanted; all of train, validation and test that exist if None.
-        config_name: configuration of a data set on the Hub.
-        revision: branch, tag or commit of a data set on the Hub.
+        config_name, revision: configuration, and branch, tag or commit of a dataset on the Hub.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -63,47 +59,41 @@ def read_source(
         raise ValueError(f"dataset: expected a file, a folder or a Hub id, got {dataset!r}")
     dataset = os.fspath(dataset)
     path = Path(dataset).expanduser()
-    wanted = None if splits is None else [canonical_split(split) for split in splits]
+    wanted = None if splits is None else [_canonical(split) for split in splits]
     if path.exists():
         for argument, value in (("config_name", config_name), ("revision", revision)):
             if value is not None:
                 raise ValueError(
-                    f"{argument}: expected none for '{dataset}', which is no data set on the Hub, got {value!r}"
+                    f"{argument}: expected none for '{dataset}', which is no dataset on the Hub, got {value!r}"
                 )
         source = _read_file(path, wanted) if path.is_file() else _read_folder(path, wanted)
-    elif _looks_like_path(dataset):
-        raise FileNotFoundError(f"dataset: expected a file or folder, found none at '{dataset}'")
     else:
+        is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
+        if not is_id or path.suffix.lower() in FORMATS:
+            raise FileNotFoundError(f"dataset: expected a file or folder, found none at '{dataset}'")
         source = _read_hub(dataset, config_name, revision)
-    available = source.splits
-    chosen = [split for split in SPLITS if split in available] if wanted is None else wanted
+    chosen = [split for split in SPLITS if split in source.splits] if wanted is None else wanted
     for split in chosen or ["train"]:
-        if split not in available:
-            raise ValueError(
-                f"splits: expected splits of '{dataset}' ({shown(available) or 'it has none'}), got '{split}'"
-            )
-        if len(available[split]) == 0:
+        if split not in source.splits:
+            there = shown(source.splits) or "it has none"
+            raise ValueError(f"splits: expected splits of '{dataset}' ({there}), got '{split}'")
+        if len(source.splits[split]) == 0:
             raise ValueError(f"dataset: expected rows in split '{split}' of '{dataset}', got none")
-    return Source({split: available[split] for split in chosen}, source.folders, source.name)
+    return Source({split: source.splits[split] for split in chosen}, source.folders, source.name)
 
 
-def canonical_split(name: str) -> str:
+def _canonical(name: str) -> str:
     """The canonical name of a split (`dev` -> `validation`); unknown names stay as they are."""
-    return SPLIT_ALIASES.get(name.lower(), name)
+    return _ALIASES.get(name.lower(), name)
 
 
 def split_of_path(relative: Path) -> str | None:
     """The split that a file's folder or name says (`val/x.csv`, `train-00000.parquet`), None if it says none."""
     for part in [*relative.parts[:-1], relative.name.split(".")[0]]:
         for token in re.split(r"[-._ 0-9]+", part.lower()):
-            if token in SPLIT_ALIASES:
-                return SPLIT_ALIASES[token]
+            if token in _ALIASES:
+                return _ALIASES[token]
     return None
-
-
-def _looks_like_path(dataset: str) -> bool:
-    is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
-    return not is_id or Path(dataset).suffix.lower() in FORMATS
 
 
 def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> Source:
@@ -115,30 +105,19 @@ def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> So
     except (ConnectionError, OSError) as error:
         raise ValueError(f"{expected} and the Hub cannot be reached ({first_line(error)})") from error
     except (ValueError, RuntimeError, DatasetGenerationError) as error:
-        raise ValueError(
-            f"dataset: expected one that the Hub gives, got '{dataset}' ({_whole_message(error)})"
-        ) from error
-    splits = _canonical(dataset, loaded)
-    return Source(splits, dict.fromkeys(splits), dataset.split("/")[-1])
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        message = " ".join(str(cause).split())[:500]  # several lines: the list of configurations comes in the second
+        raise ValueError(f"dataset: expected one that the Hub gives, got '{dataset}' ({message})") from error
+    return Source(_by_canonical_name(dataset, loaded), {}, dataset.split("/")[-1])
 
 
-def _canonical(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
-    splits: dict[str, Dataset] = {}
-    for name, split in loaded.items():
-        canonical = canonical_split(str(name))
-        if canonical in splits:
-            raise ValueError(
-                f"dataset: expected one split '{canonical}' in '{dataset}', got {shown(map(str, loaded))}"
-            )
-        splits[canonical] = split
+def _by_canonical_name(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
+    splits = {_canonical(str(name)): split for name, split in loaded.items()}
+    if len(splits) < len(loaded):
+        raise ValueError(f"dataset: expected one split of each kind in '{dataset}', got {shown(map(str, loaded))}")
     return splits
-
-
-def _whole_message(error: BaseException) -> str:
-    """Messages of `datasets` go over several lines (the list of configurations comes in the second)."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:500]
 
 
 def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
@@ -162,7 +141,7 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
                 f"dataset: expected what save_to_disk writes, got '{folder}', which cannot be read: "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
-        saved = _canonical(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
+        saved = _by_canonical_name(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
         return Source(saved, dict.fromkeys(saved, folder), name)
     by_split = _group_files(folder)
     read = {split: files for split, files in by_split.items() if wanted is None or split in wanted}
@@ -171,23 +150,21 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
     splits = {split: _read_files(files) for split, files in read.items()}
     if list(by_split) == ["train"] and "file_name" in splits["train"].column_names:
         splits = _divide_by_image_folder(splits["train"])
-    folders: dict[str, Path | None] = {
-        split: by_split.get(split, by_split.get("train", [folder]))[0].parent for split in splits
-    }
-    return Source(splits, folders, name)
+    first = next(iter(by_split.values()))
+    return Source(splits, {split: by_split.get(split, first)[0].parent for split in splits}, name)
 
 
 def _group_files(folder: Path) -> dict[str, list[Path]]:
     """The data files of a folder by split; hidden files and files of another format than most are left out."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
-    files = [path for path in paths if path.suffix.lower() in FORMATS and path.name not in _NOT_DATA]
+    relative = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    paths = [folder / path for path in relative if not any(part.startswith((".", "__")) for part in path.parts)]
+    data = [path for path in paths if path.suffix.lower() in FORMATS and path.name not in _NOT_DATA]
     images = sum(path.suffix.lower() in _IMAGES for path in paths)
-    if not files:
+    if not data:
         hint = f" ({images} images, but no metadata.csv, .jsonl or .parquet with their labels)" if images else ""
         raise ValueError(f"dataset: expected files ending in {shown(FORMATS)} in '{folder}', got none{hint}")
-    metadata = [path for path in files if path.stem == "metadata" and images]
-    named = [path for path in files if split_of_path(path.relative_to(folder))]
-    files = metadata or named or files
+    metadata = [path for path in data if path.stem == "metadata" and images]
+    files = metadata or [path for path in data if split_of_path(path.relative_to(folder))] or data
     formats = sorted({FORMATS[path.suffix.lower()] for path in files})
     if len(formats) > 1:
         raise ValueError(f"dataset: expected files of one format in '{folder}', got {shown(formats)}; name one file")
@@ -200,36 +177,27 @@ def _group_files(folder: Path) -> dict[str, list[Path]]:
     return {split: by_split[split] for split in SPLITS if split in by_split}
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in relative.parts)
-
-
 def _divide_by_image_folder(rows: Dataset) -> dict[str, Dataset]:
     """One metadata file for all splits: rows go to the split that the folder of their image says."""
-    says = [split_of_path(Path(str(path)).parent / "x") for path in rows["file_name"]]
-    if all(split is None for split in says):
-        return {"train": rows}
+    says = [split_of_path(Path(str(path)).parent / "x") or "train" for path in rows["file_name"]]
     return {
-        split: rows.select([row for row, said in enumerate(says) if (said or "train") == split])
+        split: rows.select([row for row, said in enumerate(says) if said == split]) if len(set(says)) > 1 else rows
         for split in SPLITS
-        if split in says or (split == "train" and None in says)
+        if split in says
     }
 
 
 def _read_files(files: list[Path]) -> Dataset:
-    """Read files of one format into one data set; what cannot be read becomes one line that names the file."""
-    readers: dict[str, Callable[[list[Path]], Dataset]] = {
-        "csv": _read_csv,
-        "json": _read_json,
-        "parquet": _read_parquet,
-    }
+    """Read files of one format into one dataset; what cannot be read becomes one line that names the file."""
     for path in files:
         if path.stat().st_size == 0:
             raise ValueError(f"dataset: expected rows in '{path}', got an empty file")
         if not os.access(path, os.R_OK):
             raise ValueError(f"dataset: expected a file that may be read, got '{path}' (permission denied)")
+    kind = files[0].suffix.lower()
+    read = {"csv": _read_csv, "json": Dataset.from_json, "parquet": Dataset.from_parquet}[FORMATS[kind]]
     try:
-        return readers[FORMATS[files[0].suffix.lower()]](files)
+        return read([str(path) for path in files])
     except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
         if isinstance(error, ValueError) and str(error).startswith("dataset:"):
             raise
@@ -239,35 +207,24 @@ def _read_files(files: list[Path]) -> Dataset:
         if "Length of header" in reason:
             reason = "a row has more fields than the header; texts that hold the separator need quotes"
         where = f"'{files[0]}'" if len(files) == 1 else f"one of {len(files)} files such as '{files[0]}'"
-        kind = files[0].suffix.lower()
         raise ValueError(f"dataset: expected a readable {kind} file, got {where}: {reason}") from error
 
 
-def _read_parquet(files: list[Path]) -> Dataset:
-    return Dataset.from_parquet([str(path) for path in files])
-
-
-def _read_json(files: list[Path]) -> Dataset:
-    return Dataset.from_json([str(path) for path in files])
-
-
-def _read_csv(files: list[Path]) -> Dataset:
+def _read_csv(files: list[str]) -> Dataset:
     """Read csv files as strings only.
 
     Types guessed by block would differ between blocks ("3", then "3,4") and turn labels such as "NA" into nulls. An
     empty field is the empty string: null would mean that nothing is known.
     """
-    heads = [_csv_head(path) for path in files]
-    separator, names = heads[0]
-    for path, head in zip(files, heads, strict=True):
-        if head != heads[0]:
-            raise ValueError(f"dataset: expected the columns {shown(names)} in '{path}', got {shown(head[1])}")
+    separator, names = _csv_head(files[0])
+    for path in files[1:]:
+        other = _csv_head(path)
+        if other != (separator, names):
+            raise ValueError(f"dataset: expected the columns {shown(names)} in '{path}', got {shown(other[1])}")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "error", ParserWarning
-        )  # rows with more fields than the header would be cut off silently
+        warnings.simplefilter("error", ParserWarning)  # rows longer than the header would be cut off silently
         return Dataset.from_csv(
-            [str(path) for path in files],
+            files,
             sep=separator,
             names=names,
             header=0,
@@ -279,11 +236,11 @@ def _read_csv(files: list[Path]) -> Dataset:
         )
 
 
-def _csv_head(path: Path) -> tuple[str, list[str]]:
+def _csv_head(path: str) -> tuple[str, list[str]]:
     """Separator and column names of a csv file: the separator that cuts the first line into most columns."""
     best: tuple[str, list[str]] = (",", [])
-    for separator in ("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t", "|"):
-        with path.open(newline="", encoding="utf-8-sig") as lines:
+    for separator in "\t" if path.lower().endswith(".tsv") else ",;\t|":
+        with open(path, newline="", encoding="utf-8-sig") as lines:
             fields = next(csv.reader(lines, delimiter=separator), [])
         if len(fields) > len(best[1]):
             best = separator, [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]

@@ -1,4 +1,4 @@
-"""Dividing the rows of a data set: iterative stratification and random subsets. Imports label_lists and numpy."""
+"""Dividing the rows of a data set: iterative stratification and random subsets. Imports labels and numpy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import heapq
 
 import numpy as np
 
-from .label_lists import LabelLists, label_pairs
+from .labels import Labels
 
 
-def iterative_split(labels: np.ndarray | LabelLists, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def iterative_split(labels: np.ndarray | Labels, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a fraction of the rows so that every label keeps its proportion in both parts.
 
     Rows are dealt out label by label, the rarest remaining label first, each to the part that still wants most rows
@@ -18,7 +18,7 @@ def iterative_split(labels: np.ndarray | LabelLists, fraction: float, seed: int)
     make the held-out part smaller, or even empty.
 
     Args:
-        labels: multi-hot (N, L), 0/1 of any dtype, or `LabelLists`; unknown labels (-100, NaN) count as 0.
+        labels: multi-hot (N, L), 0/1 of any dtype, or `Labels`; unknown labels (-100, NaN) count as 0.
         fraction: share of the rows to hold out, between 0 and 1 (both excluded).
         seed: seed of the order in which rows are dealt out; numpy's global random state is left alone.
 
@@ -29,11 +29,17 @@ def iterative_split(labels: np.ndarray | LabelLists, fraction: float, seed: int)
         ValueError: `labels` is not two-dimensional multi-hot, or `fraction` is out of range.
 
     Source: Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1.
+
+    Example:
+        >>> labels = np.array([[1, 0]] * 6 + [[0, 1]] * 4)
+        >>> train, held = iterative_split(labels, fraction=0.5, seed=0)
+        >>> labels[train].sum(axis=0).tolist(), labels[held].sum(axis=0).tolist()
+        ([3, 2], [3, 2])
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    labels = labels if isinstance(labels, LabelLists) else np.asarray(labels)
-    rows, ids = label_pairs(labels, "labels: expected a multi-hot array; values")
+    labels = Labels.of(labels)
+    rows, ids = labels.pairs()
     num_rows, num_labels = labels.shape
     rng = np.random.default_rng(seed)
     # Chance enters through the order of rows and labels, shuffled once, instead of a draw at every tie.

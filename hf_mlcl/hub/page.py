@@ -6,13 +6,16 @@ and perhaps `index.safetensors` lie beside it and the package is not installed. 
 
 from __future__ import annotations
 
-import html
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -25,41 +28,16 @@ from transformers import (
 SHOWN_LABELS, SHOWN_NEIGHBOURS, SHOWN_POINTS = 10, 5, 1500
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE = """
-.mlcl {font-size: 15px; line-height: 1.4; color: var(--body-text-color)}
-.mlcl h3 {font-size: 16px; font-weight: 600; margin: 0 0 8px; color: var(--body-text-color)}
-.mlcl p, .mlcl .quiet {color: var(--body-text-color); opacity: 0.72}
-.mlcl p {margin: 0 0 8px; font-size: 13px}
-.mlcl .score {display: grid; grid-template-columns: minmax(96px, 34%) 1fr 100px; gap: 8px; padding: 4px 0;
-  align-items: center}
-.mlcl .score > :first-child {overflow-wrap: anywhere}
-.mlcl .score > :last-child {text-align: right; font-variant-numeric: tabular-nums; font-size: 13px}
-.mlcl .bar {position: relative; height: 14px; border-radius: 3px; background: var(--border-color-primary)}
-.mlcl .bar i {display: block; height: 100%; border-radius: 3px; background: #9aa5b1}
-.mlcl .given .bar i {background: #0072b2}
-.mlcl .given > :first-child {font-weight: 600}
-.mlcl .bar b {position: absolute; top: -3px; height: 20px; width: 2px; background: var(--body-text-color)}
-.mlcl .near {display: flex; gap: 12px; padding: 8px 0; border-top: 1px solid var(--border-color-primary)}
-.mlcl .near img {width: 96px; height: 96px; object-fit: contain; flex: none}
-.mlcl .near > :first-child {flex: none; width: 40px; font-variant-numeric: tabular-nums; font-size: 13px}
-.mlcl .near div {overflow-wrap: anywhere; min-width: 0}
-.mlcl .text {display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden}
-.mlcl .tag {display: inline-block; padding: 0 7px; margin: 4px 4px 0 0; border-radius: 9px; font-size: 12px;
-  border: 1px solid var(--border-color-primary)}
-.mlcl .common {border-color: #0072b2; background: #0072b2; color: #fff}
-.mlcl svg {width: 100%; height: auto; max-height: 460px; display: block}
-.mlcl .key span {display: inline-block; margin: 0 12px 4px 0; font-size: 13px}
-.mlcl .key i {display: inline-block; width: 9px; height: 9px; border-radius: 5px; margin-right: 5px}
-"""
+INPUT, NEAREST, OTHERS = "your input", "nearest", "other labels"
 
 
 class Page:
-    """What a page shows for one input, as pieces of HTML, and the page itself.
+    """What a page shows for one input, and the page itself.
 
     Args:
         model: A fitted model.
         processor: Its tokenizer or image processor.
-        index: File of training examples, see `hf_mlcl.hub.write_index`; without one there are labels only.
+        index: File of training examples, see `hf_mlcl.hub.space.write_index`; without one there are labels only.
         name: The heading.
     """
 
@@ -68,6 +46,7 @@ class Page:
         self.labels = model.config.label_names
         limits = model.config.thresholds
         self.thresholds = np.array([0.5] * len(self.labels) if limits is None else limits)
+        self.images, self.pairs = model.config.task == "vision", bool(model.config.text_pairs)
         self.index: dict[str, Any] = {}
         if index is not None:
             with safe_open(str(index), "numpy") as file:
@@ -91,103 +70,72 @@ class Page:
             json.loads((folder / "page.json").read_text(encoding="utf-8"))["name"],
         )
 
-    def answer(self, given: Any, pair: str | None = None) -> tuple[str, str, str]:
-        """Labels, nearest training examples and map, as HTML, of a text (and its second text) or an image's path."""
+    def answer(self, given: Any, pair: str | None = None) -> tuple[list[list[Any]], list[Any], pd.DataFrame | None]:
+        """What the page shows of a text (and its second text) or an image's path.
+
+        Returns:
+            Rows of label, score, threshold and whether the label is given; the nearest training examples, as rows of
+            similarity, labels and text, or as images with a caption; and the points of the map. The last two are
+            empty without an index.
+
+        Raises:
+            ValueError: Nothing is given, or an image that cannot be read.
+        """
         if given is None or (isinstance(given, str) and not given.strip()):
-            return _piece("Labels", "<p>Nothing given yet.</p>"), "", ""
+            raise ValueError("nothing is given yet")
         if not self.images:
             inputs = self.processor(given, *([pair or ""] if self.pairs else []), truncation=True, return_tensors="pt")
         else:
             try:
                 image = self.model.read_image(given)  # as in training
             except Exception as error:  # PIL raises many types on damaged files
-                return _piece("Labels", f"<p>Not an image that can be read: {html.escape(str(error))}</p>"), "", ""
+                raise ValueError(f"not an image that can be read: {error}") from error
             inputs = {"pixel_values": self.processor([image], return_tensors="pt")["pixel_values"]}
         with torch.inference_mode():
             output = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
         scores = output.logits[0].double().sigmoid().cpu().numpy()
-        if not self.index:
-            return self._scores(scores), "", ""
-        vector = getattr(output, self.index["space"])[0].float().cpu().numpy()
-        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        near = self.index["vectors"] @ vector
-        nearest = np.argsort(-near, kind="stable")[:SHOWN_NEIGHBOURS]
-        return self._scores(scores), self._nearest(near, nearest, scores), self._map(vector, nearest)
-
-    @property
-    def pairs(self) -> bool:
-        """Whether an input is a pair of texts."""
-        return bool(self.model.config.text_pairs)
-
-    def _scores(self, scores: np.ndarray) -> str:
-        given = scores >= self.thresholds
-        shown = np.lexsort((-scores, ~given))[: max(SHOWN_LABELS, int(given.sum()))]
+        decided = scores >= self.thresholds
+        shown = np.lexsort((-scores, ~decided))[: max(SHOWN_LABELS, int(decided.sum()))]
         rows = [
-            f'<div class="score{" given" if given[label] else ""}"><span>{html.escape(self.labels[label])}</span>'
-            f'<span class="bar"><i style="width: {100 * scores[label]:.1f}%"></i>'
-            f'<b style="left: {100 * self.thresholds[label]:.1f}%"></b></span>'
-            f'<span>{scores[label]:.3f}<span class="quiet"> / {self.thresholds[label]:.3f}</span></span></div>'
+            [
+                self.labels[label],
+                round(scores[label], 3),
+                round(self.thresholds[label], 3),
+                "✓" if decided[label] else "",
+            ]
             for label in shown
         ]
-        count = int(given.sum())
-        title = f"{count or 'No'} label{'' if count == 1 else 's'}"
-        note = (
-            f"Score / threshold; a label is given where its bar reaches the line. {len(shown)} of {len(scores)} shown."
-        )
-        return _piece(title, f"<p>{note}</p>{''.join(rows)}")
-
-    def _nearest(self, near: np.ndarray, nearest: np.ndarray, scores: np.ndarray) -> str:
-        rows = []
+        if not self.index:
+            return rows, [], None
+        vector = getattr(output, self.index["space"])[0].float().cpu().numpy()
+        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        similarities = self.index["vectors"] @ vector
+        nearest = np.argsort(-similarities, kind="stable")[:SHOWN_NEIGHBOURS]
+        examples: list[Any] = []
         for row in nearest:
-            shown = self.index["inputs"][row]
-            tags = "".join(
-                f'<span class="tag{" common" if scores[label] >= self.thresholds[label] else ""}">'
-                f"{html.escape(self.labels[label])}</span>"
-                for label in np.flatnonzero(self.index["labels"][row])
-            )
+            names = ", ".join(self.labels[label] for label in np.flatnonzero(self.index["labels"][row]))
+            similarity, example = round(float(similarities[row]), 3), self.index["inputs"][row]
             if self.images:
-                what = f'<img alt="" src="data:image/jpeg;base64,{html.escape(shown)}"><div>{tags}</div>'
+                picture = Image.open(io.BytesIO(base64.b64decode(example)))
+                examples.append((picture, f"{similarity:.3f} {names}"))
             else:
-                what = f'<div><div class="text">{html.escape(shown)}</div>{tags}</div>'
-            rows.append(f'<div class="near"><span>{near[row]:.3f}</span>{what}</div>')
-        note = f"Cosine similarity among {len(near):,} training examples; filled: labels that are given to yours."
-        return _piece("Nearest training examples", f"<p>{note}</p>{''.join(rows)}")
+                examples.append([similarity, names, example])
+        return rows, examples, self._map(vector, nearest)
 
-    @property
-    def images(self) -> bool:
-        """Whether the inputs are images."""
-        return self.model.config.task == "vision"
-
-    def _map(self, vector: np.ndarray, nearest: np.ndarray) -> str:
-        points, labels = self.index["points"], self.index["labels"]
+    def _map(self, vector: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:
+        labels = self.index["labels"]
+        kinds = np.full(len(labels), OTHERS, dtype=object)
+        for label in self._coloured():  # the rarest of an example's labels counts
+            kinds[labels[:, label] > 0] = self.labels[label]
+        drawn = np.random.default_rng(0).permutation(len(labels))[:SHOWN_POINTS]
         here = (vector - self.index["centre"]) @ self.index["axes"]
-        low, high = np.minimum(points.min(0), here), np.maximum(points.max(0), here)
-        size = np.array([640.0, 440.0])
+        points = np.concatenate([self.index["points"][drawn], self.index["points"][nearest], here[None]])
+        return pd.DataFrame(points, columns=["x", "y"]).assign(label=[*kinds[drawn], *[NEAREST] * len(nearest), INPUT])
 
-        def place(point: np.ndarray) -> str:
-            x, y = 12 + (point - low) / np.maximum(high - low, 1e-9) * (size - 24)
-            return f'cx="{x:.1f}" cy="{size[1] - y:.1f}"'
-
-        counts = labels.sum(0, dtype=np.int64)
-        coloured = [int(label) for label in np.argsort(-counts, kind="stable")[: len(COLOURS)] if counts[label]]
-        colours = np.full(len(points), "#9aa5b1", dtype=object)
-        for label in coloured:  # the rarest of an example's labels is painted last
-            colours[labels[:, label] > 0] = COLOURS[coloured.index(label)]
-        drawn = np.random.default_rng(0).permutation(len(points))[:SHOWN_POINTS]
-        circles = [f'<circle {place(points[row])} r="3" fill="{colours[row]}" opacity="0.55"/>' for row in drawn]
-        ring = 'fill="none" stroke="currentColor" stroke-width="1.5"'
-        circles += [f'<circle {place(points[row])} r="6" {ring}/>' for row in nearest]
-        circles.append(f'<circle {place(here)} r="8" fill="currentColor" stroke="#fff" stroke-width="2"/>')
-        key = "".join(
-            f'<span><i style="background: {colour}"></i>{html.escape(self.labels[label])}</span>'
-            for label, colour in zip(coloured, COLOURS, strict=False)
-        )
-        note = (
-            f"{len(drawn):,} training examples on their two principal axes, coloured by the most frequent labels. "
-            "Large dot: your input; rings: its nearest examples, perhaps far apart here, as only two axes are shown."
-        )
-        picture = f'<svg viewBox="0 0 640 440" role="img" aria-label="Map of the embeddings">{"".join(circles)}</svg>'
-        return _piece("Map", f'<p>{note}</p><div class="key">{key}</div>{picture}')
+    def _coloured(self) -> list[int]:
+        """The most frequent labels, which have a colour of their own on the map."""
+        counts = self.index["labels"].sum(0, dtype=np.int64)
+        return [int(label) for label in np.argsort(-counts, kind="stable")[: len(COLOURS)] if counts[label]]
 
     def build(self) -> Any:
         """The page as `gradio.Blocks`.
@@ -196,8 +144,15 @@ class Page:
             ImportError: Gradio is missing.
         """
         gradio = gradio_package()
+
+        def answer(*given: Any) -> Any:
+            try:
+                return self.answer(*given)[: len(outputs)]
+            except ValueError as error:
+                raise gradio.Error(str(error)) from error
+
         with gradio.Blocks(title=self.name, analytics_enabled=False) as blocks:
-            gradio.Markdown(f"## {html.escape(self.name)}")
+            gradio.Markdown(f"## {self.name}", sanitize_html=True)
             with gradio.Row():
                 with gradio.Column(scale=2):
                     if self.images:
@@ -207,23 +162,31 @@ class Page:
                         inputs = [gradio.Textbox(label="Text", lines=6, placeholder="Paste or type a text")]
                     if self.pairs:
                         inputs.append(gradio.Textbox(label="Second text", lines=4))
-                    button = gradio.Button("Label it", variant="primary")
+                    button = gradio.Button("Predict labels", variant="primary")
                 with gradio.Column(scale=3):
-                    scores = gradio.HTML(self.answer(None)[0])
-            with gradio.Row():
-                with gradio.Column():
-                    nearest = gradio.HTML()
-                with gradio.Column():
-                    drawing = gradio.HTML()
-            outputs = [scores, nearest, drawing]
-            button.click(self.answer, inputs, outputs, api_name="label")
+                    heads = ["label", "score", "threshold", "given"]
+                    outputs = [gradio.Dataframe(headers=heads, label="Labels", interactive=False, wrap=True)]
+            if self.index:
+                title = f"Nearest of {len(self.index['labels']):,} training examples, by cosine similarity"
+                if self.images:
+                    outputs.append(gradio.Gallery(label=title, columns=SHOWN_NEIGHBOURS))
+                else:
+                    heads = ["similarity", "labels", "text"]
+                    outputs.append(gradio.Dataframe(headers=heads, label=title, interactive=False, wrap=True))
+                colours = {OTHERS: "#9aa5b1", NEAREST: "#777777", INPUT: "#000000"}
+                colours |= {self.labels[one]: colour for one, colour in zip(self._coloured(), COLOURS, strict=False)}
+                title = (
+                    "Training examples on their two principal axes; your input and its nearest may be far apart here"
+                )
+                scatter = gradio.ScatterPlot(x="x", y="y", color="label", color_map=colours, label=title, height=440)
+                outputs.append(scatter)
+            button.click(answer, inputs, outputs, api_name="label")
         return blocks
 
     def launch(self, **options: Any) -> Any:
         """Serves the page; host and port are those of GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none to fetch
-        theme = gradio_package().themes.Default(**fonts)
-        return self.build().launch(theme=theme, css=STYLE, footer_links=[], **options)
+        return self.build().launch(theme=gradio_package().themes.Default(**fonts), footer_links=[], **options)
 
 
 def gradio_package() -> Any:
@@ -233,10 +196,6 @@ def gradio_package() -> Any:
     except ImportError as error:
         raise ImportError("the page needs the package gradio: pip install 'hf-mlcl[app]'") from error
     return gradio
-
-
-def _piece(title: str, content: str) -> str:
-    return f'<div class="mlcl"><h3>{html.escape(title)}</h3>{content}</div>'
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 from hf_mlcl.evaluation import per_label_metrics, plot_reliability, reliability_curve
 from hf_mlcl.evaluation.arrays import sigmoid, split_labels
 from hf_mlcl.evaluation.plots import plot_precision_recall
-from hf_mlcl.inspection import co_predictions, map_embeddings, plot_co_predictions, plot_f1_by_frequency, plot_map
+from hf_mlcl.inspection.errors import co_predictions
+from hf_mlcl.inspection.neighbours import map_embeddings
 
 MAPPED = 2000  # examples in the map: more points hide each other
 
@@ -39,6 +40,8 @@ def draw_pictures(
     Raises:
         ImportError: matplotlib is missing.
     """
+    from hf_mlcl.inspection.plots import plot_co_predictions, plot_f1_by_frequency, plot_map
+
     names, counts, thresholds = config.label_names, config.train_label_counts, config.thresholds
     probabilities = sigmoid(logits)
     truth, known = split_labels("labels", labels, rows=logits.shape[0], columns=logits.shape[1])

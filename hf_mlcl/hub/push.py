@@ -1,4 +1,4 @@
-"""Publishing a folder on the Hub: one commit, after everything is uploaded. Imports huggingface_hub."""
+"""Publishing a folder, or scores, on the Hub: one commit, after everything is uploaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_token,
+    metadata_update,
+)
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
@@ -18,9 +26,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from .card import card_of_folder
+from .card import eval_results
 from .files import is_weights, last_name, published_files
+from .results import RunResults
 
 logger = logging.getLogger(__name__)
 _UNREACHABLE = "; run it again, what has arrived is not sent twice"
@@ -117,7 +127,7 @@ def _card(
     if isinstance(card, Path):
         text = card.read_text(encoding="utf-8").replace('from_pretrained("."', f'from_pretrained("{repo_id}"')
     elif "config.json" in files and "README.md" not in there:
-        text = str(card_of_folder(folder, repo_id))
+        text = str(RunResults.read(folder).card_of(folder, repo_id))
     else:
         return {}
     return {"README.md": text.encode()}
@@ -136,6 +146,71 @@ def _deletions(there: Sequence[str], additions: list[CommitOperationAdd]) -> lis
     """Of weights in the root that the new model does not have."""
     names = {addition.path_in_repo for addition in additions}
     return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in names]
+
+
+def check_card(repo_id: str, *, token: str | None = None) -> None:
+    """Raises unless there is a published model with a card and an access token: to be called before a long evaluation.
+
+    Args:
+        repo_id: "user/name".
+        token: Access token; by default `HF_TOKEN` or the stored login.
+
+    Raises:
+        ValueError: For a folder, a repository or card that is not there, or a missing token.
+        ConnectionError: Where the Hub could not be reached.
+    """
+    if Path(repo_id).exists() or repo_id.count("/") != 1:
+        raise ValueError(f"model: expected the Hub id of a published model, user/name, to push to, got {repo_id!r}")
+    with one_line_errors(repo_id, token):
+        if not (token or get_token()):
+            raise LocalTokenNotFoundError
+        if not HfApi(library_name="hf_mlcl", token=token).file_exists(repo_id, "README.md"):
+            raise ValueError(f"model: expected a published model with a card, got {repo_id} without; `hf-mlcl push`")
+
+
+def push_results(
+    repo_id: str,
+    metrics: dict[str, float],
+    *,
+    task: str,
+    dataset: str,
+    split: str,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> str:
+    """Writes scores into the metadata of a model's card (`model-index`), in one commit; the text stays as it is.
+
+    A score of the same metric, dataset and split is replaced, others stay.
+
+    Args:
+        repo_id: "user/name" of the model.
+        metrics: What `hf-mlcl evaluate` returns; those of a model card are taken.
+        task: "text" or "vision".
+        dataset: Hub id or folder of the dataset; of a folder its name.
+        split: Split that was measured.
+        create_pr: Opens a pull request instead of committing, as for a model of others.
+        token: Access token; by default `HF_TOKEN` or the stored login.
+
+    Returns:
+        Address of the commit or of the pull request.
+
+    Raises:
+        ValueError, ConnectionError: As `check_card`, or where the token may not write there.
+    """
+    check_card(repo_id, token=token)
+    results = eval_results({split: metrics}, last_name(dataset), task)
+    if not results:
+        raise ValueError(f"metrics: expected scores of a model card such as macro_f1, got {sorted(metrics)}")
+    with one_line_errors(repo_id, token):
+        commit = metadata_update(
+            repo_id,
+            {"model-index": eval_results_to_model_index(repo_id.split("/")[1], results)},
+            overwrite=True,
+            token=token,
+            create_pr=create_pr,
+            commit_message=f"Scores on {last_name(dataset)}, {split}",
+        )
+    return getattr(commit, "pr_url", None) or str(commit)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from hf_mlcl import models
 from hf_mlcl.data import label_matrix
 from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
-from hf_mlcl.inspection.inspector import uses_embeddings
 from hf_mlcl.inspection.neighbours import unit_rows
+from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
 from .files import CODE, published_files

@@ -11,6 +11,7 @@ A step against the gradient brings a pair closer where this is negative (pull) a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +23,15 @@ from torch import Tensor, nn
 
 from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.losses.base import normalize
-from hf_mlcl.losses.checks import check_labels, check_vectors
+from hf_mlcl.losses.checks import check_vectors
 from hf_mlcl.losses.kernel import AnchorGroup
 from hf_mlcl.losses.label_sets import Comparison, LabelSets
 
-from .labels import GROUPS
+from .errors import GROUPS
 
 BINS = np.linspace(-1, 1, 41)
 OVERLAPS = ("0", "1", "2", "3 or more")
-_FORCES = ("pull", "push", "repulsion")
+FORCES = ("pull", "push", "repulsion")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +110,7 @@ def pair_gradients(
     if not isinstance(loss, ContrastiveLoss):
         raise ValueError(f"loss: expected a contrastive loss, got {type(loss).__name__}")
     check_vectors("embeddings", embeddings)
-    masked = check_labels(labels, embeddings.shape[0])
-    sets = LabelSets.from_labels(labels, torch.float64, masked)
+    sets = LabelSets.from_rows(labels, embeddings.shape[0]).to(embeddings.double())
     examples, number = normalize(embeddings.double()), embeddings.shape[0]
     vectors = examples[:0]
     if loss.uses_prototypes:
@@ -178,40 +178,55 @@ def summarise_gradients(batches: Sequence[PairGradients], groups: Any) -> dict[s
     if not batches:
         raise ValueError("batches: expected at least one batch, got none")
     first, number = batches[0], len(batches)
-    num_labels = first.anchor_labels.shape[1]
-    members = np.asarray(groups)
-    total: dict[str, float] = dict.fromkeys((*_FORCES, "pairs", "positives", "repelled"), 0.0)
+    similarity = {name: np.zeros(len(BINS) - 1) for name in (*FORCES, "positives", "negatives")}
+    by_label = {name: np.zeros(first.anchor_labels.shape[1]) for name in (*FORCES, "occurrences")}
+    total: dict[str, float] = {}
     kinds: dict[str, dict[str, float]] = {}
-    overlaps = {name: dict.fromkeys((*_FORCES, "pairs", "cosine"), 0.0) for name in OVERLAPS}
-    similarity = {name: np.zeros(len(BINS) - 1) for name in (*_FORCES, "positives", "negatives")}
-    by_label = {name: np.zeros(num_labels) for name in (*_FORCES, "occurrences")}
+    overlaps: dict[str, dict[str, float]] = {name: {} for name in OVERLAPS}
     for batch in batches:
         positive = batch.weights > 0
         negative = batch.compared & ~positive
-        forces = _forces(batch, positive, negative)
-        for name, force in forces.items():
-            total[name] += float(force.sum()) / number
-        total["pairs"] += int(batch.compared.sum()) / number
-        total["positives"] += int(positive.sum()) / number
-        total["repelled"] += int((batch.repulsion > 0).sum()) / number
-        for kind, rows, columns in _kinds(batch):
-            part = kinds.setdefault(kind, dict.fromkeys((*_FORCES, "pairs"), 0.0))
-            for name, force in forces.items():
-                part[name] += float(force[rows, columns].sum()) / number
-            part["pairs"] += int(batch.compared[rows, columns].sum()) / number
-        _add_overlaps(overlaps, batch, forces, number)
-        _add_similarity(similarity, batch, forces, positive, negative, number)
-        common = (batch.anchor_labels @ batch.reference_labels.T).clamp(min=1)
-        sizes = batch.reference_labels.sum(dim=1).clamp(min=1)
+        forces = {
+            "pull": torch.where(positive, (-batch.gradients).clamp(min=0), 0),
+            "push": torch.where(negative, batch.gradients, 0),
+            "repulsion": batch.repulsion,
+        }
+        common = batch.anchor_labels @ batch.reference_labels.T
+        examples = slice(0, batch.example_anchors), slice(0, batch.example_references)
+
+        def add(part: dict[str, float], chosen: Tensor, **more: Tensor) -> None:
+            for name, values in {**forces, "pairs": batch.compared, **more}.items():  # noqa: B023  # called at once
+                part[name] = part.get(name, 0.0) + float((values * chosen).sum()) / number
+
+        add(total, torch.ones_like(positive), positives=positive, repelled=batch.repulsion > 0)
+        sides = [
+            {"example": (0, examples_end), "prototype": (examples_end, len(side))}
+            for side, examples_end in ((batch.anchors, examples[0].stop), (batch.references, examples[1].stop))
+        ]
+        for (anchor, rows), (reference, columns) in itertools.product(*(side.items() for side in sides)):
+            chosen = torch.zeros_like(positive)
+            chosen[slice(*rows), slice(*columns)] = True
+            if chosen.any():
+                add(kinds.setdefault(f"{anchor} - {reference}", {}), chosen)
+        between = torch.zeros_like(positive)
+        between[examples] = True
+        for size, part in enumerate(overlaps.values()):
+            chosen = between & batch.compared & (common.clamp(max=len(OVERLAPS) - 1) == size)
+            add(part, chosen, cosine=batch.cosines)
+        cosines = batch.cosines.clamp(-1, 1).cpu().numpy()
+        for name, values in {**forces, "positives": positive.double(), "negatives": negative.double()}.items():
+            similarity[name] += np.histogram(cosines, BINS, weights=values.cpu().numpy())[0] / number
         for name, force in forces.items():
             if name == "push":
+                sizes = batch.reference_labels.sum(dim=1).clamp(min=1)
                 share = (force / sizes).sum(dim=0) @ batch.reference_labels
             else:
-                share = (batch.anchor_labels * ((force / common) @ batch.reference_labels)).sum(dim=0)
+                share = (batch.anchor_labels * ((force / common.clamp(min=1)) @ batch.reference_labels)).sum(dim=0)
             by_label[name] += share.cpu().numpy() / number
-        by_label["occurrences"] += batch.anchor_labels[: batch.example_anchors].sum(dim=0).cpu().numpy() / number
+        by_label["occurrences"] += batch.anchor_labels[examples[0]].sum(dim=0).cpu().numpy() / number
     for part in overlaps.values():
-        part["cosine"] = part["cosine"] / part["pairs"] if part["pairs"] else 0.0
+        part["cosine"] /= part["pairs"] or 1.0
+    members = np.asarray(groups)
     by_group = {
         name: {key: float(values[members == index].sum()) for key, values in by_label.items()}
         | {"labels": int((members == index).sum())}
@@ -230,49 +245,27 @@ def summarise_gradients(batches: Sequence[PairGradients], groups: Any) -> dict[s
     }
 
 
-def _forces(batch: PairGradients, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
-    return {
-        "pull": torch.where(positive, (-batch.gradients).clamp(min=0), 0),
-        "push": torch.where(negative, batch.gradients, 0),
-        "repulsion": batch.repulsion,
-    }
+def sample_pairs(batch: PairGradients, limit: int = 2000, seed: int = 0) -> dict[str, dict[str, list[float]]]:
+    """Cosine and gradient of single pairs, for a picture: for each kind of anchor up to `limit` pairs of each sign.
 
-
-def _kinds(batch: PairGradients) -> list[tuple[str, slice, slice]]:
-    anchors = {"example": slice(0, batch.example_anchors)}
-    if batch.anchors.shape[0] > batch.example_anchors:
-        anchors["prototype"] = slice(batch.example_anchors, None)
-    references = {"example": slice(0, batch.example_references)} if batch.example_references else {}
-    if batch.references.shape[0] > batch.example_references:
-        references["prototype"] = slice(batch.example_references, None)
-    return [(f"{a} - {b}", rows, columns) for a, rows in anchors.items() for b, columns in references.items()]
-
-
-def _add_overlaps(
-    overlaps: dict[str, dict[str, float]], batch: PairGradients, forces: dict[str, Tensor], number: int
-) -> None:
-    rows, columns = slice(0, batch.example_anchors), slice(0, batch.example_references)
-    common = (batch.anchor_labels[rows] @ batch.reference_labels[columns].T).clamp(max=len(OVERLAPS) - 1)
-    compared, cosines = batch.compared[rows, columns], batch.cosines[rows, columns]
-    for size, part in enumerate(overlaps.values()):
-        chosen = compared & (common == size)
-        part["pairs"] += int(chosen.sum()) / number
-        part["cosine"] += float(cosines[chosen].sum()) / number
-        for name, force in forces.items():
-            part[name] += float(force[rows, columns][chosen].sum()) / number
-
-
-def _add_similarity(
-    similarity: dict[str, np.ndarray],
-    batch: PairGradients,
-    forces: dict[str, Tensor],
-    positive: Tensor,
-    negative: Tensor,
-    number: int,
-) -> None:
-    cosines = batch.cosines.clamp(-1, 1).cpu().numpy()
-    masks = {"positives": positive, "negatives": negative}
-    for name, mask in masks.items():
-        similarity[name] += np.histogram(cosines[mask.cpu().numpy()], BINS)[0] / number
-    for name, force in forces.items():
-        similarity[name] += np.histogram(cosines, BINS, weights=force.cpu().numpy())[0] / number
+    Returns:
+        For "example" and, where they are anchors, "prototype": `positive_cosine`, `positive_gradient` (dL/ds with what
+        `reg` removes), `negative_cosine`, `negative_gradient`.
+    """
+    rng = np.random.default_rng(seed)
+    positive = (batch.weights > 0).cpu().numpy()
+    negative = batch.compared.cpu().numpy() & ~positive
+    gradient = batch.gradients + batch.repulsion if batch.removes_repulsion else batch.gradients
+    values, cosines = gradient.cpu().numpy(), batch.cosines.cpu().numpy()
+    result: dict[str, dict[str, list[float]]] = {}
+    for kind, rows in (
+        ("example", slice(0, batch.example_anchors)),
+        ("prototype", slice(batch.example_anchors, None)),
+    ):
+        for sign, mask in (("positive", positive[rows]), ("negative", negative[rows])):
+            if mask.size:
+                chosen = np.sort(rng.permutation(np.flatnonzero(mask))[:limit])
+                part = result.setdefault(kind, {})
+                part[f"{sign}_cosine"] = cosines[rows].flat[chosen].round(4).tolist()
+                part[f"{sign}_gradient"] = [float(f"{value:.4g}") for value in values[rows].flat[chosen]]
+    return result

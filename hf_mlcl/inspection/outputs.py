@@ -1,4 +1,4 @@
-"""What a model says of a data set, as arrays, and how an example is shown. Imports models, data and torch."""
+"""Outputs of a model for a dataset as arrays, and how its examples are shown."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class ModelOutputs:
 
 
 def collect_outputs(model: Any, dataset: Any, processor: Any, batch_size: int = 64) -> ModelOutputs:
-    """Runs a model over a prepared data set, in evaluation mode, without augmentation, on the model's device.
+    """Runs a model over a prepared dataset, in evaluation mode, without augmentation, on the model's device.
 
     Args:
         model: an MLCL model.
         dataset: of `prepare_text` or `prepare_images`.
         processor: the tokenizer or image processor.
-        batch_size: examples a forward pass; texts are sorted by length first, which saves padding.
+        batch_size: examples per forward pass; texts are sorted by length first, which saves padding.
     """
     if hasattr(dataset, "without_augmentation"):
         dataset = dataset.without_augmentation()
@@ -96,7 +96,7 @@ class Examples:
         self._ids = split["id"] if "id" in split.column_names else None
 
     def name(self, index: int) -> str:
-        """The example's id where the data set has one, else its row."""
+        """The example's id where the dataset has one, else its row."""
         return f"row {index}" if self._ids is None else str(self._ids[index])
 
     def text(self, index: int, limit: int = 180) -> str | None:

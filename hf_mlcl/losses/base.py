@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_number, check_vectors
-from .comparison import all_label_ids, compare_ids, compare_rows
 from .kernel import AnchorGroup, PairBlock, weighted_contrast
-from .label_choice import ChosenLabels, choose_labels
-from .label_sets import Comparison, LabelPairs, LabelSets
-from .references import References
+from .label_sets import Comparison, Keys, LabelPairs, LabelSets
 
 
 class _Normalize(torch.autograd.Function):
@@ -45,36 +44,41 @@ def normalize(vectors: Tensor) -> Tensor:
 class ContrastiveLoss(nn.Module):
     """Weighted contrast between examples; a subclass says which pairs are positives and how much.
 
-    Called as `loss(embeddings, labels, prototypes=None)`, or with label lists as `loss(embeddings, label_ids=...,
-    prototypes=...)`; computed in float32 (float64 for float64 embeddings), also under autocast.
+    Called as `loss(embeddings, labels, prototypes=None)`; computed in float32 (float64 for float64 embeddings), also
+    under autocast.
 
-    Unknown labels are masked. Two examples are compared on the labels known in both. A pair with no positive weight
-    that an unknown label could turn into a positive is left out of the denominator; so is an example and the prototype
-    of a label unknown in it. A label unknown in both examples says nothing about them. Every count of labels and of
-    anchors is one of known positives. So an example all of whose labels are unknown might as well not be there, and a
-    column unknown in all examples neither (but its prototype stays a negative of other prototypes).
+    Missing labels are masked. Two examples are compared on the labels known in both. A pair with no positive weight
+    that a missing label could turn into a positive is left out of the denominator; so is an example and the prototype
+    of a label missing in it. A label missing in both examples says nothing about them. Every count of labels and of
+    anchors is one of known positives. So an example all of whose labels are missing might as well not be there, and a
+    column missing in all examples neither (but its prototype stays a negative of other prototypes).
 
-    With `references` the examples of the batch are contrasted with other examples, such as momentum keys and a memory
-    queue, in place of each other; prototypes stay references, and where they are anchors (`reg`, `mscwrg`) they are
-    contrasted with these references, too, and with each other. `proto`, which compares no examples, ignores them.
+    With `keys` the examples of the batch are contrasted with other examples, such as a memory queue, in place of each
+    other; prototypes stay references, and where they are anchors (`reg`, `mscwrg`) they are contrasted with the keys,
+    too, and with each other. `proto`, which compares no examples, ignores them.
 
     Args:
+        temperature: Divisor of the cosine similarities.
+        learnable_temperature: Whether the temperature is trained, from `temperature` on, as the parameter
+            `log_temperature`; of `reg` by the same gradient as its vectors.
+
+    Args of a call:
         embeddings: (B, d) floating-point vectors, not normalised.
-        labels: (B, L) multi-hot labels, bool, int or float; -100 or NaN where unknown. An example known to have no
-            label is no anchor but a negative.
+        labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
+            known to have no label is no anchor but a negative.
         prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
-        label_ids: (B, K) int64 label lists, padded with -1, in place of `labels`: for so many labels that rows of
-            zeros and ones are too large. No entry can be unknown. `prototypes` are those of all labels or of `chosen`.
-        chosen: With `label_ids`: what `choose_labels` returned for them. `prototypes` are then the rows `chosen.rows`
-            of the table, (P + S, d); the S absent labels stand for all that the batch does not have. To be given
-            where the loss is compiled, as making a choice reads values.
-        references: What to contrast the batch with; by default its own examples.
+        keys: What to contrast the batch with; by default its own examples.
 
     Returns:
         A scalar; 0 with zero gradients for a batch without a positive pair.
 
     Raises:
         ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
+
+    Attributes:
+        statistics: With `count_positives` set, of the last call: `positives_per_anchor`, how many other examples share
+            a label with a labelled example, on average, and `anchors_without_positives`, the share of labelled
+            examples for which there is none.
     """
 
     uses_prototypes = False
@@ -82,9 +86,24 @@ class ContrastiveLoss(nn.Module):
     examples_are_references = True
     drop_repulsion = False
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    count_positives = False
+    log_temperature: nn.Parameter | None
+
+    def __init__(self, temperature: float = 0.1, learnable_temperature: bool = False) -> None:
         super().__init__()
         self.temperature = check_number("temperature", temperature, 0, open_low=True)
+        if not isinstance(learnable_temperature, bool):
+            raise ValueError(f"learnable_temperature must be True or False, got {learnable_temperature!r}")
+        self.log_temperature = nn.Parameter(torch.empty(())) if learnable_temperature else None
+        self.reset_parameters()
+        self.statistics: dict[str, Tensor] = {}
+        self._positives: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Sets a learnable temperature back to `temperature`."""
+        if self.log_temperature is not None:
+            self.log_temperature.fill_(math.log(self.temperature))
 
     @property
     def example_weight(self) -> float:
@@ -112,6 +131,8 @@ class ContrastiveLoss(nn.Module):
     def example_rows(self, rows: slice, compared: Comparison) -> list[PairBlock]:
         """The pairs of the examples `rows` as anchors with the references and, where used, the prototypes."""
         pairs, same = compared.pairs(rows), compared.same(rows)
+        if self._positives is not None:
+            self._count_positives(pairs, same, rows.start)
         pair_affinity = self.affinity(pairs)
         if same is None:
             pair_affinity.diagonal(offset=rows.start).zero_()
@@ -124,6 +145,15 @@ class ContrastiveLoss(nn.Module):
             left_out = [could_be_positive if same is None else could_be_positive | same, pairs.anchors.unknown > 0]
         return list(zip(weights, left_out, strict=False))
 
+    def _count_positives(self, pairs: LabelPairs, same: Tensor | None, start: int) -> None:
+        assert self._positives is not None
+        shared = pairs.common > 0
+        if same is None:
+            shared.diagonal(offset=start).fill_(False)
+        else:
+            shared &= ~same
+        self._positives.append(shared.sum(dim=1))
+
     def anchor_groups(self, compared: Comparison) -> list[AnchorGroup]:
         """The anchors: examples, and in some losses prototypes."""
         own = 0 if compared.ids is None and self.examples_are_references else None
@@ -132,61 +162,68 @@ class ContrastiveLoss(nn.Module):
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor | None = None,
+        labels: Tensor | LabelSets,
         prototypes: Tensor | None = None,
         *,
-        label_ids: Tensor | None = None,
-        chosen: ChosenLabels | None = None,
-        references: References | None = None,
+        keys: Keys | None = None,
     ) -> Tensor:
         check_vectors("embeddings", embeddings)
+        if isinstance(labels, LabelSets):
+            sets = labels
+            if len(sets) != embeddings.shape[0]:
+                raise ValueError(f"labels: got {len(sets)} label sets for {embeddings.shape[0]} embeddings")
+        else:
+            columns = prototypes.shape[0] if self.uses_prototypes and isinstance(prototypes, Tensor) else None
+            sets = LabelSets.from_rows(labels, embeddings.shape[0], columns)
         if not self.uses_prototypes:
             prototypes = None
         elif prototypes is None:
-            raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(self).__name__}, got None")
+            raise ValueError(f"prototypes: {type(self).__name__} needs a tensor of shape (L, d), got None")
         else:
-            check_vectors("prototypes", prototypes, columns=embeddings.shape[1])
-        if not self.examples_are_references:
-            references = None
-        if references is not None:
-            references.check(embeddings)
-
+            check_vectors("prototypes", prototypes, rows=sets.num_labels, columns=embeddings.shape[1])
+            if sets.ids is not None:
+                prototypes = prototypes[sets.ids.to(prototypes.device)]
+        if keys is not None and self.examples_are_references:
+            keys.check(embeddings)
+        else:
+            keys = None
         with torch.autocast(embeddings.device.type, enabled=False):
             examples = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-            absent_weight = 1.0
-            if label_ids is None:
-                if labels is None:
-                    raise ValueError("labels: expected multi-hot labels or label_ids, got neither")
-                if chosen is not None:
-                    raise ValueError("chosen: expected label_ids with it, got labels")
-                columns = None if prototypes is None else prototypes.shape[0]
-                compared = compare_rows(labels, examples, columns, references)
-            elif labels is not None:
-                raise ValueError("label_ids: expected labels or label_ids, got both")
-            else:
-                prototypes, chosen = _rows_and_choice(prototypes, label_ids, chosen, embeddings.shape[0], references)
-                compared, absent_weight = compare_ids(label_ids, examples, chosen, references), chosen.absent_weight
-            return self._contrast(examples, prototypes, compared, references, absent_weight)
+            return self._contrast(examples, prototypes, self._compared(sets, examples, keys), keys)
+
+    def _compared(self, sets: LabelSets, examples: Tensor, keys: Keys | None) -> Comparison:
+        own = sets.to(examples)
+        if keys is None:
+            return Comparison(own, own)
+        others = sets.like(keys.labels, keys.embeddings.shape[0], "keys.labels").to(examples)
+        if (own.unknown is None) != (others.unknown is None):
+            own, others = (
+                each if each.unknown is not None else replace(each, unknown=torch.zeros_like(each.positives))
+                for each in (own, others)
+            )
+        anchor_ids = keys.anchor_ids.to(examples.device)
+        return Comparison(own, others, (torch.where(anchor_ids < 0, -2, anchor_ids), keys.ids.to(examples.device)))
 
     def _contrast(
-        self,
-        examples: Tensor,
-        prototypes: Tensor | None,
-        compared: Comparison,
-        references: References | None,
-        absent_weight: float,
+        self, examples: Tensor, prototypes: Tensor | None, compared: Comparison, keys: Keys | None
     ) -> Tensor:
-        """The loss on examples (B, d) and prototypes, of labels present and then of absent ones (P + S, d)."""
-        present = compared.anchors.positives.shape[1]
-        others = examples if references is None else references.embeddings.detach().to(examples)
+        """The loss on examples (B, d) and prototypes, of labels with a column and then of others (P + S, d)."""
+        self._positives = [] if self.count_positives else None
+        present, absent_weight = compared.anchors.positives.shape[1], compared.anchors.absent_weight
+        others = examples if keys is None else keys.embeddings.detach().to(examples)
         if not self.examples_are_references:
             others = others[:0]
         everything = [others] if prototypes is None else [others, prototypes.to(examples)]
-        anchors = None
+        anchors, with_prototypes = None, prototypes is not None and self.prototypes_are_anchors
         if others is not examples:
-            with_prototypes = prototypes is not None and self.prototypes_are_anchors
             anchors = normalize(torch.cat([examples, everything[1][:present]]) if with_prototypes else examples)
         vectors = normalize(torch.cat(everything) if prototypes is not None else others)
+        temperature = self.temperature
+        if self.log_temperature is not None:
+            # In the anchors its gradient comes of itself. CLIP, too, keeps it from falling below 0.01.
+            if anchors is None:
+                anchors = vectors[: others.shape[0] + (present if with_prototypes else 0)]
+            anchors, temperature = anchors / self.log_temperature.exp().clamp(min=0.01), 1.0
 
         denominator_weights = None
         if self.example_weight != 1 or absent_weight != 1:
@@ -194,44 +231,27 @@ class ContrastiveLoss(nn.Module):
             denominator_weights[: others.shape[0]] = self.example_weight
             if prototypes is not None:
                 denominator_weights[others.shape[0] + present :] = absent_weight
-        return weighted_contrast(
+        loss = weighted_contrast(
             anchors,
             vectors,
             self.anchor_groups(compared),
-            temperature=self.temperature,
+            temperature=temperature,
             denominator_weights=denominator_weights,
             normalizer=self.normalizer(compared.anchors),
             drop_repulsion=self.drop_repulsion,
-            constant_references=0 if references is None else others.shape[0],
+            constant_references=0 if keys is None else others.shape[0],
         )
+        if self._positives:
+            positives, are_anchors = torch.cat(self._positives).float(), compared.anchors.sizes > 0
+            number = are_anchors.sum().clamp(min=1)
+            self.statistics = {
+                "positives_per_anchor": (positives * are_anchors).sum() / number,
+                "anchors_without_positives": (are_anchors & (positives == 0)).sum() / number,
+            }
+        return loss
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value:g}" for name, value in vars(self).items() if isinstance(value, float))
-
-
-def _rows_and_choice(
-    prototypes: Tensor | None,
-    label_ids: Tensor,
-    chosen: ChosenLabels | None,
-    examples: int,
-    references: References | None,
-) -> tuple[Tensor | None, ChosenLabels]:
-    """The prototypes of chosen labels, and the choice; where none was made, all labels that there are."""
-    every_id = all_label_ids(label_ids, examples, references)
-    if chosen is not None:
-        number = chosen.present.shape[0] + chosen.absent.shape[0]
-        if prototypes is not None and prototypes.shape[0] != number:
-            got = f"got {prototypes.shape[0]} rows"
-            raise ValueError(f"prototypes: expected the {number} rows `chosen.rows` of the table, {got}")
-        if label_ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            own = label_ids[label_ids >= 0]
-            if not torch.isin(own, chosen.present.to(own.device)).all():
-                raise ValueError("chosen: expected a choice with every label of label_ids, got one that lacks some")
-        return prototypes, chosen
-    if prototypes is None:
-        return None, ChosenLabels(every_id[every_id >= 0].unique(), every_id.new_empty(0), 1.0)
-    chosen = choose_labels(every_id, prototypes.shape[0])
-    return prototypes[chosen.rows.to(prototypes.device)], chosen
 
 
 def positive_or_one(sums: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .label_sets import UNKNOWN
+UNKNOWN = -100
 
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
@@ -20,7 +20,7 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     return float(value)
 
 
-def check_labels(labels: Tensor, rows: int, columns: int | None = None, name: str = "labels") -> bool:
+def check_labels(labels: Tensor, rows: int | None, columns: int | None = None, name: str = "labels") -> bool:
     """Raises ValueError unless the labels are multi-hot: (rows, columns), bool, int or float, 0, 1, and -100 or NaN.
 
     Values are read on CPU tensors only: on an accelerator that would wait for the device, and while compiling it would
@@ -30,10 +30,11 @@ def check_labels(labels: Tensor, rows: int, columns: int | None = None, name: st
         Whether labels may be unknown (-100 or NaN): what is seen where values are read, elsewhere what the dtype can
         hold. bool and unsigned integers hold no unknown labels.
     """
-    expected = f"expected multi-hot labels of shape ({rows}, {'number of labels' if columns is None else columns})"
+    shape = f"({'number of examples' if rows is None else rows}, {'number of labels' if columns is None else columns})"
+    expected = f"expected multi-hot labels of shape {shape}"
     if not isinstance(labels, Tensor):
         raise ValueError(f"{name}: {expected}, got {type(labels).__name__}")
-    if labels.ndim != 2 or labels.shape[0] != rows or (columns is not None and labels.shape[1] != columns):
+    if labels.ndim != 2 or rows not in (None, labels.shape[0]) or (columns is not None and labels.shape[1] != columns):
         hint = ", class indices are no multi-hot rows" if labels.ndim == 1 else ""
         raise ValueError(f"{name}: {expected}, got shape {tuple(labels.shape)}{hint}")
     if labels.is_complex():
@@ -68,4 +69,32 @@ def check_ids(name: str, ids: Tensor, rows: int) -> None:
     """Raises ValueError unless `ids` is an int64 tensor of shape (rows,)."""
     if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.shape != (rows,):
         got = f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise ValueError(f"{name}: expected int64 data set indices of shape ({rows},), got {got}")
+        raise ValueError(f"{name}: expected int64 dataset indices of shape ({rows},), got {got}")
+
+
+def check_label_ids(
+    label_ids: Tensor, num_labels: int | None = None, rows: int | None = None, name: str = "label_ids"
+) -> None:
+    """Raises ValueError unless these are lists of label ids of `rows` examples: int64 (rows, K) from 0 to num_labels -
+    1, no label twice in a row, padded with -1, a row of -100 where nothing is known. Values are read on CPU tensors
+    only, and not while compiling."""
+    expected = (
+        f"{name}: expected int64 lists of label ids of shape ({'N' if rows is None else rows}, K), padded with -1"
+    )
+    if not isinstance(label_ids, Tensor):
+        raise ValueError(f"{expected}, got {type(label_ids).__name__}")
+    if label_ids.dtype != torch.int64 or label_ids.ndim != 2 or rows not in (None, label_ids.shape[0]):
+        raise ValueError(f"{expected}, got {label_ids.dtype} of shape {tuple(label_ids.shape)}")
+    if label_ids.device.type != "cpu" or torch.compiler.is_compiling() or not label_ids.numel():
+        return
+    ascending = label_ids.sort(dim=1).values
+    own = ascending >= 0
+    wrong = ascending[~(own | (ascending == -1) | (ascending == UNKNOWN))]
+    if num_labels is not None:
+        wrong = torch.cat([wrong, ascending[ascending >= num_labels]])
+    if wrong.numel():
+        bound = "" if num_labels is None else f" and below {num_labels}"
+        raise ValueError(f"{expected}, with ids from 0{bound}, got {wrong[0].item()}")
+    twice = (ascending[:, 1:] == ascending[:, :-1]) & own[:, 1:]
+    if twice.any():
+        raise ValueError(f"{expected}, got label {ascending[:, 1:][twice][0].item()} twice in a row")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_labels, check_number, check_vectors
+from .checks import check_number, check_vectors
 from .label_sets import LabelSets
 
 
@@ -20,10 +20,9 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_vectors("logits", logits)
-        masked = check_labels(labels, *logits.shape)
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            targets = LabelSets.from_labels(labels.to(scores.device), scores.dtype, masked)
+            targets = LabelSets.from_rows(labels, *logits.shape).to(scores)
             if targets.unknown is None:
                 losses = self.losses(scores, targets)
                 return losses.mean() if losses.numel() else scores.sum()
@@ -45,8 +44,6 @@ class BCELoss(ClassificationLoss):
     """Binary cross-entropy of each label, positives weighted by `pos_weight`, a number or one number a label, of which
     float32 is kept."""
 
-    pos_weight: Tensor | None
-
     def __init__(self, pos_weight: float | list[float] | Tensor | None = None) -> None:
         super().__init__()
         weights = None
@@ -56,14 +53,16 @@ class BCELoss(ClassificationLoss):
             if not values:
                 raise ValueError("pos_weight: expected at least one number, got none")
             weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
-        self.register_buffer("pos_weight", weights, persistent=False)
+        # No buffer: a model in half precision would round it.
+        self.pos_weight: Tensor | None = weights
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         weights = self.pos_weight
         if weights is not None:
             if weights.numel() not in (1, logits.shape[1]):
                 raise ValueError(f"pos_weight: expected 1 or {logits.shape[1]} numbers, got {weights.numel()}")
-            weights = weights.to(logits)
+            weights = self.pos_weight = weights.to(logits.device)
+            weights = weights.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, labels.positives, reduction="none", pos_weight=weights)
 
 

@@ -27,7 +27,7 @@ class ProtoLoss(ContrastiveLoss):
     examples_are_references = False
 
     def example_rows(self, rows: slice, compared: Comparison) -> list[PairBlock]:
-        labels = compared.anchors.rows(rows)
+        labels = compared.anchors[rows]
         weights = labels.positives / positive_or_one(labels.sizes[:, None])
         return [(weights, None if labels.unknown is None else labels.unknown > 0)]
 
@@ -68,8 +68,8 @@ class MultiSupConLoss(ContrastiveLoss):
     A pair below the threshold that would reach it if every label that may be in common was in common is left out.
     """
 
-    def __init__(self, temperature: float = 0.1, threshold: float = 0.5) -> None:
-        super().__init__(temperature)
+    def __init__(self, temperature: float = 0.1, threshold: float = 0.5, learnable_temperature: bool = False) -> None:
+        super().__init__(temperature, learnable_temperature)
         self.threshold = check_number("threshold", threshold, 0, 1)
 
     def affinity(self, pairs: LabelPairs) -> Tensor:
@@ -103,8 +103,8 @@ class MSCLoss(ContrastiveLoss):
 
     uses_prototypes = True
 
-    def __init__(self, temperature: float = 0.1, beta: float = 0.1) -> None:
-        super().__init__(temperature)
+    def __init__(self, temperature: float = 0.1, beta: float = 0.1, learnable_temperature: bool = False) -> None:
+        super().__init__(temperature, learnable_temperature)
         self.beta = check_number("beta", beta, 0)
 
     def affinity(self, pairs: LabelPairs) -> Tensor:
@@ -128,8 +128,8 @@ class MSCWRGLoss(ContrastiveLoss):
     uses_prototypes = True
     prototypes_are_anchors = True
 
-    def __init__(self, temperature: float = 0.1, alpha: float = 1.0) -> None:
-        super().__init__(temperature)
+    def __init__(self, temperature: float = 0.1, alpha: float = 1.0, learnable_temperature: bool = False) -> None:
+        super().__init__(temperature, learnable_temperature)
         self.alpha = check_number("alpha", alpha, -float("inf"))
 
     def affinity(self, pairs: LabelPairs) -> Tensor:

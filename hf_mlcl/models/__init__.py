@@ -1,23 +1,39 @@
-"""Models and their configuration, registered with the Auto classes and the pipelines of transformers.
+"""Models and their configuration.
 
-Saved models carry the files of this room, so that they load with `trust_remote_code=True` where the package is absent.
+Saved models carry files of this folder, so that they load with `trust_remote_code=True` where the package is absent.
 Where it is imported, its own classes are taken and no remote code runs.
 """
 
-from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .configuration_mlcl import MLCLConfig
-from .images_mlcl import read_image
-from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLOutput
-from .pipelines import register
+if TYPE_CHECKING:
+    from .configuration_mlcl import MLCLConfig
+    from .images_mlcl import read_image
+    from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLModel, MLCLOutput
 
-AutoConfig.register("mlcl", MLCLConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(MLCLConfig, MLCLForSequenceClassification, exist_ok=True)
-AutoModelForImageClassification.register(MLCLConfig, MLCLForImageClassification, exist_ok=True)
+# Imported when first used: whoever needs the configuration alone does not wait for the models of transformers.
+_HOMES = {
+    "MLCLConfig": "configuration_mlcl",
+    "MLCLForImageClassification": "modeling_mlcl",
+    "MLCLForSequenceClassification": "modeling_mlcl",
+    "MLCLModel": "modeling_mlcl",
+    "MLCLOutput": "modeling_mlcl",
+    "read_image": "images_mlcl",
+}
 
-MLCLConfig.register_for_auto_class()
-MLCLForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
-MLCLForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-register()
 
-__all__ = ["MLCLConfig", "MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "read_image"]
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "MLCLConfig",
+    "MLCLForImageClassification",
+    "MLCLForSequenceClassification",
+    "MLCLModel",
+    "MLCLOutput",
+    "read_image",
+]

@@ -153,6 +153,8 @@ class MLCLAdapters(PreTrainedModel):
         self.check_encoder()
         # FSDP2 makes a class of its own from the model's, and not torch's code is to travel with the weights.
         self.__class__ = next(kind for kind in present.__mro__ if not kind.__module__.startswith("torch."))
+        auto_map = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {"AutoModel": "modeling_mlcl.MLCLModel", **auto_map}
         try:
             if with_adapter:  # before, because what follows may upload the folder
                 self.config.architectures, self.config.dtype = [type(self).__name__], self.dtype

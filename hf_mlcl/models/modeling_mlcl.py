@@ -10,14 +10,16 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import logging
 
-from .adapters_mlcl import HEADS, MLCLAdapters, check_no_adapter
+from .adapters_mlcl import MLCLAdapters, check_no_adapter
 from .configuration_mlcl import MLCLConfig
 from .encoders_mlcl import (
     check_inputs,
@@ -42,9 +44,12 @@ from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, ch
 from .images_mlcl import read_image
 
 try:
-    from hf_mlcl.losses import build_loss
+    from hf_mlcl.losses import ContrastiveLoss, LabelSets, build_loss, is_contrastive
 except ImportError:
     build_loss = None  # type: ignore[assignment]
+
+
+logger = logging.get_logger(__name__)
 
 
 class MLCLPreTrainedModel(MLCLAdapters):
@@ -63,9 +68,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
 
     def __init__(self, config: MLCLConfig) -> None:
         super().__init__(config)
-        if config.task != self.task:
-            other = {"text": "MLCLForSequenceClassification", "vision": "MLCLForImageClassification"}[config.task]
-            raise ValueError(f"{type(self).__name__}: expected task {self.task!r}, got {config.task!r}; use {other}")
+        if type(self).task is None:  # AutoModel knows one class for both tasks
+            self.task = config.task
+            self.main_input_name = _CLASSES[config.task].main_input_name
+        elif config.task != self.task:
+            other = _CLASSES[config.task].__name__
+            raise ValueError(f"{type(self).__name__}: the model's task is {config.task!r}, use {other}")
         if config.encoder_config is None:
             raise ValueError("encoder_config: expected one, got None; there is no config.json, or see from_encoder")
         config.drop_stale_thresholds()
@@ -77,10 +85,20 @@ class MLCLPreTrainedModel(MLCLAdapters):
         self.projection = MLCLProjection(feature_dim, config.projection_dim)
         self.prototypes = MLCLPrototypes(num_labels, config.projection_dim)
         self.classifier = nn.Linear(feature_dim, num_labels)
+        self._built_from: list[Any] | None = None
+        self.contrastive_loss: Any = None
+        self.classification_loss: Any = None
+        if build_loss is not None:
+            try:
+                self.build_losses()
+            except ValueError as error:  # a model predicts without; training says it again
+                logger.warning("%s", error)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
+        if module is self.contrastive_loss and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
         heads = [self.projection.hidden, self.projection.output, self.prototypes, self.classifier]
         if any(module is head for head in heads):
             init.xavier_uniform_(module.weight)
@@ -149,7 +167,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config.label_names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else labels
         model = cls.around_encoder(encoder, config)
         if build_loss is not None:
-            model.losses()
+            model.build_losses()
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
@@ -229,35 +247,47 @@ class MLCLPreTrainedModel(MLCLAdapters):
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
-    def objective_losses(
-        self, output: MLCLOutput, labels: Tensor | None, references: Any = None, **lists: Any
-    ) -> dict[str, Tensor]:
+    def objective_losses(self, output: MLCLOutput, labels: Any, keys: Any = None) -> dict[str, Tensor]:
         """The training objective and its parts.
 
         Args:
             output: What forward returned for a batch, or embeddings, logits and prototypes gathered from several.
-            labels: (B, L) multi-hot labels of its examples, -100 or NaN where unknown.
-            references: `hf_mlcl.losses.References` that they are contrasted with instead of each other.
-            **lists: `label_ids` and `chosen`, which the contrastive loss takes in place of `labels`.
+            labels: (B, L) multi-hot labels of its examples, -100 or NaN where missing, or `hf_mlcl.losses.LabelSets`.
+            keys: `hf_mlcl.losses.Keys` that the examples are contrasted with instead of each other.
 
         Returns:
             Scalars: `loss`, and where the objective has them `contrastive_loss` and `classification_loss`.
         """
         config, parts = self.config, {}
-        contrast, classify = self.losses()
+        if self._built_from != self._loss_settings():  # the configuration was changed, or names an unknown loss
+            self.build_losses()
+        if not isinstance(labels, LabelSets):
+            labels = LabelSets.from_rows(labels, columns=config.num_labels)
         if config.objective != "classification":
-            rows, prototypes = None if lists else labels, output.prototypes
-            parts["contrastive_loss"] = contrast(output.embeddings, rows, prototypes, references=references, **lists)
+            loss, options = self.contrastive_loss, {"keys": keys}
+            if not isinstance(loss, ContrastiveLoss):  # a loss of the user's own knows rows of labels
+                labels, options = labels.rows(), {}
+            parts["contrastive_loss"] = loss(output.embeddings, labels, output.prototypes, **options)
         if config.objective != "contrastive":
-            parts["classification_loss"] = classify(output.logits, labels)
+            rows = labels if isinstance(labels, Tensor) else labels.rows()
+            parts["classification_loss"] = self.classification_loss(output.logits, rows)
         if config.objective == "joint":
             loss = parts["contrastive_loss"] + config.classification_weight * parts["classification_loss"]
         else:
             (loss,) = parts.values()
         return {"loss": loss, **parts}
 
-    def losses(self) -> tuple[Any, Any]:
-        """The contrastive and the classification loss that the configuration names.
+    def _loss_settings(self) -> list[Any]:
+        names = ("loss", "loss_parameters", "classification_loss", "classification_loss_parameters")
+        values = [getattr(self.config, name) for name in names]
+        return [dict(value) if isinstance(value, dict) else value for value in values]
+
+    def build_losses(self, loss: nn.Module | None = None) -> None:
+        """Builds `contrastive_loss` and `classification_loss` as the configuration names them.
+
+        Args:
+            loss: A loss of your own in place of the one that it belongs to; the configuration then has its class's
+                name, under which `hf_mlcl.losses.register_loss` lets a saved model find it again.
 
         Raises:
             ValueError: For an unknown loss or parameter, or a loss of the other kind.
@@ -265,35 +295,46 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if build_loss is None:
             raise ImportError("training needs the package hf_mlcl: pip install hf-mlcl")
         config = self.config
-        contrast = build_loss(config.loss, **config.loss_parameters)
-        classify = build_loss(config.classification_loss, **config.classification_loss_parameters)
-        if not hasattr(contrast, "uses_prototypes"):
-            remedy = f"write objective='classification', classification_loss={config.loss!r}"
-            raise ValueError(f"loss: expected a contrastive loss, got {config.loss!r}; {remedy}")
-        if hasattr(classify, "uses_prototypes"):
-            raise ValueError(
-                f"classification_loss: expected a loss on the classifier's logits, got {config.classification_loss!r}"
-            )
-        return contrast, classify
+        for kind, attribute in (("loss", "contrastive_loss"), ("classification_loss", "classification_loss")):
+            if loss is not None and is_contrastive(loss) == (kind == "loss"):
+                setattr(config, kind, type(loss).__name__)
+                setattr(config, f"{kind}_parameters", {})
+                built = loss
+            else:
+                built = build_loss(getattr(config, kind), **getattr(config, f"{kind}_parameters"))
+            name = getattr(config, kind)
+            if kind == "loss" and not is_contrastive(built):
+                remedy = f"write objective='classification', classification_loss={name!r}"
+                raise ValueError(f"loss: {name!r} is no contrastive loss; {remedy}")
+            if kind != "loss" and is_contrastive(built):
+                raise ValueError(f"classification_loss: {name!r} is a contrastive loss, not one on logits")
+            setattr(self, attribute, built)
+        self._built_from = self._loss_settings()
+        if getattr(self.contrastive_loss, "log_temperature", None) is not None and self.has_adapter:
+            raise ValueError("learnable_temperature is not supported with an adapter, which would not save it")
 
-    def freeze_unused_parameters(self) -> list[nn.Parameter]:
-        """Freezes parameters that get no gradient under the objective, which data-parallel training demands.
+    def freeze_unused_parameters(self) -> list[str]:
+        """Freezes parameters that receive no gradient under the objective, which data parallelism has to know.
 
         These are heads that it has no use for, and weights of the encoder that the pooled features do not depend on.
-        Returns them, so that they can be thawed after training; what was frozen before stays so and is not among them.
+        Returns their names, so that they can be thawed after training; what was frozen before is not among them.
         """
-        contrastive = self.config.objective != "classification"
-        used = (contrastive, contrastive and self.losses()[0].uses_prototypes, self.config.objective != "contrastive")
-        unused = [
-            parameter
-            for head, trained in zip(HEADS, used, strict=True)
-            for parameter in getattr(self, head).parameters()
-            if parameter.requires_grad and not trained
-        ]
-        unused += unused_parameters(self.encoder, self.config.pooling)
-        for parameter in unused:
-            parameter.requires_grad_(False)
-        return unused
+        contrastive, classification = (self.config.objective != other for other in ("classification", "contrastive"))
+        used = {
+            "projection": contrastive,
+            "prototypes": contrastive and getattr(self.contrastive_loss, "uses_prototypes", True),
+            "classifier": classification,
+            "contrastive_loss": contrastive,
+            "classification_loss": classification,
+        }
+        of_encoder = {id(parameter) for parameter in unused_parameters(self.encoder, self.config.pooling)}
+        frozen = []
+        for name, parameter in self.named_parameters():
+            unused = not used.get(name.partition(".")[0], True) or id(parameter) in of_encoder
+            if unused and parameter.requires_grad:
+                parameter.requires_grad_(False)
+                frozen.append(name)
+        return frozen
 
     def train(self, mode: bool = True) -> "MLCLPreTrainedModel":
         """As of every module; with `config.freeze_batch_norm` the encoder's batch statistics stay as they are."""
@@ -328,6 +369,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
             embeddings = self(**inputs, return_dict=True).embeddings
             return nn.functional.normalize(embeddings.float()) if normalize else embeddings
 
+    @property
+    def search_space(self) -> str:
+        """ "embeddings" where training has made them, else "features": what similar examples are found by."""
+        contrastive = self.config.objective != "classification" and self.config.trained is not False
+        return "embeddings" if contrastive else "features"
+
     def limit_tokens(self, processor: Any) -> Any:
         """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
         most, _ = learned_positions(self.encoder)
@@ -341,6 +388,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         top_k: int | None = None,
         min_labels: int = 0,
         threshold: float | Sequence[float] | None = None,
+        logits: Tensor | None = None,
         **inputs: Tensor,
     ) -> list[list[dict[str, Any]]]:
         """The labels of each example of a batch, best score first.
@@ -349,6 +397,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             top_k: Gives at most so many labels.
             min_labels: Gives at least so many, also below their thresholds.
             threshold: One number or one a label, on the scores; by default the thresholds that were fitted, or 0.5.
+            logits: (B, L) that forward has given, in place of its inputs.
             **inputs: What forward takes, such as a tokenizer or an image processor returns it.
 
         Returns:
@@ -359,22 +408,53 @@ class MLCLPreTrainedModel(MLCLAdapters):
         """
         config, num_labels = self.config, len(self.config.label_names)
         if not config.classifier_fitted:
-            raise ValueError("predict_labels: expected a fitted classifier, got none; run fit_classifier()")
+            raise ValueError("predict_labels needs a fitted classifier: run fit_classifier()")
         most = num_labels if top_k is None else top_k
         if type(min_labels) is not int or not 0 <= min_labels <= num_labels:
-            raise ValueError(f"min_labels: expected an integer of 0 to {num_labels}, got {min_labels!r}")
+            raise ValueError(f"min_labels must be an integer from 0 to {num_labels}, got {min_labels!r}")
         if type(most) is not int or most < max(1, min_labels):
-            raise ValueError(f"top_k: expected an integer of at least {max(1, min_labels)}, got {top_k!r}")
+            raise ValueError(f"top_k must be an integer of at least {max(1, min_labels)}, got {top_k!r}")
         limits = config.thresholds if threshold is None else threshold
-        if self._without_rows(inputs):
-            return []
-        with self._inference():
-            scores = self(**inputs, return_dict=True).logits.float().sigmoid().cpu()
+        if logits is None:
+            if self._without_rows(inputs):
+                return []
+            with self._inference():
+                logits = self(**inputs, return_dict=True).logits
+        scores = logits.float().sigmoid().cpu()
         names = config.label_names
         return [
             [{"label": names[label], "score": scores[row, label].item()} for label in chosen]
             for row, chosen in enumerate(choose_labels(scores, limits, min_labels, most))
         ]
+
+
+class MLCLModel(MLCLPreTrainedModel):
+    """What `AutoModel.from_pretrained` loads of a saved model, of texts or images: it turns inputs into embeddings.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+        >>> model = MLCLModel.from_encoder(BertModel(BertConfig(**sizes)), labels=2, projection_dim=4)
+        >>> model.eval()(input_ids=torch.tensor([[1, 2], [3, 4]])).pooler_output.shape
+        torch.Size([2, 8])
+    """
+
+    task = None  # type: ignore[assignment]  # the configuration's
+
+    def forward(self, *args: Any, return_dict: bool | None = None, **inputs: Any) -> Any:
+        """`pooler_output` are L2-normalised embeddings (B, projection_dim); features (B, feature_dim) of a model whose
+        projection was not trained. Takes the inputs of the model for the task."""
+        inputs |= dict(zip((self.main_input_name, "attention_mask"), args, strict=False))
+        features, (hidden_states, attentions) = self._encode(inputs)
+        embeddings = self.projection(features) if self.search_space == "embeddings" else features
+        output = BaseModelOutputWithPooling(
+            pooler_output=nn.functional.normalize(embeddings.float()),
+            hidden_states=hidden_states,
+            attentions=attentions,
+        )
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
 
 
 class MLCLForSequenceClassification(MLCLPreTrainedModel):
@@ -401,6 +481,25 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")
             embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
+
+    def predict(
+        self, texts: str | Iterable[str], tokenizer: Any, text_pairs: str | Iterable[str] | None = None, **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        """The labels of texts by their thresholds, best score first.
+
+        Args:
+            texts: Texts, or one.
+            tokenizer: The model's; texts are cut as those of training were.
+            text_pairs: The second texts, for a model of text pairs.
+            **options: `batch_size`, and `top_k`, `min_labels` and `threshold` of `predict_labels`.
+
+        Returns:
+            For each text a list of `{"label": name, "score": sigmoid of the logit}`.
+        """
+        from hf_mlcl.data import predict_texts  # `predict_labels` needs no package
+
+        first, second = ([given] if isinstance(given, str) else cast(Any, given) for given in (texts, text_pairs))
+        return list(predict_texts(self, tokenizer, first, second, **options))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -442,6 +541,28 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
     # Part of the model, so that it is at hand, too, where the package is not installed.
     read_image = staticmethod(read_image)
 
+    def predict(
+        self, images: Any, image_processor: Any, *, batch_size: int = 64, **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        """The labels of images by their thresholds, best score first.
+
+        Args:
+            images: Paths or PIL images, or one.
+            image_processor: The model's.
+            batch_size: Images per forward pass.
+            **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
+
+        Returns:
+            For each image a list of `{"label": name, "score": sigmoid of the logit}`.
+        """
+        images = [images] if isinstance(images, (str, os.PathLike)) or hasattr(images, "size") else list(images)
+        answers: list[list[dict[str, Any]]] = []
+        for start in range(0, len(images), batch_size):
+            batch = [read_image(image) for image in images[start : start + batch_size]]
+            pixels = image_processor(batch, return_tensors="pt")["pixel_values"].to(self.device)
+            answers += self.predict_labels(pixel_values=pixels, **options)
+        return answers
+
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -460,4 +581,12 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
         return self._forward(inputs, labels, output_logits, return_dict)
 
 
-__all__ = ["MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLOutput", "MLCLPreTrainedModel"]
+_CLASSES: dict[str, Any] = {"text": MLCLForSequenceClassification, "vision": MLCLForImageClassification}
+
+__all__ = [
+    "MLCLForImageClassification",
+    "MLCLForSequenceClassification",
+    "MLCLModel",
+    "MLCLOutput",
+    "MLCLPreTrainedModel",
+]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import os
-from typing import Any
+from typing import Any, cast
 from urllib.request import Request, urlopen
 
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 from transformers.pipelines.image_classification import ImageClassificationPipeline
 from transformers.pipelines.text_classification import TextClassificationPipeline
 
@@ -43,6 +44,34 @@ class MLCLImagePipeline(ImageClassificationPipeline):
         return super().preprocess(image, timeout)
 
 
+class MLCLPipeline(Pipeline):
+    """The labels of texts or images by the model's thresholds: `pipeline("multi-label-classification", model=...)`.
+
+    Takes texts, or what the image pipeline takes, and `top_k`, `min_labels` and `threshold` of `predict_labels`. Gives
+    for each input a list of `{"label": name, "score": probability}`, best score first.
+    """
+
+    _load_tokenizer: Any = None  # whichever of both the folder has
+    _load_image_processor: Any = None
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
+        return {}, {}, options
+
+    def preprocess(self, inputs: Any) -> Any:  # type: ignore[override]
+        model, image_processor = cast(Any, self.model), cast(Any, self.image_processor)
+        if model.task == "vision":
+            return image_processor(read_image(_source(inputs, None)), return_tensors="pt")
+        pair = inputs if isinstance(inputs, dict) else {"text": inputs}
+        return model.limit_tokens(self.tokenizer)(**pair, truncation=True, return_tensors="pt")
+
+    def _forward(self, inputs: Any) -> Any:  # type: ignore[override]
+        return {"logits": self.model(**inputs).logits}
+
+    def postprocess(self, outputs: Any, **options: Any) -> Any:  # type: ignore[override]
+        model: Any = self.model
+        return model.predict_labels(logits=outputs["logits"], **options)[0]
+
+
 def _source(image: Any, timeout: float | None) -> Any:
     """What a pipeline takes for an image, a path, an address, base64 or an image, as something that can be opened."""
     if not isinstance(image, str) or os.path.isfile(image):
@@ -57,7 +86,13 @@ def _source(image: Any, timeout: float | None) -> Any:
 
 
 def register() -> None:
-    """Puts both in the places of the stock ones; `register_pipeline` would warn of that in every process."""
+    """Registers `MLCLPipeline`, and puts the others in the places of the stock ones, without a warning per process."""
+    PIPELINE_REGISTRY.supported_tasks["multi-label-classification"] = {
+        "impl": MLCLPipeline,
+        "pt": (AutoModelForSequenceClassification, AutoModelForImageClassification),
+        "type": "multimodal",
+        "default": {},
+    }
     for task, stock, own in (
         ("text-classification", TextClassificationPipeline, MLCLTextPipeline),
         ("image-classification", ImageClassificationPipeline, MLCLImagePipeline),

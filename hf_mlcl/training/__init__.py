@@ -3,7 +3,7 @@
 from .arguments import MLCLTrainingArguments
 from .classifier import ClassifierReport
 from .interruption import Interrupted, SaveOnSignal
-from .references import gather_references
+from .step import gather_references
 from .trainer import MLCLTrainer
 
 __all__ = [

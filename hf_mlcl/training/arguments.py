@@ -19,7 +19,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, build_loss, loss_class
+from hf_mlcl.losses import build_loss, is_contrastive, loss_class
 from hf_mlcl.losses.checks import check_number
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
@@ -62,6 +62,10 @@ _CHOICES: dict[str, type[Enum]] = {
     "save_strategy": SaveStrategy,
     "hub_strategy": HubStrategy,
 }
+
+
+# Parameters of contrastive losses that have a field of their own.
+_SHORTCUTS = ("temperature", "alpha", "beta")
 
 
 def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -109,6 +113,8 @@ class MLCLTrainingArguments(TrainingArguments):
         },
     )
 
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs", "classification_loss_kwargs"]
+
     objective: str | None = _choice("What is trained.", OBJECTIVES)
     loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
     temperature: float | None = _choice("Temperature of the contrastive loss.")
@@ -116,6 +122,13 @@ class MLCLTrainingArguments(TrainingArguments):
     beta: float | None = _choice("Weight of examples in the denominator of `msc`.")
     classification_loss: str | None = _choice("The loss on logits in the joint or classification objective.")
     classification_weight: float | None = _choice("Weight of the classification loss in the joint objective.")
+    loss_kwargs: dict | str | None = field(
+        default=None,
+        metadata={"help": "Further parameters of the loss, as JSON: '{\"gamma\": 1}'; see `hf-mlcl losses`."},
+    )
+    classification_loss_kwargs: dict | str | None = field(
+        default=None, metadata={"help": "Parameters of the classification loss in the joint objective, as JSON."}
+    )
     freeze_batch_norm: bool | None = _choice("Keep the encoder's batch statistics as they are.")
     views: int = field(
         default=1,
@@ -170,6 +183,9 @@ class MLCLTrainingArguments(TrainingArguments):
             super().__post_init__()
         except ValueError as error:
             raise ValueError(_renamed(error)) from error
+        for name in ("loss_kwargs", "classification_loss_kwargs"):
+            if isinstance(getattr(self, name), str):  # a file
+                setattr(self, name, json.loads(Path(getattr(self, name)).read_text(encoding="utf-8")))
         self.dataloader_num_workers = workers  # None until the data are known, which transformers would compare
         for tracker in self.report_to or ():
             if tracker not in INTEGRATION_TO_CALLBACK:
@@ -255,69 +271,77 @@ class MLCLTrainingArguments(TrainingArguments):
             if "=" not in part:
                 raise ValueError(f"optim_args: expected name=value, separated by commas, got {self.optim_args!r}")
 
-    def objective_fields(self, config: MLCLConfig) -> dict[str, Any]:
-        """The fields of `config` that these arguments change, checked together with those that stay.
+    def write_objective(self, config: MLCLConfig, loss: Any = None) -> None:
+        """Writes the objective into a model's configuration; `build_losses` then makes the model's losses anew.
+
+        Args:
+            config: Of the model.
+            loss: A loss of the user's own, in place of a name.
 
         Raises:
-            ValueError: For an unknown loss, a parameter that it does not have, or an objective that does not fit it.
-        """
-        loss, objective = self.loss, self.objective
-        fields: dict[str, Any] = {}
-        if loss is not None and loss_class(loss) in CLASSIFICATION_LOSSES.values():
-            if objective in ("contrastive", "joint") or self.classification_loss not in (None, loss):
-                other = f"objective {objective!r}" if objective in ("contrastive", "joint") else "classification_loss"
-                raise ValueError(
-                    f"loss: expected a contrastive loss beside {other}, got the classification loss {loss!r}"
-                )
-            fields["objective"], fields["classification_loss"] = "classification", loss
-        elif loss is not None:
-            fields["loss"] = loss
-        if objective is not None:
-            fields["objective"] = objective
-        elif loss is not None and "loss" in fields and config.objective == "classification":
-            fields["objective"] = "contrastive"
-        for name in ("classification_loss", "classification_weight", "freeze_batch_norm"):
-            if getattr(self, name) is not None:
-                fields[name] = getattr(self, name)
-        self._add_parameters(config, fields)
-        return fields
-
-    def _add_parameters(self, config: MLCLConfig, fields: dict[str, Any]) -> None:
-        given = {
-            name: getattr(self, name) for name in ("temperature", "alpha", "beta") if getattr(self, name) is not None
-        }
-        classification = fields.get("classification_loss", config.classification_loss)
-        if classification != config.classification_loss:
-            fields["classification_loss_parameters"] = {}
-        if loss_class(classification) not in CLASSIFICATION_LOSSES.values():
-            expected = ", ".join(CLASSIFICATION_LOSSES)
-            raise ValueError(f"classification_loss: expected one of {expected}, got {classification!r}")
-        build_loss(
-            classification, **fields.get("classification_loss_parameters", config.classification_loss_parameters) or {}
-        )
-        contrastive = fields.get("loss", config.loss)
-        # Another loss starts from its own defaults: parameters of the old one need not exist or mean the same.
-        kept = (config.loss_parameters or {}) if contrastive == config.loss else {}
-        if given and fields.get("objective", config.objective) == "classification":
-            name = next(iter(given))
-            raise ValueError(
-                f"{name}: expected none with the classification loss {classification!r}, got {given[name]!r}"
-            )
-        fields["loss_parameters"] = {**kept, **given}
-        build_loss(contrastive, **fields["loss_parameters"])
-
-    def write_objective(self, config: MLCLConfig) -> None:
-        """Writes the objective's fields into `config`; see `objective_fields`.
-
-        Raises:
-            ValueError: Also where `pooling` or `projection_dim` differ from what the model was built with.
+            ValueError: For an unknown loss, a parameter that it does not have, an objective that does not fit it, or
+                where `pooling` or `projection_dim` differ from what the model was built with.
         """
         for name in ("pooling", "projection_dim"):
             asked, built = getattr(self, name), getattr(config, name)
             if asked not in (None, built):
                 raise ValueError(
-                    f"{name}: expected {built!r}, which the model was built with, got {asked!r}; see from_encoder"
+                    f"{name}: the model was built with {built!r}, got {asked!r}; give it to from_encoder instead"
                 )
-        for name, value in self.objective_fields(config).items():
+        for name, value in self._objective_fields(config, loss).items():
             setattr(config, name, value)
         config.check()
+
+    def _objective_fields(self, config: MLCLConfig, own: Any = None) -> dict[str, Any]:
+        """The fields of `config` that these arguments change, checked together with those that stay."""
+        loss, objective = self.loss, self.objective
+        if own is not None and loss is not None:
+            raise ValueError(f"loss: give a name in the arguments or a loss of your own, not both, got {loss!r}")
+        fields: dict[str, Any] = {}
+        if own is not None or loss is not None:
+            classifies = not is_contrastive(own if own is not None else loss_class(loss))  # type: ignore[arg-type]
+            if classifies and (objective == "contrastive" or (objective == "joint" and own is None)):
+                raise ValueError(
+                    f"loss: {loss or type(own).__name__!r} is a classification loss; with the objective "
+                    f"{objective!r} set it as classification_loss, or leave the objective out"
+                )
+            if classifies and self.classification_loss not in (None, loss):
+                raise ValueError(f"classification_loss={self.classification_loss!r} contradicts the loss {loss!r}")
+            if not classifies and loss is not None:
+                fields["loss"] = loss
+            elif loss is not None:
+                fields["classification_loss"] = loss
+            if classifies and objective is None:
+                fields["objective"] = "classification"
+            elif not classifies and config.objective == "classification":
+                fields["objective"] = "contrastive"
+        if objective is not None:
+            fields["objective"] = objective
+        for name in ("classification_loss", "classification_weight", "freeze_batch_norm"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
+        classification = fields.get("classification_loss", config.classification_loss)
+        if own is None and is_contrastive(loss_class(classification)):
+            raise ValueError(f"classification_loss: {classification!r} is a contrastive loss, not one on logits")
+        objective = fields.get("objective", config.objective)
+        given = {name: value for name in _SHORTCUTS if (value := getattr(self, name)) is not None}
+        loss_kwargs: dict[str, Any] = dict(self.loss_kwargs or {})  # type: ignore[arg-type]
+        for name in given.keys() & loss_kwargs.keys():
+            raise ValueError(f"{name} is given twice, by itself and in loss_kwargs")
+        # `loss_kwargs` are those of the loss that `loss` names, or else of the one that is trained.
+        of_classification: dict[str, Any] = {}
+        if objective == "classification":
+            if given:
+                name = next(iter(given))
+                raise ValueError(
+                    f"{name} belongs to contrastive losses, but the objective trains by {classification!r} alone"
+                )
+            of_classification, loss_kwargs = loss_kwargs, {}
+        of_classification |= dict(self.classification_loss_kwargs or {})  # type: ignore[arg-type]
+        for kind, values in (("loss", {**given, **loss_kwargs}), ("classification_loss", of_classification)):
+            # Another loss starts from its own defaults: parameters of the old one need not exist or mean the same.
+            same = fields.get(kind, getattr(config, kind)) == getattr(config, kind)
+            fields[f"{kind}_parameters"] = {**(getattr(config, f"{kind}_parameters") if same else {}), **values}
+            if own is None or is_contrastive(own) != (kind == "loss"):
+                build_loss(fields.get(kind, getattr(config, kind)), **fields[f"{kind}_parameters"])
+        return fields

@@ -87,3 +87,16 @@ class ShareStatistics(TrainerCallback):
             of_the_first = broadcast(torch.cat(statistics)).split([len(statistic) for statistic in statistics])
             for statistic, shared in zip(statistics, of_the_first, strict=True):
                 statistic.copy_(shared)
+
+
+class FollowModel(TrainerCallback):
+    """Lets the encoder of a memory queue follow once per optimizer step, not at every step of accumulation."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer._queue.encoder.follow(self.trainer.core_model)

@@ -11,13 +11,12 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_mlcl.hub.card import remove_results
+from hf_mlcl.hub.results import remove_results
 
 logger = logging.getLogger(__name__)
 
@@ -196,18 +195,6 @@ def publish_model(written: Path, folder: Path) -> None:
             _flush_folder(folder)
         path.replace(place)
     _flush_folder(folder)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file that is never seen half written."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file that is never seen half written; numbers that JSON has no word for raise ValueError."""
-    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def _flush(folder: Path) -> None:

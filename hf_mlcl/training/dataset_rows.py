@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from hf_mlcl.data import LabelAwareSampler, LabelLists, label_matrix, read_label_lists
+from hf_mlcl.data.collator import Numbered
 from hf_mlcl.data.images import PreparedImages
 from hf_mlcl.data.label_lists import LABEL_IDS
 from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
-from hf_mlcl.data.numbered import Numbered
-from hf_mlcl.data.views import Views
+from hf_mlcl.data.sampler import Views
 
 MOST_WORKERS = 4
 

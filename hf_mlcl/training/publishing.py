@@ -1,6 +1,6 @@
 """`PublishingTrainer`: a Trainer that publishes models with their cards and scores, and nothing else of its folder.
 
-Imports transformers, huggingface_hub and the room `hub`.
+Imports transformers, huggingface_hub and `hf_mlcl.hub`.
 """
 
 import os
@@ -13,11 +13,11 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
-from hf_mlcl.hub import describe_run, published_files, push_folder, write_model_card
+from hf_mlcl.hub import RunResults, published_files, push_folder
 from hf_mlcl.hub.push import one_line_errors
+from hf_mlcl.hub.results import describe_run, scores_only
 
-from .checkpoints import write_json
-from .resumable import ResumableTrainer
+from .checkpointing import CheckpointingTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -25,7 +25,7 @@ PUSHING = "tmp-pushing"  # where the files of a checkpoint wait until they are u
 SPLITS = ("validation", "test")
 
 
-class PublishingTrainer(ResumableTrainer):
+class PublishingTrainer(CheckpointingTrainer):
     """Adds to the Trainer that what it publishes is a model others can load and trust: see `push_to_hub`.
 
     The stock Trainer uploads all of `output_dir` but checkpoints, with its arguments as a pickle in which the access
@@ -47,7 +47,7 @@ class PublishingTrainer(ResumableTrainer):
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's; the card reports what was measured last on the validation and on the test split.
 
-        The latter is a data set whose `split` is "test", or one measured with `metric_key_prefix="test"`.
+        The latter is a dataset whose `split` is "test", or one measured with `metric_key_prefix="test"`.
         """
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
         # In training the model still changes, and a probe may stand in for its classifier.
@@ -60,7 +60,7 @@ class PublishingTrainer(ResumableTrainer):
             split = prefix if prefix in SPLITS else str(getattr(data, "split", None))
             split = "validation" if data is self.eval_dataset else split
             if split in SPLITS and not isinstance(data, (dict, str)):
-                self._measured[split] = _scores(metrics, prefix)
+                self._measured[split] = scores_only(metrics, prefix)
         return metrics
 
     def create_model_card(  # type: ignore[override]  # what the stock one asks of its caller, this one knows
@@ -77,14 +77,14 @@ class PublishingTrainer(ResumableTrainer):
             language: Of the texts, such as "en".
             license: Of the model, such as "apache-2.0".
             tags: Further tags of the model.
-            dataset: Hub id or name of the data set, without which the Hub shows no scores beside the model.
+            dataset: Hub id or name of the dataset, without which the Hub shows no scores beside the model.
             metrics: Name of a split, "validation" or "test", to what `evaluate` returned. By default what was last
-                measured on `eval_dataset` and on a data set whose `split` is "test", since the classifier was fitted.
+                measured on `eval_dataset` and on a dataset whose `split` is "test", since the classifier was fitted.
         """
         if not self.is_world_process_zero():
             return
         folder, config = Path(str(self.args.output_dir)), self.core_model.config
-        given = {split: _scores(values, "eval") for split, values in (metrics or {}).items()}
+        given = {split: scores_only(values, "eval") for split, values in (metrics or {}).items()}
         for split in given:
             if split not in SPLITS:
                 raise ValueError(f"metrics: expected the splits {' and '.join(SPLITS)}, got {split!r}")
@@ -101,20 +101,11 @@ class PublishingTrainer(ResumableTrainer):
         )
         wanted = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags}
         run["card"] = {name: value for name, value in wanted.items() if value}
-        write_json(folder / "run.json", run)
         measured = self._measured | given
-        write_json(folder / "metrics.json", {split: measured[split] for split in SPLITS if split in measured})
-        write_model_card(folder)
+        metrics = {split: measured[split] for split in SPLITS if split in measured}
+        RunResults(run, metrics).write(folder)
 
     # --- publishing ---
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # `training_args.bin` holds the arguments as they are; the access token is none of its business.
-        token, self.args.hub_token = self.args.hub_token, None
-        try:
-            super()._save(output_dir, state_dict)
-        finally:
-            self.args.hub_token = token
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         with one_line_errors(str(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name), token):
@@ -181,13 +172,13 @@ class PublishingTrainer(ResumableTrainer):
             **options,
         )
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+    def push_checkpoint(self, checkpoint_folder: str) -> None:
         """Publishes the model of a checkpoint in the background, in one commit, as `hub_strategy` says.
 
         Every strategy but "end" puts it into the root of the repository; "checkpoint" also into `last-checkpoint`,
         "all_checkpoints" into a folder of its own. Optimizer and random state are pickles and stay where they are.
         """
-        if self._staging or not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         current: Any = self.push_in_progress
         busy = current is not None and not current.is_done()
@@ -212,13 +203,6 @@ class PublishingTrainer(ResumableTrainer):
             current.jobs.append(job)
         else:
             self.push_in_progress = PushInProgress([job])  # type: ignore[assignment, arg-type]  # as the Trainer does
-
-
-def _scores(metrics: dict[str, float], prefix: str) -> dict[str, float]:
-    """The scores without prefix, and without how long they took."""
-    named = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
-    timings = ("runtime", "_per_second", "compilation_time", "epoch")
-    return {name: value for name, value in named.items() if not name.endswith(timings)}
 
 
 def _pushing_later(folder: Any, repo_id: str, **options: Any) -> Any:

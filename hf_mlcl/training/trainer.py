@@ -1,35 +1,39 @@
 """`MLCLTrainer`: the Hugging Face Trainer with contrastive multi-label objectives and a fitted classifier."""
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from transformers import EvalPrediction
-from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import TrainOutput
+from torch import Tensor, nn
+from transformers import EvalPrediction, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled, is_optuna_available
+from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
 from hf_mlcl.data import MultiLabelCollator, PreparedImages
+from hf_mlcl.data.collator import Numbered, NumberedCollator
 from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
 from hf_mlcl.data.labels import canonical_labels
-from hf_mlcl.data.preparation import cut_length
-from hf_mlcl.data.views import Views
-from hf_mlcl.evaluation import compute_metrics
+from hf_mlcl.data.sampler import Views
+from hf_mlcl.data.text import cut_length
+from hf_mlcl.evaluation import LinearScores, compute_metrics
 from hf_mlcl.evaluation.compute_metrics import decision_scores
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
-from hf_mlcl.hub.comparison import comparison_text
+from hf_mlcl.hub.card import comparison_text
+from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 
 from .arguments import MLCLTrainingArguments, trains
-from .callbacks import SetEpoch
+from .callbacks import FollowModel, SetEpoch
 from .checkpoints import checkpoint_to_resume
 from .classifier import (
     REFITTED,
@@ -47,7 +51,6 @@ from .classifier import (
 from .dataset_rows import (
     count_labels,
     dataset_labels,
-    default_workers,
     has_known_labels,
     label_aware_sampler,
     sample_rows,
@@ -55,23 +58,28 @@ from .dataset_rows import (
     select_rows,
     without_unlabelled,
 )
-from .evaluating_lists import ListEvaluatingTrainer
 from .feature_arrays import by_length, features_in_file
+from .key_queue import KeyQueue, MomentumEncoder
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
+from .search import checked_space, default_hp_space, default_objective
 from .shards import reshard, whole
+from .step import LOSS_INPUTS, cached_backward, chunks, evaluation_loss, labels_of, model_inputs, training_losses
 
 logger = logging.get_logger(__name__)
 
 PROBE_EXAMPLES = 2000
+QUEUE_STATE = "references.pt"  # of a checkpoint
 
 
-class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
+class MLCLTrainer(PublishingTrainer):
     """Trains an MLCL model: `train()` the objective, `fit_classifier()`, `evaluate(test)`, `push_to_hub()`.
 
-    Takes what `transformers.Trainer` takes. Data sets give the model's inputs and `labels`, multi-hot rows as long as
-    the model has labels, or `label_ids`, lists of label ids; the default collator pads and checks them.
+    Takes what `transformers.Trainer` takes. Datasets give the model's inputs and `labels`, multi-hot rows as long as
+    the model has labels, or `label_ids`, lists of label ids; the default collator pads and checks them. Of the latter
+    predictions are `LinearScores`, logits that are made when they are asked for; `compute_metrics` of your own gets
+    arrays where they take less than 1 GiB.
 
     Without `compute_metrics`, evaluation reports all of `hf_mlcl.compute_metrics` at the model's thresholds, with
     head/medium/tail by the training counts, and where the classifier was calibrated as `macro_f1_uncalibrated` what it
@@ -85,58 +93,104 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
     With `peft_config`, such as peft's `LoraConfig(r=16)`, an adapter is added to the model (`model.add_adapter`) and
     trained with the heads; so is the model in what `peft.get_peft_model` returns.
 
+    `loss` is a loss of your own, a module called as `loss(logits, labels)` or, where its first argument is called
+    `embeddings`, `loss(embeddings, labels, prototypes)`; see `hf_mlcl.losses.register_loss`. It takes the place of the
+    contrastive or of the classification loss, and where the arguments name no objective, it alone is trained.
+
     Raises:
-        ValueError: For arguments that do not fit the model, too few examples for a batch, or several GPUs a process.
+        ValueError: For arguments that do not fit the model, too few examples for a batch, or several GPUs per process.
     """
 
     _tag_names = ["multi-label", "contrastive-learning"]
 
+    _running_sums = (*PublishingTrainer._running_sums, "_sums", "_sum_count", "_choices")
+    objective: Any
+
     def __init__(
-        self, model: Any = None, args: MLCLTrainingArguments | None = None, *, peft_config: Any = None, **kwargs: Any
+        self,
+        model: Any = None,
+        args: MLCLTrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        model_init: Callable[..., Any] | None = None,
+        compute_loss_func: Any = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[..., Any] | None = None,
+        *,
+        peft_config: Any = None,
+        loss: nn.Module | None = None,
     ) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
         if not isinstance(args, MLCLTrainingArguments):
-            raise ValueError(f"args: expected MLCLTrainingArguments, got {type(args).__name__}")
-        if not isinstance(model, torch.nn.Module) and (model is not None or kwargs.get("model_init") is None):
+            raise ValueError(f"args must be MLCLTrainingArguments, got {type(args).__name__}")
+        if not isinstance(model, nn.Module) and (model is not None or model_init is None):
             got = "None, and no model_init" if model is None else type(model).__name__
-            raise ValueError(f"model: expected an MLCL model, got {got}; see from_encoder")
-        given = kwargs.get("train_dataset")
-        if isinstance(given, str):
-            raise ValueError(f"train_dataset: expected a data set, got the text {given!r}")
-        if isinstance(given, dict):
+            raise ValueError(f"model must be an MLCL model, got {got}; see from_encoder")
+        if isinstance(train_dataset, str):
+            raise ValueError(f"train_dataset must be a dataset, got the text {train_dataset!r}")
+        if isinstance(train_dataset, dict):
             raise ValueError(
-                f"train_dataset: expected one data set, got a {type(given).__name__} of {', '.join(map(str, given))}; "
-                "give one of them, and another as eval_dataset"
+                f"train_dataset must be one dataset, got a {type(train_dataset).__name__} of "
+                f"{', '.join(map(str, train_dataset))}; give one of them, and another as eval_dataset"
             )
+        if compute_loss_func is not None:
+            raise ValueError("compute_loss_func is not supported: set loss=..., a name or a loss of your own")
+        if loss is not None and not isinstance(loss, nn.Module):
+            raise ValueError(f"loss must be a module such as build_loss makes, got {loss!r}; a name goes into args")
         self._scoring = False
-        self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which data sets
+        self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which datasets
         self._held_out: HeldOutScores | None = None
-        self._peft_config = peft_config
-        self._frozen: list[torch.nn.Parameter] = []
+        self._peft_config, self._own_loss = peft_config, loss
+        self._unused: list[str] = []  # names of parameters that the objective gives no gradient
+        self._frozen: list[str] = []  # those of them that are frozen while training
+        self._queue: KeyQueue | None = None
+        self._sums: dict[str, Tensor] = {}  # of what is logged of each step, since the last log
+        self._sum_count = 0
+        self._choices = 0  # how many times absent labels were drawn in this training
+        self._args_before: dict[str, Any] | None = None  # of a search
         try:
-            super().__init__(model=model, args=args, **kwargs)
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                model_init=model_init,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+                preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            )
         except RuntimeError as error:
             if "to be installed" not in str(error):
                 raise
-            raise ImportError(f"report_to: expected installed trackers, got {args.report_to}: {error}") from error
+            raise ImportError(f"report_to: install the trackers {args.report_to}: {error}") from error
         except OSError as error:
             if not args.push_to_hub:
                 raise
-            raise OSError(f"push_to_hub: expected access to the Hub, got: {' '.join(str(error).split())}") from error
+            raise OSError(f"push_to_hub: the Hub cannot be reached: {' '.join(str(error).split())}") from error
         if args.n_gpu > 1:
             raise ValueError(
-                f"MLCLTrainer: expected one GPU a process, got {args.n_gpu}; start with accelerate launch or torchrun"
+                "MLCLTrainer: DataParallel is not supported. Launch with `accelerate launch` or torchrun, or set "
+                "CUDA_VISIBLE_DEVICES=0"
             )
         if args.batch_eval_metrics and self.compute_metrics is None:
-            raise ValueError("batch_eval_metrics: expected False without compute_metrics of your own, got True")
-        if self.compute_loss_func is not None:
-            raise ValueError("compute_loss_func: expected None, got a function; the model's config names the loss")
+            raise ValueError("batch_eval_metrics needs compute_metrics of your own")
         self._set_up_model()
         self._set_up_processor()
-        if kwargs.get("data_collator") is None:
+        if data_collator is None:
             self.data_collator = MultiLabelCollator(self.processing_class, len(self.core_model.config.label_names))
         if self.compute_metrics is None:
             self.compute_metrics = self._score
+        if self._has_queue and args.momentum is not None:
+            self.add_callback(FollowModel(self))
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(SetEpoch(self.train_dataset))
 
@@ -144,7 +198,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         """Writes the arguments into the model, which `model_init` makes anew for each training."""
         core, args = self.core_model, self.args
         if not isinstance(core, MLCLPreTrainedModel):
-            raise ValueError(f"model: expected an MLCL model, got {type(core).__name__}; see from_encoder")
+            raise ValueError(f"model must be an MLCL model, got {type(core).__name__}; see from_encoder")
         if self.model is not core and hasattr(self.model, "get_base_model"):
             self.model = self.model_wrapped = unwrapped_adapter(self.model)
         if self._peft_config is not None:
@@ -152,16 +206,23 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         core.check_encoder()
         self._held_out, self._report = None, None
         config: MLCLConfig = core.config  # type: ignore[assignment]
-        args.write_objective(config)  # type: ignore[attr-defined]
-        self._frozen = core.freeze_unused_parameters()
+        args.write_objective(config, self._own_loss)  # type: ignore[attr-defined]
+        core.build_losses(self._own_loss)
+        core.contrastive_loss.count_positives = True
+        self._unused = core.freeze_unused_parameters()
         try:
-            self.check_memory()
+            self._check_loss_options()
         finally:
-            self._thaw()  # until something is trained
+            self._set_frozen(self._unused, False)  # until something is trained
         if self.train_dataset is not None:
             config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         if trains(self.args):
             self._check_batches()
+
+    def _set_frozen(self, names: list[str], frozen: bool) -> None:
+        parameters = dict(self.core_model.named_parameters())
+        for name in names:
+            parameters[name].requires_grad_(not frozen)
 
     def _set_up_processor(self) -> None:
         """Has the processor that is saved with the model cut texts, and size images, as those of training were."""
@@ -187,17 +248,20 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
             )
         self._max_length = self.core_model.limit_tokens(processor).model_max_length
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    @contextmanager
+    def processor_as_trained(self) -> Iterator[None]:
+        """Lets the tokenizer cut texts as those of training were, though it may cut otherwise now."""
         processor: Any = self.processing_class
         if self._max_length is None or processor.model_max_length == self._max_length:
-            return super()._save(output_dir, state_dict)
+            yield
+            return
         logger.warning(
             "processing_class: the tokenizer is saved with the length of the training, %d tokens, though it cuts to "
             "%.4g now",
             *(self._max_length, processor.model_max_length),
         )
         with replaced(processor, model_max_length=self._max_length):
-            super()._save(output_dir, state_dict)
+            yield
 
     def _check_batches(self) -> None:
         args = self.args
@@ -223,9 +287,59 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
                 f" ({args.per_device_train_batch_size} x {args.world_size} processes)"
             )
 
+    def _check_loss_options(self) -> None:
+        """Raises ValueError where the loss or the launch does not support what the arguments ask of them."""
+        args: Any = self.args
+        core, config = self.core_model, self.core_model.config
+        loss, sharded = core.contrastive_loss, self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded and any(p.requires_grad for own in (loss, core.classification_loss) for p in own.parameters()):
+            raise ValueError("parameters of a loss (learnable_temperature) are not supported with FSDP or DeepSpeed")
+        stream = self.train_dataset is not None and not hasattr(self.train_dataset, "__len__")
+        for name in ("prototype_sample_size", "queue_size", "momentum"):
+            value, samples = getattr(args, name), name == "prototype_sample_size"
+            if value is None or (name == "queue_size" and value == 0):
+                continue
+            if config.objective == "classification":
+                raise ValueError(f"{name}={value} is not supported with the objective 'classification'")
+            reason = None
+            if not isinstance(loss, ContrastiveLoss):
+                reason = "is no ContrastiveLoss"
+            elif samples and not loss.uses_prototypes:
+                reason = "has no prototypes"
+            elif not samples and not loss.examples_are_references:
+                reason = "compares no examples"
+            if reason is not None:
+                raise ValueError(f"{name}={value} is not supported with the loss {config.loss!r}, which {reason}")
+            if stream and not samples:
+                raise ValueError(f"train_dataset: {name} needs a map-style dataset; an IterableDataset was given")
+        if args.gradient_cache_chunk_size is not None and self.is_deepspeed_enabled:
+            raise ValueError(
+                "gradient_cache_chunk_size is not supported with DeepSpeed, which allows one backward pass per step"
+            )
+        strategy = getattr(args, "train_sampling_strategy", None)
+        if args.gradient_cache_chunk_size is not None and self.is_fsdp_enabled and strategy == "batch_rebalance":
+            raise ValueError(
+                "train_sampling_strategy 'batch_rebalance' is not supported with gradient_cache_chunk_size and FSDP, "
+                "whose processes must run equally many chunks"
+            )
+        if args.momentum is None:
+            return
+        if sharded:
+            raise ValueError(f"momentum={args.momentum} is not supported with FSDP or DeepSpeed")
+        # A copy in half precision would stay where it is: steps this small are lost in rounding.
+        half = [p.dtype for p in core.parameters() if p.requires_grad and torch.finfo(p.dtype).bits < 32]
+        if half:
+            dtype = str(half[0]).removeprefix("torch.")
+            raise ValueError(
+                f"momentum={args.momentum} is not supported with trained weights in {dtype}, which no copy follows in "
+                "small steps; load the model in float32, with --bf16 for speed"
+            )
+
     # --- training ---
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Trains the objective; see `transformers.Trainer.train`. Leaves the model in evaluation mode.
 
         The classifier counts as trained where the objective trains it; an older fit no longer matches the encoder.
@@ -242,6 +356,7 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if self.model is not None:  # a search makes it
             reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
         self._before = self._held_out = None
+        self._choices = 0
         if not trains(self.args):
             if resume_from_checkpoint is not None:
                 raise ValueError("resume_from_checkpoint: expected none with num_train_epochs 0, got a checkpoint")
@@ -254,23 +369,47 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if self.model is not None and self.model_init is None:
             self._before = self._encoder_before()
         try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            result = super().train(resume_from_checkpoint, trial, *args, **kwargs)
         finally:
-            self._thaw()
+            self._set_frozen(self._frozen, False)
+            self._frozen, self._queue = [], None
             # `pipeline(model=trainer.model)` does not leave training mode by itself, and dropout would change scores.
             self.core_model.eval()
+        if trial is not None:
+            self.fit_classifier()
+            self.objective = self.compute_objective(self.evaluate())
+        return result
 
-    def _hp_search_setup(self, trial: Any) -> None:
-        # Called at the begin of every training, when the model is the one that will be trained.
-        super()._hp_search_setup(trial)
+    def training_set_up(self) -> None:
+        if self.model_init is not None:
+            self._set_up_model()
         self._forget_classifier()
         self.core_model.config.trained = True
-        self._frozen = self.core_model.freeze_unused_parameters()
+        parameters = dict(self.core_model.named_parameters())
+        self._frozen = [
+            name for name in self._unused if parameters[name].requires_grad
+        ]  # the user may have frozen some
+        self._set_frozen(self._frozen, True)
 
-    def _thaw(self) -> None:
-        for parameter in self._frozen:  # not what the user had frozen
-            parameter.requires_grad_(True)
-        self._frozen = []
+    def training_prepared(self, checkpoint: str | None) -> None:
+        args: Any = self.args
+        if not self._has_queue:
+            return
+        encoder = None
+        if args.momentum is not None:  # only now are the weights those that training starts from
+            encoder = MomentumEncoder(self.core_model, args.momentum, self._parts, self.accelerator.autocast)
+        self._queue = KeyQueue(args.queue_size, encoder)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / QUEUE_STATE
+        if path.is_file():  # torch knows no "cpu:0"
+            self._queue.load_state_dict(torch.load(path, map_location=args.device.type, weights_only=True))
+        else:
+            logger.warning("%s holds no memory queue: it starts empty, keys come from the present weights", checkpoint)
+
+    def save_state(self, folder: str) -> None:
+        if self._queue is not None and self.args.should_save:  # it is the same in all processes
+            torch.save(self._queue.state_dict(), Path(folder) / QUEUE_STATE)
 
     def _forget_classifier(self) -> None:
         config = self.core_model.config
@@ -278,6 +417,10 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         config.classifier_refitted = False
         config.thresholds = config.uncalibrated_half = None
         self._report, self._measured, self._held_out = None, {}, None
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        # Decay would pull a learnable temperature towards 1.
+        return [name for name in super().get_decay_parameter_names(model) if not name.endswith("log_temperature")]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""
@@ -298,52 +441,191 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
                     optimizer.add_param_group({**group, "params": chosen, "lr": rate})
         return optimizer
 
-    # --- evaluation ---
+    # --- a step ---
 
-    def _without_dropping(self, make_loader: Any, dataset: Any) -> Any:
+    @property
+    def _has_queue(self) -> bool:
+        args: Any = self.args
+        return args.queue_size > 0 or args.momentum is not None
+
+    def _parts(self, inputs: Any) -> list[dict[str, Any]]:
+        """The model's inputs in parts of `gradient_cache_chunk_size` rows, or in one."""
+        labels: Any = labels_of(inputs)
+        rows, size = len(labels), self.args.gradient_cache_chunk_size  # type: ignore[attr-defined]
+        return list(chunks(model_inputs(inputs, self.core_model, training=True), rows, size or max(rows, 1)))
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One forward and backward pass over a batch; see `transformers.Trainer.training_step`."""
+        size, labels = self.args.gradient_cache_chunk_size, labels_of(inputs)  # type: ignore[attr-defined]
+        if size is None or labels is None or len(labels) <= size:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        optimizer: Any = self.optimizer
+        if callable(getattr(optimizer, "train", None)):  # of optimizers without a schedule
+            optimizer.train()
+        inputs = self._prepare_inputs(inputs)
+        # A step of gradient accumulation before the last one is inside of `no_sync` already. The accelerator's does
+        # nothing in one process, whether its model is wrapped or not.
+        no_sync = getattr(model, "no_sync", None) or (
+            (lambda: self.accelerator.no_sync(model)) if self.accelerator.sync_gradients else nullcontext
+        )
+        return cached_backward(
+            model,
+            self._parts(inputs),
+            lambda outputs: self._training_loss(outputs, inputs) / self.current_gradient_accumulation_steps,
+            names=LOSS_INPUTS[self.core_model.config.objective],
+            backward=self.accelerator.backward,
+            forward_context=self.compute_loss_context_manager,
+            no_sync=no_sync,
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The objective over the examples of all processes: a mean over anchors, never over `num_items_in_batch`."""
+        if labels_of(inputs) is None:
+            raise ValueError(f"the batch has neither labels nor {LABEL_IDS}, only {', '.join(inputs)}")
+        core = self.core_model
+        outputs: Any = model(**model_inputs(inputs, core, training=model.training))
+        loss = self._training_loss(outputs, inputs) if model.training else evaluation_loss(core, outputs, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _training_loss(self, outputs: Any, inputs: dict[str, Any]) -> Tensor:
+        """The objective of a training batch, of which this process holds `outputs`; its parts go into the log."""
+        args: Any = self.args
+        core = self.core_model
+
+        def generator(device: torch.device) -> torch.Generator:
+            # Processes draw alike, and a resumed run goes on with the draws.
+            return torch.Generator(device).manual_seed((args.seed << 32) + self._choices)
+
+        losses = training_losses(
+            core,
+            outputs,
+            inputs,
+            queue=self._queue,
+            sample_size=args.prototype_sample_size,
+            generator=generator,
+            # This sampler alone gives processes batches of different sizes.
+            equal_parts=getattr(args, "train_sampling_strategy", None) != "batch_rebalance",
+        )
+        self._choices += args.prototype_sample_size is not None
+        statistics = (
+            getattr(core.contrastive_loss, "statistics", {}) if core.config.objective != "classification" else {}
+        )
+        # Sums stay on the device: reading them here would wait for it at every step.
+        for name, value in {**losses, **statistics}.items():
+            if name != "loss":
+                self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._sum_count += 1
+        return losses["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the parts of the loss and the positives of the batches, averaged since the last log."""
+        if "loss" in logs and self._sum_count:
+            logs.update({name: round(float(value) / self._sum_count, 4) for name, value in self._sums.items()})
+            temperature = getattr(self.core_model.contrastive_loss, "log_temperature", None)
+            if temperature is not None:
+                logs["temperature"] = round(float(temperature.exp()), 4)
+            self._sums, self._sum_count = {}, 0
+        super().log(logs, start_time)
+
+    # --- data ---
+
+    def get_train_dataloader(self) -> Any:
+        dataset, collator, views = self.train_dataset, self.data_collator, self.args.views  # type: ignore[attr-defined]
+        data = dataset if views == 1 else Views(dataset, views)
+        if self._has_queue:
+            if isinstance(data, datasets.Dataset):
+                data = self._remove_unused_columns(data, description="training")
+            else:
+                collator = self._get_collator_with_removed_columns(collator, description="training")
+            data, collator = Numbered(data), NumberedCollator(collator)
+        with replaced(self, train_dataset=data, data_collator=collator):
+            return super().get_train_dataloader()
+
+    def make_train_sampler(self) -> Any:
+        if not self.args.label_aware_batches:  # type: ignore[attr-defined]
+            return None
+        # Consecutive batches of the order go to consecutive processes: those of a step are compared with each other.
+        parts = 1 if self.accelerator.split_batches else self.args.world_size
+        return label_aware_sampler(self.train_dataset, self._train_batch_size * parts, self._order)
+
+    def _evaluation_loader(self, make_loader: Any, dataset: Any) -> Any:
         # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently, and
         # groups by length, so that predictions are not in the order of the data set.
         order = {"train_sampling_strategy": "random"} if hasattr(self.args, "train_sampling_strategy") else {}
         with replaced(self.args, dataloader_drop_last=False, **order):
             return make_loader(dataset)
 
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        workers: int | None = self.args.dataloader_num_workers
-        with replaced(self.args, dataloader_num_workers=default_workers(dataset) if workers is None else workers):
-            return super()._get_dataloader(dataset, *args, **kwargs)
-
-    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        # A transform makes the model's inputs of columns that are none.
-        transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
-        return dataset if transformed else super()._remove_unused_columns(dataset, description)
-
-    def get_train_dataloader(self) -> Any:
-        views = self.args.views  # type: ignore[attr-defined]
-        with replaced(self, train_dataset=self.train_dataset if views == 1 else Views(self.train_dataset, views)):
-            return super().get_train_dataloader()
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if not self.args.label_aware_batches:  # type: ignore[attr-defined]
-            return super()._get_train_sampler(train_dataset)
-        # Consecutive batches of the order go to consecutive processes: those of a step are compared with each other.
-        parts = 1 if self.accelerator.split_batches else self.args.world_size
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        return label_aware_sampler(dataset, self._train_batch_size * parts, self._order)
-
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        return self._without_dropping(super().get_eval_dataloader, eval_dataset)
+        return self._evaluation_loader(super().get_eval_dataloader, eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        return self._without_dropping(super().get_test_dataloader, test_dataset)
+        return self._evaluation_loader(super().get_test_dataloader, test_dataset)
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def check_best_metric(self, metrics: dict[str, float]) -> None:
         wanted = self.args.metric_for_best_model
         if wanted and f"eval_{wanted.removeprefix('eval_')}" not in metrics:
             known = [name.removeprefix("eval_") for name in metrics]
             near = difflib.get_close_matches(wanted.removeprefix("eval_"), known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"metric_for_best_model: expected one of {', '.join(known)}, got {wanted!r}{hint}")
-        return super()._determine_best_metric(metrics, trial)
+            raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {wanted!r}{hint}")
+
+    # --- evaluation ---
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """As the Trainer's; of inputs with `label_ids` it returns features and these, as logits would be too many."""
+        if LABEL_IDS not in inputs:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if self.preprocess_logits_for_metrics is None:
+            self._of_lists = True
+            ignore_keys = [name for name in MLCLOutput.__dataclass_fields__ if name != "features"]
+        with replaced(self, label_names=[LABEL_IDS]):
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; of examples with `label_ids` predictions are `LinearScores`, and labels `LabelLists`."""
+        self._of_lists = False
+        compute = self.compute_metrics
+
+        def metrics(prediction: EvalPrediction, **options: Any) -> Any:
+            if self._of_lists:
+                values: Any
+                labels: Any
+                values, labels = self._scores_and_lists(prediction.predictions, prediction.label_ids)
+                if compute != self._score and not too_large_for_rows(*labels.shape):
+                    values, labels = np.asarray(values), np.asarray(labels)
+                prediction = EvalPrediction(values, labels, inputs=prediction.inputs, losses=prediction.losses)
+            return compute(prediction, **options)  # type: ignore[misc]
+
+        with replaced(self, compute_metrics=None if compute is None else metrics):
+            output = super().evaluation_loop(*args, **kwargs)
+        if self._of_lists and output.predictions is not None and output.label_ids is not None:
+            scores, lists = self._scores_and_lists(output.predictions, output.label_ids)
+            output = output._replace(predictions=scores, label_ids=lists)  # type: ignore[arg-type]
+        return output
+
+    def _scores_and_lists(self, features: Any, label_ids: Any) -> tuple[LinearScores, LabelLists]:
+        rows, lists = (
+            array.detach().float().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+            for array in (features, label_ids)
+        )
+        parameters = classifier_parameters(self.core_model)
+        if hasattr(parameters[0], "ds_id"):
+            raise ValueError(f"{LABEL_IDS}: evaluation is not supported with DeepSpeed ZeRO-3; load the saved model")
+        # Copies: whoever changes the classifier afterwards, as calibration does, must not change these scores.
+        weight, bias = (whole(p).to("cpu", torch.float32, copy=True).numpy() for p in parameters)
+        scores = LinearScores(rows.astype(np.float32, copy=False), weight, bias)
+        return scores, LabelLists.from_padded(lists.astype(np.int64), len(weight))
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`.
@@ -632,3 +914,78 @@ class MLCLTrainer(ListEvaluatingTrainer, PublishingTrainer):
         if comparison["worse"]:
             logger.warning("%s", comparison_text(comparison))
         return comparison
+
+    # --- hyper-parameter search ---
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], Any] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] = "maximize",
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun]:
+        """Searches hyper-parameters; see `transformers.Trainer.hyperparameter_search`, from which it differs so:
+
+        Each trial trains a model of `model_init`, fits its classifier and evaluates it on `eval_dataset`; the
+        objective is by default the Macro-F1 of that, and maximised. Evaluations during training (the probe's scores)
+        only let optuna prune. Every trial starts from the arguments as they were, and so does the Trainer afterwards:
+        the model of the best trial is `model_init`'s trained with `best_run.hyperparameters`, which gives the same
+        numbers again.
+
+        The objective is measured by classifiers that have not seen the examples they score, but strengths and
+        thresholds are chosen on these, too: a score to choose by, not one to report.
+
+        Args:
+            hp_space: Takes an optuna trial, gives values of fields of `MLCLTrainingArguments`, such as `loss`,
+                `temperature` or `learning_rate`; by default a learning rate of 1e-5 to 5e-4.
+            compute_objective: Takes the metrics, gives the number to optimise; by default `eval_macro_f1`.
+            n_trials: How many models are trained.
+            direction: "maximize", or "minimize" beside a `compute_objective` of your own; a list for several numbers.
+            backend: "optuna" by default, the only one that is tested.
+            hp_name: Takes a trial, gives the name of its folder in `output_dir`.
+            **kwargs: For `optuna.create_study` and `Study.optimize`, such as `sampler`, `pruner`, `timeout`.
+
+        Raises:
+            ValueError: Without `model_init`, for a field that does not exist, or a direction that makes no sense.
+            ImportError: Without optuna.
+        """
+        if self.model_init is None:
+            raise ValueError("model_init: expected a function that builds the model of each trial, got None")
+        if compute_objective is None and direction != "maximize":
+            raise ValueError(f"direction: expected 'maximize' for Macro-F1, the default objective, got {direction!r}")
+        if backend in (None, "optuna") and not is_optuna_available():
+            raise ImportError("hyperparameter_search needs optuna: pip install 'hf-mlcl[search]'")
+        self._args_before = dict(vars(self.args))
+        try:
+            return super().hyperparameter_search(
+                checked_space(hp_space or default_hp_space, self.args),
+                compute_objective or default_objective,
+                n_trials=n_trials,
+                direction=direction,
+                backend=backend,
+                hp_name=hp_name,
+                **kwargs,
+            )
+        except ValueError as error:
+            if "No trials are completed" not in str(error):
+                raise
+            raise ValueError(
+                f"hyperparameter_search: expected one of {n_trials} trials to end, got none: pruned or failed; "
+                "see the pruner and hp_space"
+            ) from error
+        finally:
+            self.restore_arguments()
+            self._args_before = self.hp_search_backend = None
+            # The trials' models are gone; what the Trainer holds now is as untrained as before the search.
+            set_seed(self.args.seed)
+            self.model = self.model_wrapped = self.call_model_init()
+            self._move_model_to_device(self.model, self.args.device)
+            self.optimizer = self.lr_scheduler = None
+            self._set_up_model()
+
+    def restore_arguments(self) -> None:
+        # A parameter of one trial, such as the beta of a loss, must not meet the loss of the next.
+        vars(self.args).update(self._args_before or {})

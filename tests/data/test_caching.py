@@ -6,10 +6,10 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image as PILImage
 from tokenizers import normalizers
 
-from hf_mlcl.data import build_word_tokenizer, load_multilabel_dataset, prepare_text
+from hf_mlcl.data import load_multilabel_dataset, prepare_text
+from hf_mlcl.data.toy import build_word_tokenizer
 
 ROWS = [("one two", ["a"]), ("three", ["b"]), ("one", ["a", "b"])]
 
@@ -41,21 +41,6 @@ def test_a_file_that_changes_in_place_is_read_again(name, tmp_path):
     write(path, [*ROWS, ("four", ["c"])])
     again = load(path)
     assert again.splits["train"]["text"][3] == "four" and again.label_names == ["a", "b", "c"]
-
-
-def test_an_image_that_changes_in_place_is_read_again(tmp_path):
-    for number, value in enumerate((10, 200)):
-        PILImage.new("RGB", (8, 8), (value,) * 3).save(tmp_path / f"{number}.png")
-    rows = [json.dumps({"file_name": f"{number}.png", "labels": ["a", "b"][: number + 1]}) for number in range(2)]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-
-    def pixel():
-        data = load_multilabel_dataset(str(tmp_path), task="vision", validation_fraction=0)
-        return data.splits["train"][0]["image"].getpixel((0, 0))[0]
-
-    assert pixel() == 10
-    PILImage.new("RGB", (8, 8), (99,) * 3).save(tmp_path / "0.png")
-    assert pixel() == 99
 
 
 def test_tokens_are_made_anew_only_where_something_changed(tmp_path):

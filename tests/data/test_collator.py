@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mlcl.data import MultiLabelCollator, build_word_tokenizer
+from hf_mlcl.data import MultiLabelCollator
+from hf_mlcl.data.toy import build_word_tokenizer
 
 TOKENIZER = build_word_tokenizer(["one two three four"])
 
@@ -55,8 +56,8 @@ def test_unknown_labels_are_minus_100_and_a_missing_row_is_a_row_of_them():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1 a row, got 3 values in row 1"),
-        ([[1, 0], 1], "expected 2 values of 0 or 1 a row, got shape \\(\\) in row 1"),
+        ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1, got 3 values in row 1"),
+        ([[1, 0], 1], "expected 2 values of 0 or 1, got shape \\(\\) in row 1"),
         ([[1, 0], [0, 5]], "labels: row 1 of the batch: expected 0, 1 or unknown .-100, NaN., got 5; class ids"),
         ([[1, 0], [0, -1]], "row 1 of the batch: .* got -1"),
         ([[1, 0], [0.5, 1.0]], "row 1 of the batch: .* got 0.5"),

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import build_word_tokenizer, predict_texts, prediction
+from hf_mlcl.data import predict_texts, text
+from hf_mlcl.data.toy import build_word_tokenizer
 
 TEXTS = ["wheat " * (1 + 7 * k % 11) + word for k, word in enumerate("crude corn ship crude corn wheat".split())]
 
@@ -31,7 +32,7 @@ def scores(rows):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_labels_come_in_the_order_of_the_texts(model, tokenizer, batch_size, monkeypatch):
-    monkeypatch.setattr(prediction, "_WINDOW", 2)  # windows that end before the texts do
+    monkeypatch.setattr(text, "_WINDOW", 2)  # windows that end before the texts do
     seen = []
     monkeypatch.setattr(model, "forward", lambda **kwargs: seen.append(kwargs) or type(model).forward(model, **kwargs))
     expected = model.predict_labels(

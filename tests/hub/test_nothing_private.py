@@ -17,10 +17,11 @@ from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
 from hf_mlcl.data import build_word_tokenizer
 from hf_mlcl.data.errors import printable, shown
-from hf_mlcl.hub import build_model_card, published_files
+from hf_mlcl.hub import RunResults, published_files
 from hf_mlcl.hub.files import without_paths
 from hf_mlcl.hub.space import _readme
-from hf_mlcl.inspection import co_predictions, plot_co_predictions
+from hf_mlcl.inspection.errors import co_predictions
+from hf_mlcl.inspection.plots import plot_co_predictions
 
 OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RED, TURNED = "\x1b[31mred", "b\u202eeul\x9b2J"
@@ -129,7 +130,7 @@ def test_a_card_has_no_markup_of_others():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(vocab_size=9, **sizes)), labels=["a"])
     job = {"encoder": "enc<script>\n# other", "dataset": "x\x1b[1m", "augmentation": "a|b"}
-    text = build_model_card(model, {}, {"job": job, "arguments": {"seed": 1}}).text
+    text = RunResults({"job": job, "arguments": {"seed": 1}}).card(model.config).text
     assert "<script>" not in text and "\n# other" not in text and "\x1b" not in text and "a\\|b" in text
     assert "<img" not in _readme("n<img src=x>\n# y", False).split("---")[2]
 

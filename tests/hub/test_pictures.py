@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hf_mlcl import MLCLConfig
-from hf_mlcl.hub import draw_pictures
 from hf_mlcl.hub.card import FIGURES
+from hf_mlcl.hub.pictures import draw_pictures
 
 
 @pytest.mark.parametrize("unknown", [False, True])

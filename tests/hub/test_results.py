@@ -10,7 +10,7 @@ from hub_server import HubServer
 from hub_store import File, Repository
 
 import hf_mlcl
-from hf_mlcl.hub import push_results
+from hf_mlcl.hub.push import push_results
 
 TOKEN = "hf_aTokenThatNobodyMaySee0123"
 METRIC = Path(hf_mlcl.__file__).parent / "metrics" / "multilabel_f1"
@@ -94,6 +94,6 @@ def test_metric_loads_by_its_id_in_batches_and_combined(story):
 
 
 def test_scores_that_no_card_reports_are_refused(monkeypatch):
-    monkeypatch.setattr("hf_mlcl.hub.results.check_card", lambda *_, **__: None)
+    monkeypatch.setattr("hf_mlcl.hub.push.check_card", lambda *_, **__: None)
     with pytest.raises(ValueError, match=r"metrics: expected scores of a model card .*got \['loss'\]"):
         push_results("me/model", {"loss": 1.0}, task="text", dataset="me/data", split="test")

@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import yaml
 
 from hf_mlcl import MLCLConfig
-from hf_mlcl.hub import build_model_card
+from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.card import FIGURES, GROUPS, REPORTED
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_cards" / "template.md"
@@ -32,8 +31,8 @@ def template():
         "hardware": "HARDWARE",
         "seconds": 0.0,
     }
-    model = SimpleNamespace(config=MLCLConfig(num_labels=4, classifier_fitted=True))
-    card = build_model_card(model, {"validation": scores, "test": scores}, run, "USER/NAME", figures=list(FIGURES))
+    config = MLCLConfig(num_labels=4, classifier_fitted=True)
+    card = RunResults(run, {"validation": scores, "test": scores}).card(config, "USER/NAME", figures=list(FIGURES))
     text = re.sub(r"\b0\.0{2,4}\b|\b0\.0$|\b0\.0(?= (?:train|validation|test))", "NUMBER", str(card), flags=re.M)
     return re.sub(r"\b\d+ (labels|seconds)", r"NUMBER \1", text).replace("top_k=4", "top_k=NUMBER")
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from hf_mlcl import build_loss
-from hf_mlcl.inspection import frequency_groups, pair_gradients, summarise_gradients
+from hf_mlcl.inspection.errors import frequency_groups
+from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients
 from hf_mlcl.losses import CONTRASTIVE_LOSSES
 
 NAMES = [*CONTRASTIVE_LOSSES]
@@ -121,13 +122,13 @@ def test_a_batch_without_positives_has_no_forces():
     assert summary["total"]["pull"] == summary["total"]["push"] == summary["total"]["pairs"] == 0
 
 
-def test_mistakes_raise_one_line():
+def test_wrong_arguments_are_named():
     embeddings, labels, prototypes = batch()
-    with pytest.raises(ValueError, match="loss: expected a contrastive loss, got BCELoss"):
+    with pytest.raises(ValueError, match="^loss: "):
         pair_gradients(build_loss("bce"), embeddings, labels)
-    with pytest.raises(ValueError, match="prototypes: expected a tensor .* for RegLoss"):
+    with pytest.raises(ValueError, match="^prototypes: "):
         pair_gradients(build_loss("reg"), embeddings, labels)
-    with pytest.raises(ValueError, match="labels: expected multi-hot"):
+    with pytest.raises(ValueError, match="^labels: "):
         pair_gradients(build_loss("base"), embeddings, labels[:3])
-    with pytest.raises(ValueError, match="batches: expected at least one batch"):
+    with pytest.raises(ValueError, match="^batches: "):
         summarise_gradients([], [0])

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import prepare_images
-from hf_mlcl.inspection import Examples, collect_outputs, decodable_images
+from hf_mlcl.inspection.outputs import Examples, collect_outputs, decodable_images
 
 
 class Tokenizer:

@@ -1,17 +1,23 @@
 import json
 import re
-from html.parser import HTMLParser
+import sys
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("matplotlib")
 
 from made_up import batches_of, made_up  # noqa: E402
 
-from hf_mlcl.inspection import Examples, inspect_outputs, render_report, write_report  # noqa: E402
+from hf_mlcl import build_loss  # noqa: E402
+from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
+from hf_mlcl.inspection.errors import confusions, frequency_groups  # noqa: E402
+from hf_mlcl.inspection.gradients import pair_gradients, sample_pairs, summarise_gradients  # noqa: E402
+from hf_mlcl.inspection.plots import name_points, new_figure, plot_confusions, plot_force_parts, plot_pairs  # noqa: E402
+from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
 ABOUT = {
     "model": "m<1>",
@@ -22,161 +28,91 @@ ABOUT = {
     "objective": "contrastive loss reg",
     "gradient_split": "train",
 }
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Raises on tags that do not match; collects ids, addresses and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.addresses, self.words = [], [], [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.open += [] if tag in VOID else [tag]
-        self.ids += [value for name, value in attributes if name == "id"]
-        self.addresses += [value for name, value in attributes if name in ("href", "src", "xlink:href", "srcset")]
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open += ["x"] if tag in VOID else []
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
+FIGURES = "hardest_labels f1_by_frequency confusions co_predictions purity similarities map_pca map_tsne label_maps"
+FORCES = {"pairs", "forces_by_similarity", "force_parts"}
 
 
 def texts(rows=60):
     return datasets.Dataset.from_dict({"text": [f"text <{row}> & more" for row in range(rows)]})
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A report on made-up outputs with unknown labels, and names that HTML would read."""
+def render(folder, config, outputs, labels, examples=None, keep=(), **options):
+    """The inspection and its page; only the figures in `keep` are drawn into it, since drawing takes seconds."""
+    found = inspect_outputs(config, outputs, labels, **options)
+    figures, found.figures = found.figures, {name: found.figures[name] for name in keep}
+    for figure in figures.values():
+        figure.draw_without_rendering()
+    report = write_report(found, folder, examples or Examples(texts(len(labels))), config.label_names, ABOUT)
+    numbers = json.loads((folder / "inspection.json").read_text(), parse_constant=pytest.fail)
+    return numbers, report.read_text(), set(figures)
+
+
+def test_a_report_of_everything(tmp_path):
+    """Unknown labels, and names that HTML would read; the page needs nothing but itself."""
     config, outputs, labels = made_up(unknown=0.1)
-    config.label_names = ["<b>bold</b>", "a & b", "third", "“fourth”", "x" * 90]
-    found = inspect_outputs(config, outputs, labels, batches_of(outputs, labels))
-    kept = ("hardest_labels", "confusions", "map_tsne", "force_parts", "pairs")  # drawing all takes ten seconds
-    found.figures = {name: found.figures[name] for name in kept}
-    folder = tmp_path_factory.mktemp("report") / "inspection"
-    write_report(found, folder, Examples(texts()), config.label_names, ABOUT)
-    return folder, found
-
-
-def test_the_folder_holds_report_pictures_and_numbers(written):
-    folder, found = written
-    pictures = {f"{name}.png" for name in found.figures}
-    assert {path.name for path in folder.iterdir()} == {"report.html", "inspection.json", *pictures}
-    assert (folder / "report.html").stat().st_size < 5_000_000
-    for name in pictures:
-        with Image.open(folder / name) as image:
-            assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
-
-
-def test_the_page_needs_nothing_but_itself(written):
-    text = (written[0] / "report.html").read_text()
-    page = Page(text)
-    assert all(address.startswith(("#", "data:image/")) for address in page.addresses)
-    assert "<script" not in text and "@import" not in text and "url(http" not in text
-    assert len(page.ids) == len(set(page.ids))
-    targets = [address[1:] for address in page.addresses if address.startswith("#")]
-    targets += re.findall(r"url\(#([^)]+)\)", text)
-    assert targets and set(targets) <= set(page.ids)
-
-
-def test_names_and_texts_are_escaped(written):
-    text = (written[0] / "report.html").read_text()
-    words = " ".join(Page(text).words)
-    assert "<b>bold</b>" not in text and "<b>bold</b>" in words
-    assert "m<1> on d (test)" in words and re.search(r"text <\d+> & more", words)
-
-
-def test_pictures_follow_light_and_dark(written):
-    text = (written[0] / "report.html").read_text()
-    assert "prefers-color-scheme:dark" in text
-    for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
-        assert "var(--ink)" in svg and "#1b1f24" not in svg and "#0072b2" not in svg
-        assert 'role="img" aria-label="' in svg
-
-
-def test_numbers_are_those_of_the_pictures(written):
-    numbers = json.loads((written[0] / "inspection.json").read_text(), parse_constant=pytest.fail)
-    rows = numbers["labels"]["rows"]
-    known = [row["f1"] for row in rows if row["known"]]
-    assert np.mean(known) == pytest.approx(numbers["metrics"]["macro_f1"])
+    config.label_names = ["<b>bold</b>", "a & b", "third $x$ $y", "“fourth”", "x" * 90]
+    batches = batches_of(outputs, labels)
+    numbers, page, figures = render(
+        tmp_path, config, outputs, labels, keep=("confusions", "map_tsne"), gradient_batches=batches
+    )
+    assert figures == {*FIGURES.split(), *FORCES}
+    assert np.mean([row["f1"] for row in numbers["labels"]["rows"]]) == pytest.approx(numbers["metrics"]["macro_f1"])
     total = numbers["gradients"]["total"]
     assert total["pull"] == pytest.approx(total["push"] + total["repulsion"])
     assert len(numbers["maps"]["tsne"]["points"]) == 60 and len(numbers["maps"]["pca"]["prototypes"]) == 5
-    for row in numbers["neighbours"]["sampled"]:
-        assert str(row["example"]) in numbers["examples"]
+    assert {str(row["example"]) for row in numbers["neighbours"]["sampled"]} <= set(numbers["examples"])
+    assert "<b>bold" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page and "m&lt;1&gt; on d (test)" in page
+    assert re.search(r"text &lt;\d+&gt; &amp; more", page)
+    addresses = re.findall(r'(?:src|href)="([^"]{,20})', page)
+    assert addresses and all(address.startswith(("#", "data:image/")) for address in addresses)
+    assert {address[1:] for address in addresses if address[0] == "#"} <= set(re.findall(r'id="([^"]+)"', page))
+    for name in ("confusions", "map_tsne"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
+    assert not (tmp_path / "pairs.png").exists() and page.count("data:image/png") == 2
 
 
-def render(config, outputs, labels, **options):
-    """The inspection and its page, every picture laid out but not drawn into the page, which takes seconds."""
-    found = inspect_outputs(config, outputs, labels, **options)
-    for figure in found.figures.values():
-        figure.draw_without_rendering()
-    figures, found.figures = found.figures, {}
-    about = {**ABOUT, "examples": len(labels), "gradient_split": "train" if options else None}
-    page = render_report(found, Examples(texts(len(labels))), config.label_names, about)
-    found.figures = figures
-    Page(page)
-    json.dumps(found.numbers, allow_nan=False)
-    return found, page
-
-
-def test_the_same_inspection_gives_the_same_page():
+def test_the_same_inspection_gives_the_same_page(tmp_path):
     config, outputs, labels = made_up(rows=30, labels=3)
-    pages = []
-    for _ in range(2):
-        found = inspect_outputs(config, outputs, labels)
-        found.figures = {name: found.figures[name] for name in ("map_tsne", "purity")}
-        pages.append(render_report(found, Examples(texts(30)), config.label_names, ABOUT))
+    pages = [render(tmp_path, config, outputs, labels, keep=("map_tsne", "purity"))[1] for _ in range(2)]
     assert pages[0] == pages[1]
 
 
-def test_a_classification_model_is_read_by_its_features():
+def test_a_classification_model_is_read_by_its_features(tmp_path):
     config, outputs, labels = made_up(objective="classification")
-    found, page = render(config, outputs, labels, gradient_batches=batches_of(outputs, labels))
-    assert found.numbers["neighbours"]["space"] == "features"
-    assert found.numbers["gradients"] is found.numbers["prototypes"] is None
-    assert "compares no pairs" in page and "trains no projection" in page
-    assert not {"pairs", "force_parts", "forces_by_similarity"} & set(found.figures)
+    numbers, page, figures = render(tmp_path, config, outputs, labels, gradient_batches=batches_of(outputs, labels))
+    assert numbers["neighbours"]["space"] == "features"
+    assert numbers["gradients"] is numbers["prototypes"] is None
+    assert "compares no pairs" in page and "trains no projection" in page and not FORCES & figures
 
 
-def test_a_loss_without_prototypes_shows_none():
+def test_a_loss_without_prototypes_shows_none(tmp_path):
     config, outputs, labels = made_up(loss="base")
-    found, page = render(config, outputs, labels, gradient_batches=batches_of(outputs, labels))
-    assert found.numbers["prototypes"] is None and "There are no prototypes here" in page
-    assert set(found.numbers["gradients"]["kinds"]) == {"example - example"}
+    numbers, page, _ = render(tmp_path, config, outputs, labels, gradient_batches=batches_of(outputs, labels))
+    assert numbers["prototypes"] is None and "There are no prototypes here" in page
+    assert set(numbers["gradients"]["kinds"]) == {"example - example"}
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(40, 2), (90, 120), (2, 1)])
-def test_few_and_many_labels(rows, labels):
+def test_few_and_many_labels(tmp_path, rows, labels):
     config, outputs, given = made_up(rows=rows, labels=labels)
-    found, _ = render(config, outputs, given, gradient_batches=[(outputs.embeddings, given)])
-    assert len(found.numbers["labels"]["rows"]) == labels
+    numbers, *_ = render(tmp_path, config, outputs, given, gradient_batches=[(outputs.embeddings, given)])
+    assert len(numbers["labels"]["rows"]) == labels
 
 
-def test_examples_without_labels_or_without_known_ones():
+def test_examples_without_labels_or_without_known_ones(tmp_path):
     config, outputs, labels = made_up(rows=30, labels=3)
     labels[:5], labels[5:10] = 0, -100
-    render(config, outputs, labels, gradient_batches=[(outputs.embeddings, labels)])
-    found, page = render(config, outputs, np.zeros_like(labels))
-    assert "No label has an example in this split" in page and found.numbers["labels"]["present"] == 0
+    render(tmp_path, config, outputs, labels, gradient_batches=[(outputs.embeddings, labels)])
+    numbers, page, _ = render(tmp_path, config, outputs, np.zeros_like(labels))
+    assert "No label has an example in this split" in page and numbers["labels"]["present"] == 0
 
 
-def test_images_are_shown_as_thumbnails():
+def test_images_are_shown_as_thumbnails(tmp_path):
     config, outputs, labels = made_up(rows=20, labels=3)
     images = [Image.new("RGB", (300, 200), (row * 10, 0, 0)) for row in range(20)]
     split = datasets.Dataset.from_dict({"image": images, "id": [f"i{row}" for row in range(20)]})
-    found = inspect_outputs(config, outputs, labels)
-    page = render_report(found, Examples(split), config.label_names, ABOUT)
+    _, page, _ = render(tmp_path, config, outputs, labels, Examples(split))
     assert page.count("data:image/jpeg;base64,") > 20 and 'alt="i' in page
     assert Examples(split).text(0) is None and Examples(split).thumbnail(0)
 
@@ -187,10 +123,49 @@ def test_text_pairs_are_shown_as_both():
     assert shown.startswith("one two ‖ xxx") and len(shown) == 180 and Examples(split).name(0) == "row 0"
 
 
-def test_mistakes_raise_one_line():
+def test_wrong_arguments_are_named():
     config, outputs, labels = made_up(rows=20, labels=3)
-    with pytest.raises(ValueError, match="labels: expected"):
+    with pytest.raises(ValueError, match="^labels: "):
         inspect_outputs(config, outputs, labels[:5])
     config.classifier_fitted = False
-    with pytest.raises(ValueError, match="model: expected a fitted classifier"):
+    with pytest.raises(ValueError, match="^model: .*fit_classifier"):
         inspect_outputs(config, outputs, labels)
+
+
+def test_names_do_not_cover_each_other():
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    figure, ((axes,),) = new_figure(3, "a title", "a note")
+    axes.scatter(*points.T)
+    name_points(figure, axes, points, [f"name {index}" for index in range(40)])
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_visible()]
+    assert len(boxes) > 15
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE_LOSSES)
+def test_the_forces_of_every_loss_are_drawn(name):
+    _, outputs, labels = made_up(rows=24, unknown=0.1)
+    tensors = (torch.as_tensor(array) for array in (outputs.embeddings, labels, outputs.prototypes))
+    pairs = pair_gradients(build_loss(name), *tensors)
+    summary = summarise_gradients([pairs], frequency_groups([200, 50, 50, 5, 5]))
+    assert summary["removes_repulsion"] == (name == "reg")
+    plot_pairs(sample_pairs(pairs), name, summary["removes_repulsion"]).draw_without_rendering()
+    drawn = sum(bar.get_width() for bar in plot_force_parts(summary).axes[0].patches if bar.get_width() > 0)
+    expected = (summary["total"]["push"] + summary["total"]["repulsion"]) / summary["total"]["pull"]
+    assert drawn == pytest.approx(100 * expected)
+
+
+def test_a_heat_map_shows_the_counts():
+    predicted, truth = np.array([[0, 1, 0]] * 6 + [[1, 0, 0]] * 6), np.array([[1, 0, 0]] * 12)
+    figure = plot_confusions(confusions(predicted, truth), ["first", "second", "third"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["6"]
+    assert "6 of 6 cases" in figure.texts[0].get_text()
+    nothing = plot_confusions(confusions(truth, truth), ["first", "second", "third"])
+    assert "No label" in nothing.texts[0].get_text()
+
+
+def test_missing_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "hf_mlcl.inspection.plots")
+    with pytest.raises(ImportError, match=r"pip install 'hf-mlcl\[plots\]'"):
+        import hf_mlcl.inspection.plots  # noqa: F401

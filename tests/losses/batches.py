@@ -49,21 +49,21 @@ def value_and_gradients(loss, embeddings, labels, prototypes, **keywords):
     return value, gradients
 
 
-def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature, references=None):
+def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, temperature, keys=None):
     """The naive loops; the chain rule from dL/ds to the vectors through autograd on the similarities alone."""
     others = {}
-    if references is not None and name != "proto":
-        anchors, keys = references.anchor_ids.tolist(), references.ids.tolist()
+    if keys is not None and name != "proto":
+        anchor_ids, ids = keys.anchor_ids.tolist(), keys.ids.tolist()
         others = {
-            "others": references.embeddings.tolist(),
-            "other_labels": references.labels.tolist(),
-            "same": {(i, j) for i, a in enumerate(anchors) for j, b in enumerate(keys) if a == b >= 0},
+            "others": keys.embeddings.tolist(),
+            "other_labels": keys.labels.tolist(),
+            "same": {(i, j) for i, a in enumerate(anchor_ids) for j, b in enumerate(ids) if a == b >= 0},
         }
     value, by_pair = contrastive_loss(
         name, embeddings.tolist(), labels.tolist(), prototypes.tolist(), temperature, **others, **parameters
     )
     e, p = embeddings.detach().double().requires_grad_(), prototypes.detach().double().requires_grad_()
-    examples = e[:0] if name == "proto" else (references.embeddings.double() if others else e)
+    examples = e[:0] if name == "proto" else (keys.embeddings.double() if others else e)
     anchor_vectors, reference_vectors = (
         torch.cat([torch.nn.functional.normalize(x) for x in (examples, p)]) for examples in (e, examples)
     )
@@ -74,12 +74,12 @@ def loop_value_and_gradients(name, parameters, embeddings, labels, prototypes, t
 
 
 def assert_equals_loops(
-    name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12, references=None
+    name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12, keys=None
 ):
     """Checks a loss against the loops; the gradients relative to the largest entry."""
-    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes, references=references)
+    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes, keys=keys)
     expected, expected_gradients = loop_value_and_gradients(
-        name, parameters, embeddings, labels, prototypes, loss.temperature, references
+        name, parameters, embeddings, labels, prototypes, loss.temperature, keys
     )
     assert value.item() == pytest.approx(expected, rel=rtol, abs=1e-12 if rtol < 1e-9 else 1e-6)
     for gradient, reference in zip(gradients, expected_gradients, strict=True):

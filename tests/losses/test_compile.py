@@ -4,7 +4,7 @@ import pytest
 import torch
 from batches import batch, value_and_gradients
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, References, build_loss, kernel
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, Keys, build_loss, kernel
 
 
 def assert_compiles(loss, backend, embeddings, labels, prototypes, **keywords):
@@ -26,8 +26,8 @@ def check(name, backend, monkeypatch):
     monkeypatch.setattr(kernel, "rows_per_block", lambda *_: 5)  # several blocks
     assert_compiles(loss, backend, embeddings, labels.bool(), prototypes)
     ids = torch.arange(len(labels))
-    references = References(embeddings.detach().flip(0), labels.flip(0), ids.flip(0), ids)
-    assert_compiles(loss, backend, embeddings, labels, prototypes, references=references)
+    references = Keys(embeddings.detach().flip(0), labels.flip(0), ids.flip(0), ids)
+    assert_compiles(loss, backend, embeddings, labels, prototypes, keys=references)
 
 
 def test_reg_is_one_graph(monkeypatch):

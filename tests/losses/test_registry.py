@@ -1,10 +1,18 @@
 import pytest
+import torch
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, loss_class, loss_parameters
+from hf_mlcl.losses import (
+    CLASSIFICATION_LOSSES,
+    CONTRASTIVE_LOSSES,
+    build_loss,
+    loss_class,
+    loss_parameters,
+    register_loss,
+)
 
 
 def test_defaults_are_the_table_of_the_study():
-    temperature = {"temperature": 0.1}
+    temperature = {"temperature": 0.1, "learnable_temperature": False}
     assert {name: loss_parameters(name) for name in [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]} == {
         "reg": temperature | {"alpha": 1.0},
         "mscwrg": temperature | {"alpha": 1.0},
@@ -22,6 +30,34 @@ def test_defaults_are_the_table_of_the_study():
     }
 
 
+def test_a_loss_of_ones_own_gets_a_name():
+    class Dice(torch.nn.Module):
+        def __init__(self, smooth=1.0):
+            super().__init__()
+            self.smooth = smooth
+
+        def forward(self, logits, labels):
+            return (logits * labels).sum() * self.smooth
+
+    class Pull(torch.nn.Module):
+        def forward(self, embeddings, labels, prototypes):
+            return -(embeddings * (labels.float() @ prototypes)).sum()
+
+    try:
+        register_loss("dice", Dice)
+        register_loss("pull", Pull)
+        assert build_loss("dice", smooth=2).smooth == 2 and loss_parameters("dice") == {"smooth": 1.0}
+        assert "dice" in CLASSIFICATION_LOSSES and "pull" in CONTRASTIVE_LOSSES
+        register_loss("dice", Pull)  # once more, as a notebook's cell is run again
+        assert "dice" in CONTRASTIVE_LOSSES and "dice" not in CLASSIFICATION_LOSSES
+    finally:
+        for losses in (CONTRASTIVE_LOSSES, CLASSIFICATION_LOSSES):
+            losses.pop("dice", None), losses.pop("pull", None)
+    for name, loss in (("reg", Dice), ("mscrg", Dice), ("", Dice), ("dice", Dice()), ("dice", len)):
+        with pytest.raises(ValueError, match="register_loss"):
+            register_loss(name, loss)
+
+
 def test_mscrg_is_reg():
     assert loss_class("mscrg") is loss_class("reg")
 
@@ -32,8 +68,8 @@ def test_mscrg_is_reg():
         ("regg", {}, "loss: expected one of reg, .*got 'regg' .did you mean 'reg'"),
         ("", {}, "got ''"),
         ("reg", {"temprature": 0.1}, "got 'temprature' .did you mean 'temperature'"),
-        ("reg", {"beta": 0.1}, "expected parameters among temperature, alpha, got 'beta'"),
-        ("zlpr", {"temperature": 0.1}, "expected parameters among no parameters"),
+        ("reg", {"beta": 0.1}, "takes .*temperature, alpha.*, got 'beta'"),
+        ("zlpr", {"temperature": 0.1}, "no parameters, got 'temperature'"),
         ("reg", {"temperature": 0}, "temperature: expected a finite number above 0, got 0"),
         ("reg", {"temperature": float("inf")}, "temperature: expected a finite number above 0, got inf"),
         ("reg", {"alpha": float("nan")}, "alpha: expected a finite number, got nan"),

@@ -12,7 +12,7 @@ from batches import (
 )
 from naive import classification_loss
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, classification, comparison, kernel
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, kernel, label_sets
 
 WITHOUT_PROTOTYPES = [v for v in CONTRASTIVE if not build_loss(v[0]).uses_prototypes]
 
@@ -119,7 +119,7 @@ def test_masking_nothing_changes_nothing(name, parameters, monkeypatch):
     embeddings, labels, prototypes = batch()
     loss = build_loss(name, **parameters)
     expected = value_and_gradients(loss, embeddings, labels, prototypes)
-    monkeypatch.setattr(comparison, "check_labels", lambda *_: True)
+    monkeypatch.setattr(label_sets, "check_labels", lambda *_: True)
     torch.testing.assert_close(value_and_gradients(loss, embeddings, labels, prototypes), expected)
 
 
@@ -129,7 +129,7 @@ def test_masking_no_score_changes_nothing(name, parameters, monkeypatch):
     labels[3] = 1
     loss = build_loss(name, **parameters)
     expected = loss(logits, labels)
-    monkeypatch.setattr(classification, "check_labels", lambda *_: True)
+    monkeypatch.setattr(label_sets, "check_labels", lambda *_: True)
     torch.testing.assert_close(loss(logits, labels), expected)
 
 

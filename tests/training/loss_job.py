@@ -19,7 +19,7 @@ for name in ("hf_mlcl", "hf_mlcl.training"):
 from rank_cases import CASES, LOSSES, Model, examples, loss_of, part_sizes  # noqa: E402
 
 from hf_mlcl.losses import build_loss  # noqa: E402
-from hf_mlcl.training.references import gather_references, gather_rows  # noqa: E402
+from hf_mlcl.training.step import gather_references, gather_rows  # noqa: E402
 
 
 def run(name, parts, accumulation, unknown, model):

@@ -13,8 +13,6 @@ from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.hub.card import FIGURES, MARK
-from hf_mlcl.losses import References
-from hf_mlcl.training.references import positive_statistics
 
 
 class Items(torch.utils.data.Dataset):
@@ -87,7 +85,7 @@ def test_texts_of_one_length_need_no_tokenizer(tmp_path):
 
 def test_several_splits_are_not_one_training_set(tmp_path):
     splits = DatasetDict(train=toy_dataset(16), test=toy_dataset(16))
-    with pytest.raises(ValueError, match="train_dataset: expected one data set, got a DatasetDict of train, test"):
+    with pytest.raises(ValueError, match="train_dataset .* got a DatasetDict of train, test"):
         toy_trainer(tmp_path, train=splits)
 
 
@@ -161,28 +159,6 @@ def test_a_search_of_which_all_trials_are_pruned_says_so(tmp_path):
 
     with pytest.raises(ValueError, match="hyperparameter_search: expected one of 2 trials to end, got none"):
         trainer.hyperparameter_search(space, n_trials=2)
-
-
-@pytest.mark.parametrize("references", [None, 700])
-def test_positives_are_counted_as_in_loops_whatever_the_size_of_the_blocks(references, monkeypatch):
-    monkeypatch.setattr("hf_mlcl.training.references.rows_per_block", lambda *_: 7)
-    generator = torch.Generator().manual_seed(0)
-    labels = (torch.rand(50, 4, generator=generator) < 0.2).float()
-    labels[3] = -100
-    others, ids, anchors = labels, range(50), range(50)
-    queue = None
-    if references is not None:
-        others = (torch.rand(references, 4, generator=generator) < 0.2).float()
-        anchors, ids = list(range(100, 150)), list(range(references))
-        queue = References(torch.zeros(references, 2), others, torch.tensor(ids), anchor_ids=torch.tensor(anchors))
-    counts = [
-        sum(a != b and bool(((row > 0) & (other > 0)).any()) for b, other in zip(ids, others, strict=True))
-        for a, row in zip(anchors, labels, strict=True)
-        if (row > 0).any()
-    ]
-    found = positive_statistics(labels, queue)
-    assert found["positives_per_anchor"].item() == pytest.approx(np.mean(counts))
-    assert found["anchors_without_positives"].item() == pytest.approx(np.mean([count == 0 for count in counts]))
 
 
 def test_a_model_never_stands_beside_the_card_and_scores_of_another(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from ranks import folder_of_ranks
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES, build_loss
 from hf_mlcl.training.random_state import preserved_random_state
-from hf_mlcl.training.references import gather_references, positive_statistics
+from hf_mlcl.training.step import gather_references
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "losses"))
 
@@ -65,17 +65,6 @@ def test_one_process_gathers_nothing():
     embeddings, logits, labels = torch.randn(3, 2), torch.randn(3, 4), torch.ones(3, 4)
     gathered = gather_references(embeddings, logits, labels=labels)
     assert all(found is given for found, given in zip(gathered, (embeddings, logits, labels), strict=True))
-
-
-def test_positive_statistics_equal_loops():
-    labels = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [-100, 1, -100]])
-    sets = [{i for i, value in enumerate(row) if value == 1} for row in labels.tolist()]
-    counts = [sum(bool(a & b) for j, b in enumerate(sets) if j != i) for i, a in enumerate(sets) if a]
-    statistics = positive_statistics(labels)
-    assert statistics["positives_per_anchor"].item() == pytest.approx(sum(counts) / len(counts))
-    assert statistics["anchors_without_positives"].item() == pytest.approx(counts.count(0) / len(counts))
-    for unlabelled in (labels * 0, torch.full(labels.shape, torch.nan)):
-        assert all(value == 0 for value in positive_statistics(unlabelled).values())
 
 
 def test_preserved_random_state():

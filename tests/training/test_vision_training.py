@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModel, ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import RandAugment, digit_canvases, prepare_images
-from hf_mlcl.data.numbered import Numbered
-from hf_mlcl.data.views import Views
+from hf_mlcl.data.collator import Numbered
+from hf_mlcl.data.sampler import Views
 from hf_mlcl.training.dataset_rows import default_workers
 
 

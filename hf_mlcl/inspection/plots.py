@@ -1,0 +1,563 @@
+"""Figures of an inspection; every function returns a `matplotlib.figure.Figure`. Importing this needs matplotlib.
+
+A figure belongs to its caller: a notebook shows it and `figure.savefig` writes it. Its title is what was found.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hf_mlcl.data.errors import printable
+
+from .errors import GROUPS, Confusions, CoPredictions, frequency_groups, hardest_labels
+from .gradients import FORCES
+from .neighbours import EmbeddingMap
+from .report import percent, plural
+
+try:
+    import matplotlib
+    from adjustText import adjust_text
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError("plots need matplotlib and adjustText: pip install 'hf-mlcl[plots]'") from None
+
+INK, MUTED, FAINT, POINT = "#1b1f24", "#59636e", "#d8dde3", "#9aa5b1"
+# Okabe and Ito's colours, which colour-blind readers can tell apart; and shapes, for readers who see no colours.
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "axes.axisbelow": True,
+    "font.size": 8.5,
+    "legend.frameon": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.8,
+}
+_STYLES: dict[str, dict[str, Any]] = {
+    "pull": {"color": BLUE, "label": "pull on positives"},
+    "push": {"color": ORANGE, "label": "push on negatives"},
+    "repulsion": {"facecolor": PINK, "hatch": "////", "edgecolor": INK, "linewidth": 0},
+}
+
+
+def short(name: Any, limit: int = 24) -> str:
+    """A name cut to a length, as matplotlib takes it: between two dollars it would set formulas."""
+    text = printable(" ".join(str(name).split()))
+    return (text if len(text) <= limit else text[: limit - 1].rstrip() + "…").replace("$", r"\$")
+
+
+def new_figure(height: float, title: str, note: str, rows: int = 1, columns: int = 1, **options: Any) -> Any:
+    """A figure with title and note above its panels of so many inches, and the panels."""
+    titles, notes = textwrap.wrap(title, 92), textwrap.wrap(note, 128)
+    above = 0.1 + 0.2 * len(titles)
+    total = height + above + 0.165 * len(notes)
+    figure = Figure(figsize=(8.6, total), dpi=150)
+    FigureCanvasAgg(figure)  # measures text for `name_points`
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total))
+    figure.text(0.006, 1 - 0.06 / total, "\n".join(titles), va="top", fontsize=11.5, fontweight="bold")
+    figure.text(0.006, 1 - above / total, "\n".join(notes), va="top", fontsize=9, color=MUTED)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str], size: float = 8) -> None:
+    """Writes names beside points (n, 2), the most important first; those without a free place are left out.
+
+    Call it last: it fixes the layout.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    texts = [axes.text(*point, name, fontsize=size, zorder=7) for point, name in zip(points, names, strict=True)]
+    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6}
+    _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line) if texts else ([], [])
+    inside, taken = axes.get_window_extent(), list[Any]()
+    for text in texts:
+        box = text.get_window_extent()
+        fits = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+        if fits and not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            continue
+        for artist in (text, *(line for line in lines if getattr(line, "patchA", None) is text)):
+            artist.set_visible(False)
+
+
+def _counts_axis(axes: Any, label: str) -> None:
+    axes.set(xscale="log", xlabel=label, ylim=(-4, 104))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+
+
+def _bars(axes: Any, names: Sequence[str]) -> None:
+    """A panel of horizontal bars, one per name, from the top down."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.axvline(0, color=INK, linewidth=0.8)
+
+
+@matplotlib.rc_context(STYLE)
+def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
+    """F1 of each label against its training examples, the hardest of the frequent ones by name.
+
+    Args:
+        rows: of `label_difficulty`, with `train_count`; labels without a positive are left out.
+        named: how many labels get their name.
+    """
+    present = [row for row in rows if row["support"]]
+    counts, f1 = np.array([row["train_count"] for row in present]), 100 * np.array([row["f1"] for row in present])
+    never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
+    title = f"Macro-F1 is {percent(f1.mean() / 100, 1)}; {never} are never found"
+    note = (
+        "One point per label with a positive in this split; the line joins the means of groups of labels of similar "
+        "frequency. Named: the labels that fall farthest below the line."
+    )
+    figure, ((axes,),) = new_figure(3.5, title, note)
+    places = np.maximum(counts, 0.5)
+    groups = frequency_groups(counts)
+    for index, (group, colour) in enumerate(zip(GROUPS, (BLUE, GREEN, ORANGE), strict=True)):
+        chosen = groups == index
+        if chosen.any():
+            label = f"{group}: {plural(int(chosen.sum()), 'label')}, mean F1 {percent(f1[chosen].mean() / 100, 1)}"
+            style = {"marker": MARKERS[index], "alpha": 0.7, "linewidths": 0, "label": label}
+            axes.scatter(places[chosen], f1[chosen], s=18, c=colour, **style)
+    parts = np.array_split(np.argsort(counts, kind="stable"), min(8, len(counts)))
+    x, y = np.array([np.log(places[part]).mean() for part in parts]), np.array([f1[part].mean() for part in parts])
+    axes.plot(np.exp(x), y, color=INK, linewidth=1.2)
+    _counts_axis(axes, "training examples of the label" + (" (0 is drawn at 0.5)" if (counts == 0).any() else ""))
+    axes.set_ylabel("F1 in this split (%)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
+    below = f1 - np.interp(np.log(places), x, y)
+    far = [index for index in np.argsort(below, kind="stable")[:named] if below[index] < -5]
+    names = [short(present[index]["label"]) for index in far]
+    name_points(figure, axes, np.column_stack([places, f1])[far], names)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
+    """How the hardest labels fail: missed and wrong predictions, and where their scores lie beside the threshold.
+
+    Args:
+        rows: of `label_difficulty`.
+        limit: how many labels.
+    """
+    chosen = [rows[index] for index in hardest_labels(rows, limit)]
+    fails = [row["failure"] for row in chosen]
+    ways = {"missed": "by being missed", "over-predicted": "by over-prediction", "both": "by both"}
+    counts = ", ".join(f"{fails.count(name)} {text}" for name, text in ways.items() if name in fails)
+    title = f"How the {plural(len(chosen), 'hardest label')} fail: {counts}" if chosen else "No label fails"
+    note = (
+        "Labels by rising F1, in brackets positives in this split / in training (labels that training never saw are "
+        "left out). Left: with counts; – is never predicted. Right: where scores lie beside the label's threshold; "
+        "positives belong to the right of it, negatives to the left."
+    )
+    height = 0.26 * max(len(chosen), 2) + 1.2
+    figure, ((left, right),) = new_figure(height, title, note, 1, 2, sharey=True, width_ratios=(1, 1.15))
+    names = []
+    for place, row in enumerate(chosen):
+        left.barh(place, -100 * row["missed"] / row["support"], 0.68, color=BLUE)
+        left.barh(place, 100 * row["wrong"] / max(row["predicted"], 1), 0.68, color=ORANGE)
+        left.text(-104, place, f"{row['missed']}/{row['support']}", ha="right", va="center")
+        wrong = f"{row['wrong']}/{row['predicted']}" if row["predicted"] else "–"
+        left.text(104, place, wrong, ha="left", va="center")
+        if row["negative_margins"]:
+            right.plot(
+                row["negative_margins"][1:], [place + 0.22] * 2, "-^", color=ORANGE, markevery=[1], markersize=4
+            )
+        if row["positive_margins"]:
+            q10, q25, median, q75, q90 = row["positive_margins"]
+            right.plot([q10, q90], [place - 0.12] * 2, color=BLUE, linewidth=1.2)
+            right.plot([q25, q75], [place - 0.12] * 2, color=BLUE, linewidth=4.5, solid_capstyle="butt")
+            right.plot([median], [place - 0.12], "o", color=BLUE, markeredgecolor="white", markersize=5)
+        trained = f" / {row['train_count']}" if "train_count" in row else ""
+        names.append(f"{short(row['label'], 22)} ({row['support']}{trained})")
+    left.set(title="missed (left) and wrong (right)", xlim=(-146, 146))
+    left.set_xlabel("% of positives missed  |  % of predictions wrong")
+    left.set_xticks([-100, -50, 0, 50, 100], ["100", "50", "0", "50", "100"])
+    right.set(title="scores beside the threshold (0)")
+    right.set_xlabel(
+        "log-odds of the score minus those of the threshold\n(left of 0: not predicted, right: predicted)"
+    )
+    right.plot([], [], color=BLUE, linewidth=4, label="positives: median, middle 50 % and 80 %")
+    right.plot([], [], "-^", color=ORANGE, label="negatives: 90 % to 99 % (triangle)")
+    for axes in (left, right):
+        _bars(axes, names)
+    figure.legend(loc="outside lower right", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_confusions(found: Confusions, label_names: Sequence[str], limit: int = 14) -> Figure:
+    """Which labels are wrongly predicted where others are missed: counts of the labels most involved.
+
+    Args:
+        found: of `confusions`.
+        label_names: L names.
+        limit: how many missed labels, and how many wrong ones, at most.
+    """
+    excess = np.clip(found.excess, 0, None) * (found.counts > 0)
+    rows = _largest(excess.sum(axis=1), limit)
+    columns = _largest(excess[rows].sum(axis=0), limit)
+    title = "No label is predicted in place of another more often than by chance"
+    for a, b in found.pairs(1):
+        title = (
+            f"Where “{short(label_names[a])}” is missed, “{short(label_names[b])}” is wrongly predicted in "
+            f"{found.counts[a, b]} of {found.misses[a]} cases (by chance in {found.expected[a, b]:.1f})"
+        )
+    beyond = (excess / np.maximum(found.misses, 1)[:, None])[np.ix_(rows, columns)]
+    darkest = float(beyond.max(initial=0))
+    note = (
+        "Row: a label its examples have but do not get. Column: a label predicted for the same examples without being "
+        "theirs. Number: how many. Colour: how many more than by chance, as a share of the row's misses (darkest: "
+        f"{percent(darkest)}). Bold: at least twice as many as by chance."
+    )
+    figure, ((axes,),) = new_figure(1.6 + 0.27 * max(len(rows), 1), title, note)
+    if rows:
+        axes.imshow(beyond, cmap="Blues", aspect="auto", vmin=0, vmax=1.5 * darkest)
+    for y, a in enumerate(rows):
+        for x, b in enumerate(columns):
+            if found.counts[a, b]:
+                weight = "bold" if found.lift[a, b] >= 2 else "normal"
+                axes.text(x, y, str(found.counts[a, b]), ha="center", va="center", fontweight=weight)
+    axes.set_yticks(range(len(rows)), [f"{short(label_names[a])} ({found.misses[a]} missed)" for a in rows])
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(columns)), [short(label_names[b], 20) for b in columns], **turned)
+    axes.set(xlabel="wrongly predicted", ylabel="missed")
+    return figure
+
+
+def _largest(values: np.ndarray, limit: int) -> list[int]:
+    return [int(index) for index in np.argsort(-values, kind="stable")[:limit] if values[index] > 0]
+
+
+@matplotlib.rc_context(STYLE)
+def plot_co_predictions(found: CoPredictions, label_names: Sequence[str], limit: int = 10) -> Figure:
+    """Pairs of labels predicted together much more, or much less, often than they occur together.
+
+    Args:
+        found: of `co_predictions`.
+        label_names: L names.
+        limit: how many pairs of each kind.
+    """
+    more, less = found.pairs(limit, more=True), found.pairs(limit, more=False)
+    pairs = [*more, *less[::-1]]
+    upper = np.triu_indices(len(found.predicted), k=1)
+    predicted, occurring = int(found.predicted[upper].sum()), int(found.occurring[upper].sum())
+    judged = "few" if predicted < 0.8 * occurring else "many" if predicted > 1.25 * occurring else ""
+    title = f"Pairs of labels are predicted {predicted:,} times and occur {occurring:,} times: "
+    title += f"too {judged} combinations" if judged else "about as many combinations"
+    title += "" if pairs else ", and no pair differs"
+    note = (
+        f"Bar: log2((predicted together + {found.prior:g}) / (occurring together + {found.prior:g})); the added "
+        f"{found.prior:g} keep rare pairs near 0. Shown: the pairs that differ most; numbers: predicted / occurring."
+    )
+    figure, ((axes,),) = new_figure(0.9 + 0.24 * max(len(pairs), 1), title, note)
+    ratios = np.array([found.log_ratio[pair] for pair in pairs])
+    bars = axes.barh(range(len(pairs)), ratios, 0.7, color=np.where(ratios > 0, ORANGE, BLUE))
+    axes.bar_label(bars, [f"{found.predicted[pair]} / {found.occurring[pair]}" for pair in pairs], padding=3)
+    axes.margins(x=0.14)
+    axes.set_xlabel("predicted together: rarer (left) or more often (right) than occurring; 1 is twice as often")
+    _bars(axes, [f"{short(label_names[a], 20)} + {short(label_names[b], 20)}" for a, b in pairs])
+    axes.grid(axis="x")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_purity(rows: list[dict[str, Any]], label_names: Sequence[str], k: int, named: int = 14) -> Figure:
+    """Share of the neighbours of a label's examples that have it too, against how many examples it has.
+
+    Args:
+        rows: of `neighbourhood_purity`, whose neighbours were k; some label has two examples.
+        label_names: L names.
+        k: number of neighbours, for the text.
+        named: how many labels get their name.
+    """
+    kept = [index for index, row in enumerate(rows) if row["purity"] is not None]
+    sizes, purity, chance = (
+        np.array([rows[index][key] for index in kept], dtype=float) for key in ("examples", "purity", "chance")
+    )
+    weak = int((purity - chance < 0.1 * (1 - chance)).sum())
+    title = (
+        f"On average {percent(purity.mean())} of a label's nearest neighbours have the label too (by chance "
+        f"{percent(chance.mean(), 1)}); {weak} of {plural(len(kept), 'label')} are hardly above chance"
+    )
+    note = (
+        f"One point per label: of the {k} nearest examples by cosine (n - 1 where only n have the label), how many "
+        "have it, averaged over its examples. Hardly above chance: less than a tenth of the way from chance to "
+        f"{percent(1)}. Named: the farthest from the others of their frequency."
+    )
+    figure, ((axes,),) = new_figure(3.5, title, note)
+    axes.scatter(sizes, 100 * purity, s=20, c=BLUE, alpha=0.65, linewidths=0)
+    order = np.argsort(sizes)
+    axes.plot(sizes[order], 100 * chance[order], "--", color=MUTED, linewidth=1.2, label="random neighbours")
+    _counts_axis(axes, "examples of the label in this split")
+    axes.set_ylabel("neighbours with it (%)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    logs = np.log(sizes)
+    trend = np.polyval(np.polyfit(logs, purity, 1), logs) if len(set(sizes)) > 2 else purity.mean()
+    far = np.argsort(-np.abs(purity - trend) * np.sqrt(np.log1p(sizes)), kind="stable")[:named]
+    names = [short(label_names[kept[index]], 22) for index in far]
+    name_points(figure, axes, np.column_stack([sizes, 100 * purity])[far], names)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_similarities(histograms: dict[str, Any]) -> Figure:
+    """Cosine similarities of pairs that share a label and of pairs that share none: how far the space is separated.
+
+    Args:
+        histograms: of `similarity_histograms`, with pairs of both kinds.
+    """
+    title = "A pair that shares a label is more similar than one that shares none in "
+    title += f"{percent(histograms['separation'])} of cases"
+    note = "Random pairs of examples of this split. 50 % would be no separation at all, 100 % a perfect one."
+    figure, ((axes,),) = new_figure(2.5, title, note)
+    for name, colour, text in (("apart", ORANGE, "no label in common"), ("sharing", BLUE, "a label in common")):
+        part = histograms[name]
+        label = f"{text}: {part['pairs']:,} pairs, mean {part['mean']:.2f}"
+        axes.stairs(part["density"], histograms["edges"], color=colour, fill=True, alpha=0.5, label=label)
+    axes.set(xlabel="cosine similarity", ylabel="density of pairs", ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_map(
+    drawn: EmbeddingMap,
+    labels: np.ndarray,
+    label_names: Sequence[str],
+    coloured: Sequence[int],
+    *,
+    space: str = "embeddings",
+    named: int = 30,
+) -> Figure:
+    """The map of examples, coloured by a few labels, with the prototypes as named stars.
+
+    Args:
+        drawn: of `map_embeddings`.
+        labels: (N, L) bool, the known positives.
+        label_names: L names.
+        coloured: at most six labels that get a colour; an example with several has that of the rarest.
+        space: what was mapped, for the text.
+        named: at most so many prototypes get their name, those of the most frequent labels first.
+    """
+    coloured = list(coloured)[: len(COLOURS)]
+    counts = labels.sum(axis=0)
+    title = f"t-SNE of the {space} keeps {percent(drawn.kept)} of the neighbours together"
+    note, axis_names = "Near points are alike; distances between groups mean little. ", ["t-SNE 1", "t-SNE 2"]
+    if drawn.explained is not None:
+        title = f"Two principal axes hold {percent(sum(drawn.explained))} of the variance of the {space} and "
+        title += f"{percent(drawn.kept)} of the neighbours"
+        note, ranks = "", ("first", "second")
+        axis_names = [
+            f"{rank} principal axis ({percent(share)} of the variance)"
+            for rank, share in zip(ranks, drawn.explained, strict=True)
+        ]
+    note += (
+        f"{plural(len(labels), 'example')} as unit vectors, so only angles count. Grey: none of the coloured labels; "
+        "an example with several has the colour of the rarest. Neighbours: the 10 nearest by cosine of each."
+        + (" Stars: label prototypes, named where there is space." if drawn.prototypes is not None else "")
+    )
+    figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(drawn), title, note)
+    of = np.full(len(labels), -1)
+    for place in sorted(range(len(coloured)), key=lambda place: -counts[coloured[place]]):
+        of[labels[:, coloured[place]]] = place
+    axes.scatter(*drawn.points[of < 0].T, s=7, c=POINT, alpha=0.5, linewidths=0)
+    for place, label in enumerate(coloured):
+        style = {"c": COLOURS[place], "marker": MARKERS[place], "alpha": 0.75, "linewidths": 0}
+        text = f"{short(label_names[label])} ({counts[label]})"
+        axes.scatter(*drawn.points[of == place].T, s=14, label=text, **style)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    axes.set_aspect("equal", "datalim")
+    if coloured:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=1.5, title="label (examples)")
+    if drawn.prototypes is not None:
+        fill = np.full(len(counts), "white", dtype=object)
+        fill[coloured] = COLOURS[: len(coloured)]
+        size = np.where(fill == "white", 45, 150)
+        axes.scatter(*drawn.prototypes.T, s=size, marker="*", c=fill, edgecolors=INK, linewidths=0.8, zorder=5)
+        order = np.argsort(-counts, kind="stable")[:named]
+        name_points(figure, axes, drawn.prototypes[order], [short(label_names[label], 20) for label in order], 7.5)
+    return figure
+
+
+def _shape(drawn: EmbeddingMap) -> float:
+    """Height of a map over its width, within bounds."""
+    width, height = np.ptp(drawn.points, axis=0)
+    return float(np.clip(height / width if width > 0 else 1.0, 0.45, 1.0))
+
+
+@matplotlib.rc_context(STYLE)
+def plot_label_maps(
+    drawn: EmbeddingMap, labels: np.ndarray, label_names: Sequence[str], chosen: Sequence[int], texts: Sequence[str]
+) -> Figure:
+    """One small map per label: its examples over all others in grey, and its prototype.
+
+    Args:
+        drawn: of `map_embeddings`.
+        labels: (N, L) bool, the known positives.
+        label_names: L names.
+        chosen: labels to show.
+        texts: one for each, below its map, such as its F1.
+    """
+    columns = min(4, max(len(chosen), 1))
+    rows = math.ceil(max(len(chosen), 1) / columns)
+    note = (
+        f"The same map ({'t-SNE' if drawn.method == 'tsne' else 'principal axes'}); blue: the examples with the label"
+        + (", star: its prototype." if drawn.prototypes is not None else ".")
+        + " First the most frequent labels, then the hardest that have at least 5 examples here."
+    )
+    height = min(0.55 + 8.3 / columns * _shape(drawn), 3.5) * rows
+    title = "Label by label: a tight group is easy to find, a scattered one is not"
+    figure, panels = new_figure(height, title, note, rows, columns)
+    for axes, label, text in zip(panels.flat, chosen, texts, strict=False):
+        has = labels[:, label]
+        axes.scatter(*drawn.points[~has].T, s=3, c=POINT, alpha=0.35, linewidths=0)
+        axes.scatter(*drawn.points[has].T, s=8, c=BLUE, alpha=0.8, linewidths=0)
+        if drawn.prototypes is not None:
+            axes.scatter(*drawn.prototypes[label], s=90, marker="*", c=ORANGE, edgecolors="white", zorder=5)
+        axes.set(title=short(label_names[label], 22), xlabel=text)
+    for index, axes in enumerate(panels.flat):
+        axes.set(xticks=[], yticks=[], visible=index < len(chosen))
+        axes.set_aspect("equal", "datalim")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_pairs(pairs: dict[str, dict[str, list[float]]], loss: str, removes_repulsion: bool) -> Figure:
+    """Single pairs of a batch: how strongly the loss pulls or pushes each, against how similar it is already.
+
+    Args:
+        pairs: of `sample_pairs`.
+        loss: its name, for the text.
+        removes_repulsion: whether it is one that leaves pushed positives alone.
+    """
+    gradients = np.concatenate([part["positive_gradient"] for part in pairs.values()])
+    share = float((gradients > 0).mean()) if len(gradients) else 0.0
+    title = f"{percent(share)} of the positives are so close already that the plain gradient would push them apart"
+    fate = f"{loss} sets their gradient to 0" if removes_repulsion else f"{loss} pushes them, reg would not"
+    note = (
+        "One point per pair of one batch (at most 2,000 of a kind). Below the line the loss pulls a pair together, "
+        "above it pushes it apart; the scale is logarithmic on both sides. Crosses: positives that would be pushed; "
+        f"{fate}."
+    )
+    figure, (panels,) = new_figure(3.7, title, note, 1, len(pairs), sharey=True)
+    sizes = np.abs(np.concatenate([gradients, *(part["negative_gradient"] for part in pairs.values())]))
+    small = float(np.quantile(sizes[sizes > 0], 0.25)) if sizes.any() else 1.0
+    for axes, (kind, part) in zip(panels, pairs.items(), strict=True):
+        x, y = np.array(part["positive_cosine"]), np.array(part["positive_gradient"])
+        pushed = y > 0
+        negatives = part["negative_cosine"], part["negative_gradient"]
+        axes.scatter(*negatives, s=6, c=ORANGE, alpha=0.35, linewidths=0, label="negatives")
+        label = "positives that are pulled"
+        axes.scatter(x[~pushed], y[~pushed], s=9, c=BLUE, alpha=0.5, linewidths=0, label=label)
+        label = "positives that would be pushed"
+        axes.scatter(x[pushed], y[pushed], s=16, c=PINK, marker="x", linewidths=0.9, label=label)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(title=f"anchor: {kind}", xlabel="cosine similarity of the pair")
+        axes.set_yscale("symlog", linthresh=max(small, 1e-5 * float(sizes.max(initial=1e-30))), linscale=0.5)
+    panels[0].set_ylabel("gradient dL/ds of the pair\npulled together     pushed apart")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def plot_forces_by_similarity(summary: dict[str, Any], loss: str) -> Figure:
+    """Where on the scale of similarity the loss works: pulls and pushes summed by cosine similarity.
+
+    Args:
+        summary: of `summarise_gradients`.
+        loss: its name, for the text.
+    """
+    edges, whole = np.array(summary["similarity"]["edges"]), summary["total"]["pull"] or 1.0
+    pull, push, repulsion = (100 / whole * np.array(summary["similarity"][name]) for name in FORCES)
+    middles = (edges[1:] + edges[:-1]) / 2
+    pulled, pushed = (float((middles * force).sum() / (force.sum() or 1)) for force in (pull, push))
+    repelled = percent(summary["total"]["repulsion"] / whole, 1)
+    title = f"{loss} pulls positives at a mean cosine of {pulled:.2f}, pushes negatives at {pushed:.2f}, and "
+    title += (
+        f"removes repulsion of close positives worth {repelled} of the pull"
+        if summary["removes_repulsion"]
+        else f"pushes close positives apart with a force of {repelled} of the pull"
+    )
+    note = (
+        "Sums over all pairs of the batches, in % of the whole pull. The forces on an anchor balance: pull = push on "
+        "negatives + repulsion of positives."
+    )
+    figure, ((axes,),) = new_figure(2.9, title, note)
+    widths = 0.92 * np.diff(edges)
+    axes.bar(middles, -pull, widths, **_STYLES["pull"])
+    axes.bar(middles, push, widths, **_STYLES["push"])
+    axes.bar(middles, repulsion, widths, bottom=push, **_STYLES["repulsion"], label=_repulsion(summary))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    used = np.flatnonzero(pull + push + repulsion > 0.05)
+    if len(used):
+        axes.set_xlim(edges[used[0]] - 0.02, edges[used[-1] + 1] + 0.02)
+    axes.set(xlabel="cosine similarity of the pair", ylabel="% of the whole pull\n(pull down, push up)")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _repulsion(summary: dict[str, Any]) -> str:
+    return "repulsion of positives, " + ("removed" if summary["removes_repulsion"] else "at work")
+
+
+@matplotlib.rc_context(STYLE)
+def plot_force_parts(summary: dict[str, Any]) -> Figure:
+    """Which pairs the forces act on: by kind, by labels in common, by frequency of the label.
+
+    Args:
+        summary: of `summarise_gradients`.
+    """
+    whole = summary["total"]["pull"] or 1.0
+    kinds, overlaps = ({n: p for n, p in summary[key].items() if p["pairs"]} for key in ("kinds", "overlaps"))
+    groups = {name: part for name, part in summary["groups"].items() if part["labels"]}
+    first = max(kinds, key=lambda name: kinds[name]["pull"], default="")
+    title = f"{percent(kinds[first]['pull'] / whole)} of the pull acts on pairs “{first}”" if first else "No forces"
+    if first and "tail" in groups:
+        title += f"; tail labels get {percent(groups['tail']['pull'] / whole)} of it"
+    note = (
+        "Sums over the batches in % of the whole pull: pull on positives (left), push on negatives and repulsion of "
+        "positives (right). In brackets: pairs in a batch; labels, and their share of all positive labels in a batch."
+    )
+    seen = sum(part["occurrences"] for part in groups.values()) or 1.0
+    panels: dict[str, dict[str, dict[str, float]]] = {
+        "by kind of pair (anchor - reference)": {f"{n} ({p['pairs']:,.0f} pairs)": p for n, p in kinds.items()},
+        "pairs of two examples, by number of labels in common": {
+            f"{n} in common ({p['pairs']:,.0f} pairs)": p for n, p in overlaps.items()
+        },
+        "by the label in common (negatives: by the reference's label)": {
+            f"{n} ({plural(p['labels'], 'label')}, {percent(p['occurrences'] / seen)})": p for n, p in groups.items()
+        },
+    }
+    panels = {text: parts for text, parts in panels.items() if parts}
+    sizes = [len(parts) for parts in panels.values()]
+    height = 0.26 * sum(sizes) + 0.35 * len(sizes) + 1.05
+    figure, drawn = new_figure(height, title, note, len(sizes), 1, sharex=True, height_ratios=sizes)
+    for axes, (text, parts) in zip(drawn.flat, panels.items(), strict=True):
+        pull, push, repulsion = (100 / whole * np.array([part[force] for part in parts.values()]) for force in FORCES)
+        rows = np.arange(len(parts))
+        left = axes.barh(rows, -pull, 0.68, **_STYLES["pull"])
+        axes.barh(rows, push, 0.68, **_STYLES["push"])
+        right = axes.barh(rows, repulsion, 0.68, left=push, **_STYLES["repulsion"], label=_repulsion(summary))
+        axes.bar_label(left, [f"{value:.1f}" for value in pull], padding=3)
+        axes.bar_label(right, [f"{a:.1f} + {b:.1f}" for a, b in zip(push, repulsion, strict=True)], padding=3)
+        axes.set_title(text)
+        _bars(axes, list(parts))
+        axes.grid(axis="x")
+    axes.margins(x=0.14)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.set_xlabel("% of the whole pull: pull (left), push and repulsion (right)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure

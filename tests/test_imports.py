@@ -1,0 +1,47 @@
+"""What importing the package loads, and that its models are known to transformers whatever is imported first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAVED = Path(__file__).resolve().parent / "saved"
+HEAVY = {"transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "pyarrow"}
+MODEL = f"print(type(AutoModelForSequenceClassification.from_pretrained('{SAVED / 'text'}')).__module__)"
+AUTO = "from transformers import AutoModelForSequenceClassification"
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_losses_import_torch_only():
+    loaded = run("import sys, hf_mlcl.losses; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    assert "torch" in loaded and not HEAVY & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import hf_mlcl; {AUTO}; {MODEL}",
+        f"{AUTO}; import hf_mlcl; {MODEL}",
+        f"from hf_mlcl import MLCLForSequenceClassification; {AUTO}; {MODEL}",
+        f"from hf_mlcl import MLCLConfig; {AUTO}; {MODEL}",
+        f"import hf_mlcl.hub; {AUTO}; {MODEL}",
+        f"import hf_mlcl.models.pipelines; {AUTO}; {MODEL}",
+        f"import hf_mlcl.training; {AUTO}; {MODEL}",
+    ],
+)
+def test_models_are_known_in_every_order(code):
+    assert run(code) == "hf_mlcl.models.modeling_mlcl"
+
+
+@pytest.mark.parametrize("first", ["import hf_mlcl", "from transformers import pipeline", "import hf_mlcl.models"])
+def test_pipelines_and_configurations_are_known(first):
+    code = f"{first}; import hf_mlcl; from transformers import AutoConfig, pipeline; "
+    code += f"print(AutoConfig.from_pretrained('{SAVED / 'text'}').model_type, "
+    code += f"type(pipeline('text-classification', model='{SAVED / 'text'}')).__name__)"
+    assert run(code) == "mlcl MLCLTextPipeline"
