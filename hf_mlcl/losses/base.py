@@ -79,6 +79,15 @@ class ContrastiveLoss(nn.Module):
         statistics: With `count_positives` set, of the last call: `positives_per_anchor`, how many other examples share
             a label with a labelled example, on average, and `anchors_without_positives`, the share of labelled
             examples for which there is none.
+
+    Example:
+        >>> class SameNumber(ContrastiveLoss):
+        ...     def affinity(self, pairs):  # positives have as many labels as the anchor
+        ...         return (pairs.anchor_sizes == pairs.reference_sizes).float()
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> labels = torch.tensor([[1, 0], [0, 1], [1, 1]])
+        >>> print(f"{SameNumber(temperature=1.0)(embeddings, labels):.3f}")
+        1.108
     """
 
     uses_prototypes = False
