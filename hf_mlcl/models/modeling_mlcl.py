@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -483,23 +483,56 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
 
     def predict(
-        self, texts: str | Iterable[str], tokenizer: Any, text_pairs: str | Iterable[str] | None = None, **options: Any
+        self,
+        texts: str | Iterable[str | None],
+        tokenizer: Any,
+        text_pairs: str | Iterable[str | None] | None = None,
+        *,
+        batch_size: int = 64,
+        **options: Any,
     ) -> list[list[dict[str, Any]]]:
-        """The labels of texts by their thresholds, best score first.
+        """The labels of texts by their thresholds, best score first; `hf_mlcl.data.predict_texts` takes streams.
 
         Args:
-            texts: Texts, or one.
+            texts: Texts, or one; None counts as empty.
             tokenizer: The model's; texts are cut as those of training were.
-            text_pairs: The second texts, for a model of text pairs.
-            **options: `batch_size`, and `top_k`, `min_labels` and `threshold` of `predict_labels`.
+            text_pairs: The second texts, as many, for a model of text pairs.
+            batch_size: Texts per forward pass; those of a batch are about equally long.
+            **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
 
         Returns:
             For each text a list of `{"label": name, "score": sigmoid of the logit}`.
-        """
-        from hf_mlcl.data import predict_texts  # `predict_labels` needs no package
 
-        first, second = ([given] if isinstance(given, str) else cast(Any, given) for given in (texts, text_pairs))
-        return list(predict_texts(self, tokenizer, first, second, **options))
+        Raises:
+            ValueError: For what is no text, or where there are more or fewer pairs than texts.
+        """
+        columns = []
+        for name, given in (("texts", texts), ("text_pairs", text_pairs)):
+            if given is not None:
+                given = ["" if text is None else text for text in ([given] if isinstance(given, str) else given)]
+                wrong = [text for text in given if not isinstance(text, str)]
+                if wrong:
+                    raise ValueError(f"{name} must be strings, got {wrong[0]!r}")
+                columns.append(given)
+        if len(columns) == 2 and len(columns[0]) != len(columns[1]):
+            raise ValueError(f"text_pairs: {len(columns[1])} were given for {len(columns[0])} texts")
+        if not columns[0]:
+            return []
+        limit = min(self.limit_tokens(tokenizer).model_max_length, 10**9)
+        tokens = tokenizer(*columns, truncation=True, max_length=int(limit))
+        names = [name for name in tokens if name in tokenizer.model_input_names]
+        # Attention to nothing would be NaN: texts without any token get one.
+        filler = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 1}
+        rows = [{name: tokens[name][row] or [filler.get(name, 0)] for name in names} for row in range(len(columns[0]))]
+        # What is too large fails at once.
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
+        answers: list[list[dict[str, Any]]] = [[] for _ in rows]
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            inputs = tokenizer.pad([rows[row] for row in batch], return_tensors="pt").to(self.device)
+            for row, labels in zip(batch, self.predict_labels(**inputs, **options), strict=True):
+                answers[row] = labels
+        return answers
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()

@@ -161,14 +161,14 @@ def test_vectors_come_in_the_order_of_the_data(name, tmp_path):
 @pytest.mark.parametrize("form", [list, lambda data: data], ids=["list", "data set"])
 def test_embeddings_of_label_lists_are_refused(form, tmp_path):
     data = form(with_lists(toy_dataset(8)))
-    with pytest.raises(ValueError, match="dataset: expected labels as rows, got .*label_ids"):
+    with pytest.raises(ValueError, match="dataset: .*label_ids"):
         toy_trainer(tmp_path).embeddings(data)
 
 
 @pytest.mark.parametrize("name", ["features", "embeddings"])
 def test_vectors_of_examples_without_labels_are_refused(name, tmp_path):
     data = toy_dataset(8).remove_columns("labels")
-    with pytest.raises(ValueError, match="dataset: expected examples with labels or label_ids, got none"):
+    with pytest.raises(ValueError, match="dataset: .*neither labels nor label_ids"):
         getattr(toy_trainer(tmp_path), name)(data)
 
 
@@ -289,7 +289,7 @@ def test_unfitted_model_without_training_data_is_named(tmp_path):
     trainer.train_dataset = None
     with pytest.raises(ValueError, match="train_dataset: expected one to score an unfitted classifier"):
         trainer.evaluate()
-    with pytest.raises(ValueError, match="train_dataset: expected one labelled data set, got NoneType"):
+    with pytest.raises(ValueError, match="train_dataset: expected one labelled dataset, got NoneType"):
         trainer.fit_classifier()
 
 

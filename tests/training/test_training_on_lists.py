@@ -8,7 +8,7 @@ from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer, with_lists
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import LabelLists
+from hf_mlcl.data import Labels
 from hf_mlcl.evaluation import LinearScores
 from hf_mlcl.losses import LabelSets
 from hf_mlcl.training.dataset_rows import count_labels, has_known_labels, without_unlabelled
@@ -99,7 +99,7 @@ def test_a_classifier_is_calibrated_and_predictions_are_made_when_asked_for(tmp_
         trainer.fit_classifier(linear_evaluation=False)
         found.append((trainer.predict(held_out), trainer.core_model.config.thresholds))
     (rows, thresholds), (lists, same_thresholds) = found
-    assert isinstance(lists.predictions, LinearScores) and isinstance(lists.label_ids, LabelLists)
+    assert isinstance(lists.predictions, LinearScores) and isinstance(lists.label_ids, Labels)
     assert np.asarray(lists.predictions) == pytest.approx(rows.predictions, abs=1e-5)
     assert np.array_equal(np.asarray(lists.label_ids), rows.label_ids == 1)
     assert same_thresholds == pytest.approx(thresholds, abs=1e-5)

@@ -44,5 +44,5 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match="views: expected an integer of at least 1, got 0"):
         MLCLTrainingArguments(output_dir=str(tmp_path), views=0, use_cpu=True)
     trainer = toy_trainer(tmp_path, train=toy_dataset().to_iterable_dataset(), max_steps=2, views=2)
-    with pytest.raises(ValueError, match="views: expected a data set with positions, got IterableDataset"):
+    with pytest.raises(ValueError, match="views: expected a dataset with positions, got IterableDataset"):
         trainer.train()

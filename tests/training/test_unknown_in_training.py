@@ -136,7 +136,7 @@ def test_rows_and_counts_look_at_known_labels():
             return index
 
     data = WithLabels()
-    assert dataset_labels(data).tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
+    assert dataset_labels(data).rows().tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
     assert count_labels(data) == [1, 2]
     assert list(without_unlabelled(data)) == [0, 2, 3] and has_known_labels(data)
     whole = toy_dataset(8)
