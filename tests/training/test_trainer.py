@@ -158,11 +158,14 @@ def test_vectors_come_in_the_order_of_the_data(name, tmp_path):
     assert (labels == np.asarray(data["labels"])).all()
 
 
-@pytest.mark.parametrize("form", [list, lambda data: data], ids=["list", "data set"])
-def test_embeddings_of_label_lists_are_refused(form, tmp_path):
-    data = form(with_lists(toy_dataset(8)))
-    with pytest.raises(ValueError, match="dataset: .*label_ids"):
-        toy_trainer(tmp_path).embeddings(data)
+@pytest.mark.parametrize("name", ["features", "embeddings"])
+@pytest.mark.parametrize("form", [list, lambda data: data], ids=["list", "dataset"])
+def test_vectors_of_examples_with_lists_are_those_with_rows(form, name, tmp_path):
+    data, trainer = toy_dataset(8), toy_trainer(tmp_path)
+    expected, rows = getattr(trainer, name)(data)
+    vectors, labels = getattr(trainer, name)(form(with_lists(data)))
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(labels.rows(), rows)
 
 
 @pytest.mark.parametrize("name", ["features", "embeddings"])
