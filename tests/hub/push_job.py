@@ -155,9 +155,8 @@ def scores():
     measure = ("--dataset", data, "--push")
     seen["test"] = command("evaluate", "me/model", *measure)
     seen["test again"] = command("evaluate", "me/model", *measure)
-    seen["scores in a pull request"] = command(
-        "evaluate", "me/model", *measure, "--create_pr", "--split", "validation"
-    )
+    validation = (*measure, "--split", "validation")
+    seen["scores in a pull request"] = command("evaluate", "me/model", *validation, "--create_pr")
     seen["validation"] = command("evaluate", "me/model", *validation)
     seen["folder"] = command("evaluate", FOLDER / "whole", *measure)
     seen["no card"] = command("evaluate", "me/multilabel_f1", *measure)
