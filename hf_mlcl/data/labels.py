@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,20 +29,24 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
 
 
+def different_names(names: Sequence[str], where: str) -> list[str]:
+    """The names as `normal_name` writes them; ValueError, which begins with `where`, if that makes two the same."""
+    counts = Counter(map(normal_name, names))
+    if len(counts) < len(names):
+        (name, number), *_ = counts.most_common(1)
+        how = "" if list(names).count(name) == number else " (blanks around it and its Unicode form do not count)"
+        raise ValueError(f"{where}: expected different names, got {name!r} twice{how}")
+    return list(counts)
+
+
 def checked_label_names(label_names: Sequence[str]) -> list[str]:
     """The names as `normal_name` writes them; ValueError unless all are strings, not blank, and different."""
     if isinstance(label_names, str) or not label_names:
-        got = repr(label_names) if isinstance(label_names, str) else "none"
-        raise ValueError(f"label_names: expected at least one label in a list, got {got}")
+        raise ValueError(f"label_names: expected at least one label in a list, got {label_names!r}")
     wrong = [name for name in label_names if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise ValueError(f"label_names: expected strings that are not blank, got {wrong[0]!r}")
-    names = [normal_name(name) for name in label_names]
-    twice = duplicates(names)
-    if twice:
-        how = "" if twice[0] in duplicates(label_names) else " (blanks around it and its Unicode form do not count)"
-        raise ValueError(f"label_names: expected different names, got {twice[0]!r} twice{how}")
-    return names
+    return different_names(label_names, "label_names")
 
 
 def multi_hot(ids: Iterable[Iterable[int]], num_labels: int) -> np.ndarray:
@@ -346,9 +351,3 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
         raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
-
-
-def duplicates(names: Sequence[str]) -> list[str]:
-    """The names that occur for the second time, in order."""
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

@@ -113,14 +113,14 @@ def test_ids_and_names_say_the_same(cells):
 
 
 MISTAKES = [
-    ([["cow"]], {}, "column 'labels': expected one of the 3 label_names, got 'cow'"),
+    ([["cow"]], {}, "label_names, got 'cow'"),
     ([["catt"]], {}, "nearest: 'cat'"),
-    ([[3]], {}, "expected ids below 3, got 3"),
-    ([[-7]], {}, "expected ids below 3, got -7"),
-    ([[0, 1, 1]], {}, "expected ids, got the 0/1 row .*; rows need multi_hot=True"),
-    ([[0.5]], {}, "expected ids or 0/1, got 0.5"),
-    ([[True, False]], {}, "expected rows of 3 0/1 values, got 2"),
-    ([[1, 0, 7]], {"multi_hot": True}, "expected 0, 1 or unknown .-100, NaN., got 7"),
+    ([[3]], {}, "below 3.*got 3"),
+    ([[-7]], {}, "below 3.*got -7"),
+    ([[0, 1, 1]], {}, "multi_hot=True"),
+    ([[0.5]], {}, "0.5"),
+    ([[True, False]], {}, "3 0/1 values, got 2"),
+    ([[1, 0, 7]], {"multi_hot": True}, "got 7"),
     (["cat;dog"], {}, "got 'cat;dog'"),
 ]
 
