@@ -35,6 +35,7 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_da
 from .errors import nearest, shown
 from .label_texts import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
 from .labels import (
+    LIST_TYPES,
     UNKNOWN_LABEL,
     Labels,
     arrow_column,
@@ -63,7 +64,6 @@ _INDICATORS = (
     | {"": _BLANK}
 )
 _STRINGS = ("string", "large_string", "string_view")
-_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 _Encoded = tuple[dict[str, Labels], list[str]]  # the labels of each split, and their names
 
@@ -87,7 +87,7 @@ class _Cells:
         where = f"label column '{column}': class names"
         names = different_names(inner.names, where) if isinstance(inner, ClassLabel) else None
         cells = cls(column, split, np.arange(len(array)), array, np.zeros(len(array), dtype=bool), class_names=names)
-        if isinstance(array.type, _LISTS):
+        if isinstance(array.type, LIST_TYPES):
             is_fixed = isinstance(array.type, pa.FixedSizeListType)
             cells = cells.lists(array.cast(pa.list_(array.type.value_type)) if is_fixed else array)
         values = cells.values

@@ -103,7 +103,7 @@ def train_on(folder, encoder, output):
 def test_damaged_images_stop_the_training_or_are_left_out(damaged, image_encoder, tmp_path, capsys, caplog):
     for workers in ("0", "1"):
         arguments = [*train_on(damaged, image_encoder, tmp_path / "a"), "--dataloader_num_workers", workers]
-        assert "5.png'): expected an image, got one that cannot be decoded" in fails(capsys, *arguments)
+        assert "5.png') cannot be decoded" in fails(capsys, *arguments)
     main([*train_on(damaged, image_encoder, tmp_path / "b"), "--corrupt_images", "skip"])
     assert "corrupt images: 1 of 64 are left out: image of row" in caplog.text and "5.png" in caplog.text
     assert (tmp_path / "b" / "metrics.json").is_file()

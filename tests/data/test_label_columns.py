@@ -150,13 +150,6 @@ def test_class_label_keeps_its_order_and_names_without_examples_and_minus_one_is
     assert np.array_equal(labels["train"], [[1, 0, 0], [0, 0, 1], UNKNOWN_ROW])
 
 
-def test_unknown_labels_are_counted_in_one_warning_a_split(caplog):
-    splits = {"train": dataset([[1, 0, -100], [1, 1, 0], None]), "test": dataset([[1, 1, 0]])}
-    encode_rows(splits, ["labels"])
-    (message,) = [record.message for record in caplog.records]
-    assert "split 'train': of 3 rows 1 are unlabelled and 1 have some unknown labels" in message
-
-
 def test_labels_of_any_split_are_in_the_universe():
     splits = {"train": dataset([["b"]]), "test": dataset([["a"], ["c", "b"]])}
     labels, names = encode_rows(splits, ["labels"])
@@ -170,13 +163,6 @@ def test_splits_with_other_class_orders_are_matched_by_name():
     labels, names = encode_rows({"train": first, "test": second}, ["labels"])
     assert names == ["x", "y", "z"]
     assert np.array_equal(labels["test"], multi_hot([[1], [2]], 3))
-
-
-def test_a_split_without_any_label_is_empty_rows():
-    splits = {"train": dataset([["b"]]), "test": dataset([None, None])}
-    assert (encode_rows(splits, ["labels"])[0]["test"] == -100).all()
-    splits["test"] = dataset([[], []])
-    assert not encode_rows(splits, ["labels"])[0]["test"].any()
 
 
 def test_two_column_rows_without_a_repeated_value_are_ids():
@@ -272,22 +258,6 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
             encode([[0]], List(ClassLabel(names=names)))
         with pytest.raises(ValueError, match=f"label_column.*{what}"):
             encode_rows({"train": Dataset.from_dict({name: [1] for name in names})}, names)
-
-
-def test_one_two_and_five_thousand_labels_in_every_form():
-    for count in (1, 2, 5000):
-        names = [f"label {number:04}" for number in range(count)]
-        expected = np.zeros((3, count), dtype=bool)
-        expected[0, 0] = expected[1, -1] = expected[2] = True
-        of_row = [[name for name, has in zip(names, row, strict=True) if has] for row in expected]
-        ids = [np.flatnonzero(row).tolist() for row in expected]
-        assert np.array_equal(encode(of_row)[0], expected)
-        assert np.array_equal(encode(ids, label_names=names)[0], expected)
-        assert np.array_equal(encode([";".join(row) for row in of_row], delimiter=";")[0], expected)
-        names, expected = names[:500], expected[:, :500]  # tables of more columns are slow to make
-        columns = Dataset.from_dict({name: expected[:, k].astype(int) for k, name in enumerate(names)})
-        labels, columns = encode_rows({"train": columns}, names, indicators=True)
-        assert np.array_equal(labels["train"], expected) and columns == names
 
 
 @pytest.mark.parametrize(("values", "arguments", "what"), [

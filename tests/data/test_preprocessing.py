@@ -7,8 +7,6 @@ import pickle
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, List, Value
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hf_mlcl.data import Labels, MultiLabelCollator, preprocess_function
 from hf_mlcl.data.toy import build_word_tokenizer
@@ -99,17 +97,6 @@ def test_it_travels_to_worker_processes_and_equal_settings_share_a_fingerprint()
     ]
     prints = [data.map(f, batched=True)._fingerprint for f in (function, again, *others)]
     assert prints[0] == prints[1] and len(set(prints)) == 1 + len(others)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.lists(st.integers(0, 6))), min_size=1, max_size=6))
-def test_ids_and_names_say_the_same(cells):
-    names = [f"label {number}" for number in range(7)]
-    function = preprocess_function(TOKENIZER, names)
-    expected = [[-100] * 7 if cell is None else [int(k in cell) for k in range(7)] for cell in cells]
-    named = [None if cell is None else [names[k] for k in cell] for cell in cells]
-    for labels in (cells, named):
-        assert function({"text": ["one"] * len(cells), "labels": labels})["labels"].tolist() == expected
 
 
 MISTAKES = [
