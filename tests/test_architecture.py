@@ -14,7 +14,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "hf_mlcl"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: a room imports from itself and from rooms before it.
-ROOMS = ["losses", "metrics", "models", "data", "evaluation", "inspection", "hub", "training", "cli", "__main__"]
+ROOMS = [
+    "losses",
+    "metrics",
+    "models",
+    "registration",
+    "data",
+    "evaluation",
+    "inspection",
+    "hub",
+    "training",
+    "cli",
+    "__main__",
+]
 MODELING = PACKAGE / "models" / "modeling_mlcl.py"
 METRIC = PACKAGE / "metrics" / "multilabel_f1" / "multilabel_f1.py"
 

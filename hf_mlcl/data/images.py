@@ -38,7 +38,7 @@ def prepare_images(
     """Make pixel values on the fly from the column `image`; see `PreparedImages`.
 
     Args:
-        split: data set with the columns `image` and `labels` or `label_ids`.
+        split: dataset with the columns `image` and `labels` or `label_ids`.
         image_processor: the encoder's image processor.
         image_size: side of the square images; by default the processor's own. `MLCLTrainer` saves the processor with
             the size of its training images; elsewhere save `with_image_size(processor, size)` with the model.
@@ -162,7 +162,7 @@ class PreparedImages(torch.utils.data.Dataset):
         return [{"pixel_values": pixel_values[k], **label} for k, label in enumerate(labels)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
-        """A data set of some of the rows, with an epoch of its own; augmentation counts positions in the new one."""
+        """A dataset of some of the rows, with an epoch of its own; augmentation counts positions in the new one."""
         subset = self._copy()
         subset._images = self._images.select(indices)
         subset.labels = self.labels[np.asarray(indices, dtype=np.int64)]

@@ -379,20 +379,21 @@ def _from_names(
                 **cells,
                 name: replace(split, values=pc.if_else(pc.equal(split.values, UNKNOWN_LABEL), None, split.values)),
             }
+    missing = {name: split.missing for name, split in cells.items()}
     named = {name: _as_names(split, column, name) for name, split in cells.items()}
-    present = {text for split in named.values() for text in pc.unique(split.values).to_pylist()}
+    present = _different(*(split.values for split in named.values()))
     declared = list(dict.fromkeys(text for split in cells.values() for text in _class_names(split, column)))
     by_number = bool(present) and all(map(_is_number, present))
     if label_names is not None:
         names = list(label_names)
     else:
-        rest = present.difference(declared)
+        rest = set(present).difference(declared)
         order: Any = (lambda text: (int(text), text)) if all(map(_is_number, rest)) else None
         names = declared + sorted(rest, key=order)
     if not names:
         raise ValueError(f"label column '{column}': expected at least one label, got only empty cells")
     keys = names
-    if label_names is not None and not declared and by_number and not exact and not present & set(names):
+    if label_names is not None and not declared and by_number and not exact and set(names).isdisjoint(present):
         keys = [str(number) for number in range(len(names))]  # numbers that are not names count in the given names
     num_rows, pairs = sum(split.num_rows for split in cells.values()), sum(len(split.rows) for split in named.values())
     if label_names is None and not declared and 2 * len(names) > pairs and too_large_for_rows(num_rows, len(names)):
@@ -407,7 +408,7 @@ def _from_names(
             wrong = pc.filter(split.values, pc.is_null(index))[0].as_py()
             raise _unknown(wrong, name, f"label column '{column}'", names)
         shape = (split.num_rows, len(names))
-        result[name] = Labels.from_pairs(split.rows, index.to_numpy(), shape, cells[name].missing)
+        result[name] = Labels.from_pairs(split.rows, index.to_numpy(), shape, missing[name])
     return result, names
 
 

@@ -1,4 +1,4 @@
-"""`Labels`: the labels of many examples, from arrays, data set columns or ids. Imports datasets, pyarrow, scipy."""
+"""`Labels`: the labels of many examples, from arrays, dataset columns or ids. Imports datasets, pyarrow, scipy."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Labels:
 
     @classmethod
     def of(cls, values: Any, num_labels: int | None = None, name: str = "labels") -> Labels:
-        """The labels that an array, a nested list or a data set holds; `Labels` are returned as they are.
+        """The labels that an array, a nested list or a dataset holds; `Labels` are returned as they are.
 
         Args:
             values: multi-hot (N, L), of bool or numbers: 1, 0, and -100, NaN or None where a label is missing; a row
@@ -201,7 +201,7 @@ class Labels:
 
     @property
     def too_large(self) -> bool:
-        """Whether data sets keep the column `label_ids` instead of `labels`: over 10,000 labels, or 1 GiB of rows."""
+        """Whether datasets keep the column `label_ids` instead of `labels`: over 10,000 labels, or 1 GiB of rows."""
         return too_large_for_rows(*self.shape)
 
     def __len__(self) -> int:

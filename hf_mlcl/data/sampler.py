@@ -158,7 +158,7 @@ def _groups(values: np.ndarray, sizes: np.ndarray) -> list[list[int]]:
 
 
 class Views(torch.utils.data.Dataset):
-    """A data set whose batches hold every example `views` times: extra positives for contrastive losses.
+    """A dataset whose batches hold every example `views` times: extra positives for contrastive losses.
 
     Images are augmented differently in each view; the views of a text differ by the encoder's dropout alone. A batch
     of B examples has B * views rows, first all of view 0, then all of view 1, and so on. By the rules of the losses,
@@ -172,14 +172,14 @@ class Views(torch.utils.data.Dataset):
         dataset: the examples.
 
     Raises:
-        ValueError: the data set cannot be read by position, or there are fewer than 1 views.
+        ValueError: the dataset cannot be read by position, or there are fewer than 1 views.
     """
 
     def __init__(self, dataset: Any, views: int) -> None:
         if type(views) is not int or views < 1:
             raise ValueError(f"views: expected an integer of at least 1, got {views!r}")
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise ValueError(f"views: expected a data set with positions, got {type(dataset).__name__}")
+            raise ValueError(f"views: expected a dataset with positions, got {type(dataset).__name__}")
         self.dataset = dataset
         is_image = isinstance(dataset, PreparedImages)
         self._views = [dataset.view(number) if is_image else dataset for number in range(views)]

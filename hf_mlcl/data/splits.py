@@ -1,4 +1,4 @@
-"""Dividing the rows of a data set: iterative stratification and random subsets. Imports labels and numpy."""
+"""Dividing the rows of a dataset: iterative stratification and random subsets. Imports labels and numpy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def iterative_split(labels: np.ndarray | Labels, fraction: float, seed: int) -> 
 def random_subset(num_rows: int, max_rows: int | None, seed: int) -> np.ndarray | None:
     """Draw `max_rows` of `num_rows` rows uniformly without replacement, ascending int64; None when all rows stay.
 
-    Uniform on purpose: a stratified subset would keep rare labels more often than a smaller data set would have them.
+    Uniform on purpose: a stratified subset would keep rare labels more often than a smaller dataset would have them.
     """
     if max_rows is None or max_rows >= num_rows:
         return None

@@ -300,25 +300,12 @@ def predict_texts(
         raise ValueError(f"texts: expected several texts, got one string {texts[:40]!r}")
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
-    limit = int(min(model.limit_tokens(tokenizer).model_max_length, _NO_LIMIT))
-    pair_column = None if text_pairs is None else "pair"
-    function = preprocess_function(tokenizer, text_pair_column=pair_column, max_length=limit)
     limits: dict[str, Any] = {"top_k": top_k, "min_labels": min_labels, "threshold": threshold}
     rows = ((text, None) for text in texts) if text_pairs is None else _paired(texts, text_pairs)
     while window := list(islice(rows, _WINDOW * batch_size)):
         first, second = zip(*window, strict=True)
-        columns: Any = function({"text": list(first), "pair": list(second)})
-        names = [name for name in columns if name in tokenizer.model_input_names]
-        lengths = [len(ids) for ids in columns["input_ids"]]
-        order = sorted(range(len(window)), key=lengths.__getitem__, reverse=True)  # what is too large fails at once
-        results: list[list[dict[str, Any]]] = [[] for _ in window]
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            tokens = {name: [columns[name][row] for row in batch] for name in names}
-            inputs = tokenizer.pad(tokens, return_tensors="pt").to(model.device)
-            for row, labels in zip(batch, model.predict_labels(**inputs, **limits), strict=True):
-                results[row] = labels
-        yield from results
+        pairs = None if text_pairs is None else second
+        yield from model.predict(first, tokenizer, pairs, batch_size=batch_size, **limits)
 
 
 def _paired(texts: Iterable[str], text_pairs: Iterable[str]) -> Iterator[tuple[Any, Any]]:

@@ -176,17 +176,20 @@ class _Problem:
             part = self if len(moving) == len(value) else self.of_labels(moving)
             gradient, step = part.newton_step(parameters[:, moving])
             slope, length = (gradient * step).sum(axis=0), np.ones(len(moving))
-            last = -slope <= _ROUNDING * value[moving]  # so near to the minimum the full step leads there
+            last = -slope <= _ROUNDING * value[moving]  # so near to the minimum the full step leads there, untested
+            trial, reached, worse = parameters[:, moving] + step, value[moving], np.flatnonzero(~last)
             for _ in range(40):
-                trial = parameters[:, moving] + length * step
-                reached = part.objective(trial)
-                worse = ~last & ~(reached <= value[moving] + 1e-4 * length * slope)
-                if not worse.any():
+                trial[:, worse] = parameters[:, moving[worse]] + length[worse] * step[:, worse]
+                reached[worse] = (part if len(worse) == len(moving) else part.of_labels(worse)).objective(
+                    trial[:, worse]
+                )
+                worse = worse[~(reached <= value[moving] + 1e-4 * length * slope)[worse]]
+                if not len(worse):
                     break
                 length[worse] /= 2
-            better = moving[~worse]
-            parameters[:, better], value[better] = trial[:, ~worse], reached[~worse]
-            moving = moving[~worse & ~last & (np.abs(length * step).max(axis=0) > 1e-10)]
+            better = np.isin(np.arange(len(moving)), worse, invert=True)
+            parameters[:, moving[better]], value[moving[better]] = trial[:, better], reached[better]
+            moving = moving[better & ~last & (np.abs(length * step).max(axis=0) > 1e-10)]
             if not len(moving):
                 break
         return parameters

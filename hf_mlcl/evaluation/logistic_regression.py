@@ -34,14 +34,10 @@ def fit_logistic_regression(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logistic regression of every label at every strength of its L2 penalty.
 
-    For label l and strength s it minimises the sum of the binary cross-entropy over the examples plus
-    s / 2 * ||w||**2, w the weights of the standardised features; the intercept is not penalised. That is what
-    scikit-learn's `StandardScaler` and `LogisticRegression(C=1 / s)` do, and the results agree to 1e-4. Features that
-    do not vary, or by less than 1e-6 of the one that varies most or 1e-7 of their mean, get the weight 0.
-
-    Missing labels have no part in the fit of their label. A label that all known examples have, or none, gets zero
-    weights and the log-odds ln((p + 0.5) / (n + 0.5)) of its p positives and n negatives; a label without a known
-    example those of all labels together.
+    It is what scikit-learn's `StandardScaler` and `LogisticRegression(C=1 / strength)` do for each label, on the
+    examples of which it is known; the results agree to 1e-4. Features that hardly vary get the weight 0. A label that
+    all known examples have, or none, gets zero weights and the log-odds ln((p + 0.5) / (n + 0.5)) of its p positives
+    and n negatives; a label without a known example those of all labels together.
 
     Args:
         features: N x d, finite; a `numpy.memmap` of float32 stays in its file.
@@ -247,12 +243,8 @@ class _Columns:
         return _Columns(self.targets[:, columns], weights, self.strengths[columns])
 
     def slopes(self, logits: Tensor, moves: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Derivatives of the cross-entropy at `logits + lengths * moves` (all N x P, lengths P).
-
-        Returns:
-            The derivative by each logit (N x P), and summed over the examples (P): the derivative by `lengths`, and
-            the second derivative by the bias.
-        """
+        """Derivatives of the cross-entropy at `logits + lengths * moves` (N x P; lengths P): by each logit (N x P),
+        by `lengths` (P), and the second one by the bias (P)."""
         residual = torch.empty_like(logits)
         along, curvature = logits.new_zeros(2, logits.shape[1])
         size = max(1, _CHUNK_NUMBERS // max(logits.shape[1], 1))
@@ -275,8 +267,7 @@ class _Columns:
 class _Descent:
     """L-BFGS on all problems side by side (Nocedal and Wright 2006, algorithms 7.4 and 3.5), each with its own steps.
 
-    The first guess of each inverse Hessian is 1 / (curvature * sizes / N + strength), a diagonal: rotated features are
-    uncorrelated. Problems leave when they are solved.
+    Rotated features are uncorrelated, so the first guess of a Hessian is diagonal: curvature * sizes / N + strength.
     """
 
     inputs: Inputs
@@ -308,7 +299,7 @@ class _Descent:
             open_ = (step > self.tolerance) & (waited < _PATIENCE)
             if not open_.any():
                 break
-            if open_.sum() <= 0.8 * len(open_):
+            if open_.sum() <= 0.8 * len(open_):  # solved problems leave
                 given_up += (step[~open_] > _FAR).sum()
                 result[:, active[~open_]] = self.parameters[:, ~open_]
                 kept = torch.nonzero(open_)[:, 0]
@@ -367,13 +358,10 @@ class _Descent:
     def search(
         self, logits: Tensor, moves: Tensor, slope: Tensor, linear: Tensor, quadratic: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """How far to go, so that the slope (P, negative at 0) falls to 0.6 of its size; by false position.
+        """Lengths (P), and at them residuals (N x P) and second derivatives by the bias (P).
 
-        Penalties add `linear + length * quadratic` to the slope. Only products of logits are needed: the objective is
-        convex along the direction, and its slope tells on which side of the minimum a length lies.
-
-        Returns:
-            Lengths (P), and at them residuals (N x P) and second derivatives by the bias (P).
+        The slope (P, negative at 0), to which penalties add `linear + length * quadratic`, is to fall to 0.6 of its
+        size, by false position: the objective is convex along the direction.
         """
         lengths, low, high = torch.ones_like(slope), torch.zeros_like(slope), torch.full_like(slope, float("inf"))
         low_slope, high_slope = slope.clone(), torch.zeros_like(slope)

@@ -29,9 +29,7 @@ PROTOCOLS = ("logistic_regression", "study")  # `fit_classifier` and `fit_linear
 # penalty takes for likely are 1 / sqrt of these, 11 to 0.35, whatever the width.
 RELATIVE_STRENGTHS = tuple(np.geomspace(0.008, 8.0, 7))
 # What a strength is chosen by: the losses of the label, and of so many positives of labels about as frequent. Of 0
-# to 200, 20 has the highest mAP on held-out parts of the training and validation splits of four data sets; those of
-# 5 to 200 are within 0.1 of it. A weight of 4 for positives, as a second axis, costs 0.9 there.
-# `python benchmarks/evaluation_priors.py`
+# to 200, 20 has the highest mAP in `python benchmarks/evaluation_priors.py`.
 PRIOR_POSITIVES = 20.0
 NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
@@ -226,11 +224,8 @@ class _Fit:
 def choose_strengths(losses: np.ndarray, support: np.ndarray, counts: np.ndarray, tried: np.ndarray) -> np.ndarray:
     """Index of the strength of each label, int64 (L,): that with the lowest loss, its own and that of labels like it.
 
-    Args:
-        losses: S x L, cross-entropy on the validation examples; only those of the labels `tried` are looked at.
-        support: L, positives among the validation examples.
-        counts: L, positives among the training examples.
-        tried: Ids of labels.
+    `losses` (S x L) are the cross-entropies on the validation examples, of the labels `tried` alone; `support` and
+    `counts` the positives among validation and training examples.
     """
     groups, weights = frequency_groups(counts)
     pooled = np.stack([np.bincount(groups[tried], row, len(weights)) for row in losses[:, tried]])
@@ -244,9 +239,7 @@ def choose_strengths(losses: np.ndarray, support: np.ndarray, counts: np.ndarray
 def deal_folds(positive: Any, num_folds: int) -> np.ndarray:
     """Fold of each example, int64 (N,): those with the same rarest label go to the folds in turn.
 
-    Args:
-        positive: bool, N x L, or the same as a sparse matrix.
-        num_folds: Number of folds; fewer where there are fewer examples.
+    `positive` is bool, N x L, an array or a sparse matrix. There are no more folds than examples.
     """
     matrix = sparse.csr_array(positive)
     counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
@@ -446,9 +439,8 @@ def train_grid(
 ) -> Tensor:
     """Trains all grid points from all initial parameters (I x l x width); returns G x I x l x width in their dtype.
 
-    `rows` (N, l) are bool, or int8 with -100. Labels do not interact: these may be some of `num_labels`, over which
-    the loss is a mean. The optimiser is torch.optim.AdamW (fused, defaults) with a linear decay to 0, without its
-    costs per group.
+    `rows` (N, l), bool or int8 with -100, may be some of `num_labels` labels, over which the loss is a mean. The
+    optimiser is torch.optim.AdamW (fused, defaults) with a linear decay to 0, without its costs per group.
     """
     num_examples, width = len(features), initial.shape[2]
     # Columns of zeros, which training leaves zeros; before them one of ones, as the bias is one more weight.

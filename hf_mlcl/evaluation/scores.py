@@ -12,8 +12,8 @@ import torch
 from ..data.labels import Labels
 from .arrays import as_labels, as_matrix, as_vector, sigmoid
 
-# Numbers in a block: 32 MB in float64, of which a function holds some at a time.
-_MAX_NUMBERS = 2**22
+# Numbers in a block: 16 MB in float64, of which a function holds some at a time.
+_MAX_NUMBERS = 2**21
 _MAX_ARRAY_NUMBERS = 2**28  # 1 GiB in float32
 
 
@@ -24,7 +24,7 @@ class Scores:
     that takes at most 1 GiB.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # examples N, labels L
     are_probabilities = False
 
     def __len__(self) -> int:
@@ -39,8 +39,8 @@ class Scores:
         """Logits of some labels, float64 (N, l)."""
         raise NotImplementedError
 
-    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of examples: the number of the first, and their logits (n, L)."""
+    def rows(self, part: slice) -> np.ndarray:
+        """Logits of some examples, (n, L)."""
         raise NotImplementedError
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Scores:
@@ -50,6 +50,11 @@ class Scores:
     def probabilities(self, columns: np.ndarray) -> np.ndarray:
         """Probabilities of what `columns` gives."""
         return columns if self.are_probabilities else sigmoid(columns)
+
+    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of examples: the number of the first, and their logits (n, L)."""
+        for part in _parts(*self.shape):
+            yield part.start, self.rows(part)
 
     def label_blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Blocks of labels: which, logits and probabilities (N, l)."""
@@ -114,7 +119,6 @@ class LinearScores(Scores):
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        """Number of examples N and of labels L."""
         return len(self.features), len(self.weight)
 
     def __getitem__(self, rows: Any) -> LinearScores:
@@ -122,17 +126,13 @@ class LinearScores(Scores):
         return LinearScores(self.features[rows], self.weight, self.bias)
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> LinearScores:
-        """The scores `scale * logits + shift`, both one number per label."""
         return LinearScores(self.features, self.weight * scale[:, None], self.bias * scale + shift)
 
     def columns(self, part: slice | np.ndarray) -> np.ndarray:
-        """Logits of some labels, float64 (N, l)."""
         return _logits(self.features, self.weight[part], self.bias[part]).astype(np.float64)
 
-    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of examples: the number of the first, and float32 logits (n, L)."""
-        for part in _parts(*self.shape):
-            yield part.start, _logits(self.features[part], self.weight, self.bias)
+    def rows(self, part: slice) -> np.ndarray:
+        return _logits(self.features[part], self.weight, self.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,6 @@ class StoredScores(Scores):
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        """Number of examples N and of labels L."""
         return self.by_label.shape[1], self.by_label.shape[0]
 
     def __getitem__(self, rows: Any) -> StoredScores:
@@ -157,17 +156,13 @@ class StoredScores(Scores):
         return StoredScores(self.by_label[:, rows], self.are_probabilities)
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> StoredScores:
-        """The scores `scale * logits + shift`, both one number per label."""
         return StoredScores(self.by_label * scale[:, None] + shift[:, None])
 
     def columns(self, part: slice | np.ndarray) -> np.ndarray:
-        """Logits of some labels, float64 (N, l)."""
         return np.asarray(self.by_label[part], dtype=np.float64).T
 
-    def row_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of examples: the number of the first, and their logits (n, L)."""
-        for part in _parts(*self.shape):
-            yield part.start, np.ascontiguousarray(self.by_label[:, part].T)
+    def rows(self, part: slice) -> np.ndarray:
+        return np.ascontiguousarray(self.by_label[:, part].T)
 
 
 def _parts(length: int, width: int, most: int = _MAX_NUMBERS) -> list[slice]:

@@ -66,7 +66,8 @@ class ContrastiveLoss(nn.Module):
         embeddings: (B, d) floating-point vectors, not normalised.
         labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
             known to have no label is no anchor but a negative.
-        prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
+        prototypes: (L, d) label vectors, not normalised, or a module that looks up some of them, such as an
+            `nn.Embedding`; ignored by losses that have no use for them.
         keys: What to contrast the batch with; by default its own examples.
 
     Returns:
@@ -79,6 +80,15 @@ class ContrastiveLoss(nn.Module):
         statistics: With `count_positives` set, of the last call: `positives_per_anchor`, how many other examples share
             a label with a labelled example, on average, and `anchors_without_positives`, the share of labelled
             examples for which there is none.
+
+    Example:
+        >>> class SameNumber(ContrastiveLoss):
+        ...     def affinity(self, pairs):  # positives have as many labels as the anchor
+        ...         return (pairs.anchor_sizes == pairs.reference_sizes).float()
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> labels = torch.tensor([[1, 0], [0, 1], [1, 1]])
+        >>> print(f"{SameNumber(temperature=1.0)(embeddings, labels):.3f}")
+        1.108
     """
 
     uses_prototypes = False
@@ -163,7 +173,7 @@ class ContrastiveLoss(nn.Module):
         self,
         embeddings: Tensor,
         labels: Tensor | LabelSets,
-        prototypes: Tensor | None = None,
+        prototypes: Tensor | nn.Module | None = None,
         *,
         keys: Keys | None = None,
     ) -> Tensor:
@@ -175,21 +185,24 @@ class ContrastiveLoss(nn.Module):
         else:
             columns = prototypes.shape[0] if self.uses_prototypes and isinstance(prototypes, Tensor) else None
             sets = LabelSets.from_rows(labels, embeddings.shape[0], columns)
+        vectors: Any = prototypes
         if not self.uses_prototypes:
-            prototypes = None
+            vectors = None
         elif prototypes is None:
             raise ValueError(f"prototypes: {type(self).__name__} needs a tensor of shape (L, d), got None")
+        elif isinstance(prototypes, nn.Module):
+            ids = torch.arange(sets.num_labels, device=embeddings.device) if sets.ids is None else sets.ids
+            vectors = prototypes(ids)
         else:
             check_vectors("prototypes", prototypes, rows=sets.num_labels, columns=embeddings.shape[1])
-            if sets.ids is not None:
-                prototypes = prototypes[sets.ids.to(prototypes.device)]
+            vectors = prototypes if sets.ids is None else prototypes[sets.ids.to(prototypes.device)]
         if keys is not None and self.examples_are_references:
             keys.check(embeddings)
         else:
             keys = None
         with torch.autocast(embeddings.device.type, enabled=False):
             examples = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-            return self._contrast(examples, prototypes, self._compared(sets, examples, keys), keys)
+            return self._contrast(examples, vectors, self._compared(sets, examples, keys), keys)
 
     def _compared(self, sets: LabelSets, examples: Tensor, keys: Keys | None) -> Comparison:
         own = sets.to(examples)

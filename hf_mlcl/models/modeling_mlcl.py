@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
             ValueError: For an encoder that cannot be loaded, is of the other task or carries an adapter, for unknown
                 fields or losses, or for duplicate labels.
         """
+        if cls.task is None:
+            names = " or ".join(sorted(model.__name__ for model in _CLASSES.values()))
+            raise ValueError(f"from_encoder: {cls.__name__} loads saved models only; use {names}")
         known = sorted(set(MLCLConfig.__annotations__) - {"encoder_config", "task", "feature_dim", "trained"})
         for name in config_fields:
             if name not in known and not hasattr(PreTrainedConfig, name):
@@ -435,7 +438,8 @@ class MLCLModel(MLCLPreTrainedModel):
         >>> import torch
         >>> from transformers import BertConfig, BertModel
         >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
-        >>> model = MLCLModel.from_encoder(BertModel(BertConfig(**sizes)), labels=2, projection_dim=4)
+        >>> trained = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(**sizes)), ["oil", "wheat"])
+        >>> model = MLCLModel(trained.config)  # as AutoModel.from_pretrained does, with the weights
         >>> model.eval()(input_ids=torch.tensor([[1, 2], [3, 4]])).pooler_output.shape
         torch.Size([2, 8])
     """
@@ -458,7 +462,16 @@ class MLCLModel(MLCLPreTrainedModel):
 
 
 class MLCLForSequenceClassification(MLCLPreTrainedModel):
-    """A text encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load."""
+    """A text encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+        >>> model = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(**sizes)), ["oil", "wheat"])
+        >>> output = model(input_ids=torch.tensor([[1, 2], [3, 4]]), labels=torch.tensor([[1, 0], [1, 1]]))
+        >>> output.logits.shape, output.embeddings.shape, output.loss.ndim
+        (torch.Size([2, 2]), torch.Size([2, 256]), 0)
+    """
 
     task = "text"
     main_input_name = "input_ids"
@@ -483,23 +496,56 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
 
     def predict(
-        self, texts: str | Iterable[str], tokenizer: Any, text_pairs: str | Iterable[str] | None = None, **options: Any
+        self,
+        texts: str | Iterable[str | None],
+        tokenizer: Any,
+        text_pairs: str | Iterable[str | None] | None = None,
+        *,
+        batch_size: int = 64,
+        **options: Any,
     ) -> list[list[dict[str, Any]]]:
-        """The labels of texts by their thresholds, best score first.
+        """The labels of texts by their thresholds, best score first; `hf_mlcl.data.predict_texts` takes streams.
 
         Args:
-            texts: Texts, or one.
+            texts: Texts, or one; None counts as empty.
             tokenizer: The model's; texts are cut as those of training were.
-            text_pairs: The second texts, for a model of text pairs.
-            **options: `batch_size`, and `top_k`, `min_labels` and `threshold` of `predict_labels`.
+            text_pairs: The second texts, as many, for a model of text pairs.
+            batch_size: Texts per forward pass; those of a batch are about equally long.
+            **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
 
         Returns:
             For each text a list of `{"label": name, "score": sigmoid of the logit}`.
-        """
-        from hf_mlcl.data import predict_texts  # `predict_labels` needs no package
 
-        first, second = ([given] if isinstance(given, str) else cast(Any, given) for given in (texts, text_pairs))
-        return list(predict_texts(self, tokenizer, first, second, **options))
+        Raises:
+            ValueError: For what is no text, or where there are more or fewer pairs than texts.
+        """
+        columns = []
+        for name, given in (("texts", texts), ("text_pairs", text_pairs)):
+            if given is not None:
+                given = ["" if text is None else text for text in ([given] if isinstance(given, str) else given)]
+                wrong = [text for text in given if not isinstance(text, str)]
+                if wrong:
+                    raise ValueError(f"{name} must be strings, got {wrong[0]!r}")
+                columns.append(given)
+        if len(columns) == 2 and len(columns[0]) != len(columns[1]):
+            raise ValueError(f"text_pairs: {len(columns[1])} were given for {len(columns[0])} texts")
+        if not columns[0]:
+            return []
+        limit = min(self.limit_tokens(tokenizer).model_max_length, 10**9)
+        tokens = tokenizer(*columns, truncation=True, max_length=int(limit))
+        names = [name for name in tokens if name in tokenizer.model_input_names]
+        # Attention to nothing would be NaN: texts without any token get one.
+        filler = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 1}
+        rows = [{name: tokens[name][row] or [filler.get(name, 0)] for name in names} for row in range(len(columns[0]))]
+        # What is too large fails at once.
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
+        answers: list[list[dict[str, Any]]] = [[] for _ in rows]
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            inputs = tokenizer.pad([rows[row] for row in batch], return_tensors="pt").to(self.device)
+            for row, labels in zip(batch, self.predict_labels(**inputs, **options), strict=True):
+                answers[row] = labels
+        return answers
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -534,7 +580,16 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
 
 
 class MLCLForImageClassification(MLCLPreTrainedModel):
-    """A vision encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load."""
+    """A vision encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load.
+
+    Example:
+        >>> from transformers import ViTConfig, ViTModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+        >>> encoder = ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes))
+        >>> model = MLCLForImageClassification.from_encoder(encoder, ["boat", "cat"])
+        >>> model.encode(pixel_values=torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 256])
+    """
 
     task = "vision"
     main_input_name = "pixel_values"

@@ -62,7 +62,7 @@ def test_pairs_and_empty_texts(model, tokenizer):
         (("one text",), "texts: expected several texts, got one string 'one text'"),
         ((["a"], ["b", "c"]), "text_pairs: expected as many as texts, got more"),
         ((["a", "b"], ["c"]), "text_pairs: expected as many as texts, got fewer"),
-        (([1],), "column 'text': expected texts, got 1"),
+        (([1],), "texts must be strings, got 1"),
     ],
 )
 def test_mistakes_are_one_line(model, tokenizer, arguments, message):

@@ -1,7 +1,5 @@
 """`compute_metrics` is the metric's own code behind logits."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -18,15 +16,21 @@ PROBABILITIES = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
 THRESHOLDS = np.linspace(0.2, 0.8, 5)
 
 
-def test_equals_the_metric_with_the_given_thresholds_and_at_half():
+@pytest.mark.parametrize("missing", [False, True])
+def test_equals_the_metric_with_the_given_thresholds_and_at_half(missing):
+    labels = np.where(np.random.default_rng(1).random((60, 5)) < 0.3 * missing, -100, LABELS)
+    labels[::10], labels[:, 1] = (-100, -100) if missing else (labels[::10], labels[:, 1])
     counts = [5, 30, 300, 2, 50]
-    scores = compute_metrics((LOGITS, LABELS), thresholds=THRESHOLDS, train_label_counts=counts)
+    scores = compute_metrics((LOGITS, labels), thresholds=THRESHOLDS, train_label_counts=counts)
     options = {"thresholds": THRESHOLDS, "train_label_counts": counts}
-    expected = multilabel_scores(LABELS, probabilities=PROBABILITIES, **options)
+    expected = multilabel_scores(labels, probabilities=PROBABILITIES, **options)
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
-    at_half = multilabel_scores(LABELS, PROBABILITIES >= 0.5)
+    at_half = multilabel_scores(labels, PROBABILITIES >= 0.5)
     assert scores["macro_f1_at_half"] == at_half["macro_f1"] and scores["micro_f1_at_half"] == at_half["micro_f1"]
-    assert scores["ece"] == pytest.approx(expected_calibration_error(PROBABILITIES, LABELS))
+    assert scores["ece"] == pytest.approx(expected_calibration_error(PROBABILITIES, labels))
+    rows = per_label_metrics(LOGITS, labels, THRESHOLDS)
+    assert [row["known"] for row in rows] == (labels != -100).sum(0).tolist()
+    assert np.mean([row["f1"] for row in rows if row["known"]]) == pytest.approx(scores["macro_f1"])
     assert all(type(value) is float for value in scores.values())
     assert {"macro_f1", "micro_f1", "hamming_loss", "map", "lrap", "macro_f1_tail"} <= set(scores)
 
@@ -53,30 +57,6 @@ def test_forms_of_predictions_agree(prediction):
 def test_bfloat16_tensors_are_read():
     scores = compute_metrics((torch.from_numpy(LOGITS).to(torch.bfloat16), torch.from_numpy(LABELS)))
     assert scores["macro_f1"] == compute_metrics((LOGITS, LABELS))["macro_f1"]
-
-
-def test_trainer_takes_it_as_it_is(tmp_path):
-    """A plain Trainer on a one-layer model, with and without bound thresholds."""
-    from transformers import Trainer, TrainingArguments
-
-    class Linear(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(5, 5)
-
-        def forward(self, inputs, labels=None):
-            logits = self.layer(inputs)
-            return {"loss": torch.nn.functional.binary_cross_entropy_with_logits(logits, labels), "logits": logits}
-
-    rows = [{"inputs": logits, "labels": labels} for logits, labels in zip(LOGITS, LABELS, strict=True)]
-    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True, disable_tqdm=True)
-    model = Linear()
-    for function in (compute_metrics, partial(compute_metrics, thresholds=THRESHOLDS)):
-        trainer = Trainer(model=model, args=arguments, eval_dataset=rows, compute_metrics=function)
-        scores = trainer.evaluate()
-        expected = function((model.layer(torch.from_numpy(LOGITS)), LABELS))
-        assert scores["eval_map"] == pytest.approx(expected["map"])
-        assert scores["eval_macro_f1"] == pytest.approx(expected["macro_f1"])
 
 
 def test_per_label_metrics_average_to_the_macro_scores():

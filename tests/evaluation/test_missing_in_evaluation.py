@@ -16,12 +16,10 @@ from hf_mlcl.evaluation import (
     reliability_curve,
     tune_thresholds,
 )
-from hf_mlcl.evaluation.arrays import split_labels
 from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _POOL_PRECISION
 from hf_mlcl.evaluation.compute_metrics import expected_calibration_error
 from hf_mlcl.evaluation.logistic_regression import fit_logistic_regression
 from hf_mlcl.evaluation.probe import NUM_FOLDS, deal_folds
-from hf_mlcl.metrics.multilabel_f1.multilabel_f1 import multilabel_scores
 
 
 def make_case(num_examples=150, num_labels=6, missing=0.4, seed=0, feature_dim=5):
@@ -106,39 +104,6 @@ def test_logits_of_missing_entries_change_nothing(fit):
     assert_same(after, before, exactly=fit != "calibration")
 
 
-@pytest.mark.parametrize(
-    ("rule", "like", "every", "own"), [("balanced", 200, 10, 100), ("macro", 20, 2, 100), ("micro", 0, 0, 0)]
-)
-def test_thresholds_have_the_best_documented_f1_over_the_known_entries(rule, like, every, own):
-    _, logits, labels = make_case()
-    labels[:, 3] = -100
-    labels[:, 5] = np.where(labels[:, 5] == 1, -100, labels[:, 5])
-    probabilities, known, truth = sigmoid(logits), labels != -100, labels == 1
-    tuned = tune_thresholds(probabilities, labels, rule=rule)
-    positives = truth.sum(0)
-    doublings = np.round(8 * np.log2(positives + 1)) / 8
-    alike = np.exp(-((doublings[:, None] - doublings) ** 2) / 2)
-    mass = (probabilities * known).sum(0)
-    share = own * known.any(0) * (np.abs(np.log2((mass + 1) / (positives + 1))) <= 2)
-    mass = np.where(known.any(0), mass, np.inf)  # of no known entry nothing is expected
-
-    def smoothed(limit):
-        predicted = (probabilities >= limit) & known
-        hits, false = (predicted & truth).sum(0), (predicted & ~truth).sum(0)
-        if rule == "micro":
-            return np.full(6, 2 * hits.sum() / (hits.sum() + false.sum() + positives.sum()))
-        expected = [(predicted * part).sum(0) / mass for part in (probabilities, 1 - probabilities)]
-        of_all = [values.sum() / positives.sum() for values in (hits, false)]
-        hits = hits + like * (alike @ hits) / (alike @ positives) + every * of_all[0] + share * expected[0]
-        false = false + like * (alike @ false) / (alike @ positives) + every * of_all[1] + share * expected[1]
-        return 2 * hits / (hits + false + positives + like + every + share)
-
-    table = np.array([smoothed(limit) for limit in np.linspace(0.001, 0.999, 400)])
-    for label in range(6):
-        assert smoothed(tuned.per_label[label])[label] >= table[:, label].max() - 1e-9
-    assert len(np.unique(tuned.per_label)) >= 4 or rule == "micro"
-
-
 def test_calibration_is_the_minimum_over_the_known_entries():
     from scipy.optimize import minimize
 
@@ -165,27 +130,28 @@ def test_calibration_is_the_minimum_over_the_known_entries():
     )
 
 
-def test_error_is_that_of_the_known_entries_in_one_column():
-    _, logits, labels = make_case()
-    known = labels != -100
-    column = sigmoid(logits)[known][:, None], labels[known][:, None]
-    assert expected_calibration_error(sigmoid(logits), labels) == expected_calibration_error(*column)
-    assert reliability_curve(sigmoid(logits), labels).counts.sum() == known.sum()
+# --- classifiers ---
 
 
-# --- linear evaluation ---
+def study(features, labels):
+    fit = fit_linear_evaluation(features, labels, *make_case(missing=0.2)[::2], num_epochs=2, progress=False)
+    return fit.weight, fit.bias
 
 
-def test_what_is_missing_of_one_label_changes_no_other_classifier():
+def regressions(features, labels):
+    weight, bias = fit_logistic_regression(features, labels, [3.0])
+    return weight[0], bias[0]
+
+
+@pytest.mark.parametrize("fit", [study, regressions])
+def test_what_is_missing_of_one_label_changes_no_other(fit):
     features, _, labels = make_case(missing=0.2)
     hidden = labels.copy()
     hidden[:100, 2] = -100
-    fits = [
-        fit_linear_evaluation(features, one, features, labels, num_epochs=2, batch_size=32, progress=False)
-        for one in (labels, hidden)
-    ]
-    same = np.flatnonzero((fits[0].weight == fits[1].weight).all(axis=1) & (fits[0].bias == fits[1].bias))
-    assert same.tolist() == [0, 1, 3, 4, 5]
+    before, after = (np.column_stack(fit(features, one)) for one in (labels, hidden))
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_allclose(after[others], before[others], rtol=1e-4, atol=1e-5)
+    assert np.abs(after[2] - before[2]).max() > 0.01
 
 
 def test_a_label_missing_in_training_gets_the_log_odds_of_a_positive():
@@ -197,13 +163,6 @@ def test_a_label_missing_in_training_gets_the_log_odds_of_a_positive():
     assert fit.bias[4] == pytest.approx(np.log((positives + 0.5) / (known - positives + 0.5)), rel=1e-5)
 
 
-# --- classifier ---
-
-
-def fit_regression(features, labels):
-    return fit_logistic_regression(features, labels, [0.1, 3.0])
-
-
 def regression(features, labels, strength, like=None):
     """Logistic regression of one label by scikit-learn on its known rows, all rows (or `like`) standardised."""
     like = features if like is None else like
@@ -212,16 +171,6 @@ def regression(features, labels, strength, like=None):
     fit.fit(((features - mean) / deviation)[known], labels[known])
     weight = fit.coef_[0] / deviation
     return weight, fit.intercept_[0] - weight @ mean
-
-
-def test_what_is_missing_of_one_label_changes_no_other_regression():
-    features, _, labels = make_case(missing=0.2)
-    hidden = labels.copy()
-    hidden[:100, 2] = -100
-    before, after = (np.dstack([w, b]) for w, b in (fit_regression(features, one) for one in (labels, hidden)))
-    others = [0, 1, 3, 4, 5]
-    np.testing.assert_allclose(after[:, others], before[:, others], rtol=1e-4, atol=1e-5)
-    assert (np.abs(after[:, 2] - before[:, 2]) > 0.01).any(axis=1).all()
 
 
 @pytest.mark.parametrize("refit", [True, False])
@@ -285,28 +234,6 @@ def test_strengths_have_the_lowest_loss_over_the_known_validation_entries():
 # --- metrics ---
 
 
-def test_metrics_are_those_of_the_metric_module():
-    _, logits, labels = make_case()
-    labels[:, 1], labels[::10] = -100, -100
-    options = {"thresholds": np.linspace(0.2, 0.7, 6), "train_label_counts": [5, 10, 30, 70, 200, 300]}
-    scores = compute_metrics((logits, labels), **options)
-    expected = multilabel_scores(labels, probabilities=sigmoid(logits), **options)
-    assert {name: scores[name] for name in expected} == pytest.approx(expected)
-    assert scores["macro_f1_at_half"] == multilabel_scores(labels, logits >= 0)["macro_f1"]
-    assert scores["ece"] == expected_calibration_error(sigmoid(logits), labels)
-    rows = per_label_metrics(logits, labels, options["thresholds"])
-    assert [row["known"] for row in rows] == (labels != -100).sum(0).tolist()
-    assert [row["support"] for row in rows] == (labels == 1).sum(0).tolist()
-    assert np.mean([row["f1"] for row in rows if row["known"]]) == pytest.approx(scores["macro_f1"])
-
-
-def test_labels_are_split_into_what_is_positive_and_what_is_known():
-    positive, known = split_labels("labels", [[1, float("nan")], [-100, 0]])
-    assert positive.tolist() == [[True, False], [False, False]] and known.tolist() == [[True, False], [False, True]]
-    for labels in ([[1, 0]], np.ones((1, 1), dtype=np.uint8), np.zeros((2, 2), dtype=bool)):
-        assert split_labels("labels", labels)[1] is None
-
-
 @pytest.mark.parametrize("fit", FITS)
 def test_nothing_known_and_other_values_raise_one_line(fit):
     features, logits, labels = make_case(num_examples=20)
@@ -316,24 +243,15 @@ def test_nothing_known_and_other_values_raise_one_line(fit):
         FITS[fit](features, logits, np.where(labels == 1, -1, labels))
 
 
-# --- sizes ---
-
-
 @pytest.mark.parametrize("num_labels", [1, 2, 5000])
 @pytest.mark.parametrize("missing", [0.0, 0.5])
-@pytest.mark.parametrize("fit", [*FITS, "metrics", "per label"])
+@pytest.mark.parametrize("fit", [*FITS, "metrics"])
 def test_few_and_many_labels(fit, missing, num_labels):
     features, logits, labels = make_case(num_examples=12, num_labels=num_labels, missing=missing, feature_dim=3)
     labels[:2, 0] = [0, 1]
     if fit == "metrics":
-        assert all(np.isfinite(value) for value in compute_metrics((logits, labels)).values())
-    elif fit == "per label":
         assert len(per_label_metrics(logits, labels)) == num_labels
-    elif fit == "linear":
-        result = fit_linear_evaluation(features, labels, features, labels, num_epochs=1, progress=False)
-        assert result.weight.shape == (num_labels, 3) and np.isfinite(result.weight).all()
+        result = SimpleNamespace(**compute_metrics((logits, labels)))
     else:
         result = FITS[fit](features, logits, labels)
-        sizes = {"thresholds": "per_label", "calibration": "scale", "classifier": "bias"}
-        assert fit not in sizes or getattr(result, sizes[fit]).shape == (num_labels,)
-        assert all(np.isfinite(value).all() for value in vars(result).values() if not isinstance(value, dict))
+    assert all(np.isfinite(value).all() for value in vars(result).values())

@@ -5,11 +5,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from hf_mlcl.data.labels import Labels
-from hf_mlcl.evaluation import compute_metrics, fit_classifier, fit_linear_evaluation, probe, tune_thresholds
-from hf_mlcl.evaluation.logistic_regression import fit_logistic_regression
+from hf_mlcl.evaluation import compute_metrics, fit_classifier, fit_linear_evaluation, probe
 from hf_mlcl.evaluation.probe import (
-    RELATIVE_STRENGTHS,
     choose_strengths,
     deal_folds,
     initial_parameters,
@@ -34,20 +31,6 @@ def scores_of(fit):
     return np.asarray(fit.validation_logits)
 
 
-def test_without_refit_it_is_regression_on_the_training_examples():
-    (features, labels), (held, held_labels) = make_data(), make_data(120, seed=1)
-    fit = fit_classifier(features, labels, held, held_labels, refit=False)
-    for label, strength in enumerate(fit.strengths):
-        weights, biases = fit_logistic_regression(features, labels, [strength])
-        np.testing.assert_allclose(fit.weight[label], weights[0, label], rtol=1e-3, atol=1e-4)
-        assert fit.bias[label] == pytest.approx(biases[0, label], abs=1e-3)
-    logits = (held @ fit.weight.T + fit.bias).astype(np.float64)
-    np.testing.assert_allclose(scores_of(fit), logits, atol=1e-4)
-    counts = labels.sum(axis=0)
-    expected = tune_thresholds(sigmoid(scores_of(fit).astype(float)), held_labels, train_label_counts=counts)
-    np.testing.assert_array_equal(fit.thresholds.per_label, expected.per_label)
-
-
 def test_no_validation_example_scores_itself():
     """With pure chance for labels, scores of examples a classifier was fitted on would rank them well."""
     generator = np.random.default_rng(0)
@@ -59,32 +42,6 @@ def test_no_validation_example_scores_itself():
     own = compute_metrics((held @ fit.weight.T + fit.bias, held_labels))["map"]
     honest = compute_metrics((scores_of(fit), held_labels))["map"]
     assert own > 0.8 and honest < 0.55
-
-
-def test_changing_a_held_out_fold_leaves_its_scores():
-    """The scores of a fold come from fits that know nothing of its labels, at given strengths."""
-    (features, labels), (held, held_labels) = make_data(), make_data(100, seed=1)
-    examples = probe._Examples.of("train", features, labels), probe._Examples.of("validation", held, held_labels)
-    fit = probe._Fit(*examples, "cpu", False)
-    scores = np.asarray(fit.fitted(refit=True)[2])
-    folds = deal_folds(held_labels, probe.NUM_FOLDS)
-    changed = held_labels.copy()
-    changed[folds == 2] = ~changed[folds == 2]
-    fit.labels = Labels.of(np.concatenate([labels, changed]))
-    others = np.asarray(fit.fitted(refit=True)[2])
-    np.testing.assert_allclose(others[folds == 2], scores[folds == 2], atol=1e-4)
-    assert np.abs(others - scores)[folds != 2].max() > 0.1
-
-
-def test_the_strength_has_the_lowest_validation_loss_where_labels_are_frequent():
-    (features, labels), (held, held_labels) = make_data(2000, noise=0.5), make_data(4000, seed=1, noise=0.5)
-    fit = fit_classifier(features, labels, held, held_labels, refit=False)
-    strengths = np.array(RELATIVE_STRENGTHS) * 12
-    weights, biases = fit_logistic_regression(features, labels, strengths)
-    logits = np.einsum("nd,sld->snl", held.astype(np.float64), weights) + biases[:, None]
-    losses = (np.logaddexp(0, logits) - held_labels * logits).sum(axis=1)
-    taken = np.abs(strengths[:, None] - fit.strengths).argmin(axis=0)
-    assert (losses[taken, range(8)] <= losses.min(axis=0) * 1.01).all()
 
 
 def test_rare_labels_take_the_strength_of_labels_about_as_frequent():

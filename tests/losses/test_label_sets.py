@@ -74,6 +74,18 @@ def test_sampled_labels_count_for_all_absent_ones(name, parameters):
     torch.testing.assert_close(value_and_gradients(loss, embeddings, sets, prototypes), expected)
 
 
+@each(WITH_PROTOTYPES)
+def test_a_table_that_is_looked_up_gives_the_same(name, parameters):
+    embeddings, labels, prototypes = batch(labels=LABELS + 4, density=0.2)
+    table = torch.nn.Embedding.from_pretrained(prototypes.detach(), freeze=False, sparse=True)
+    loss = build_loss(name, **parameters)
+    for sets in (of_lists(labels), of_lists(labels, sample_size=2), labels):
+        table.zero_grad()
+        loss(embeddings, sets, table).backward()
+        _, (_, expected) = value_and_gradients(loss, embeddings, sets, prototypes)
+        torch.testing.assert_close(table.weight.grad.to_dense(), expected)
+
+
 def test_all_absent_labels_are_the_full_choice():
     _, labels, _ = batch(labels=LABELS + 4, density=0.2)
     for size in (None, LABELS + 4, 10**6):

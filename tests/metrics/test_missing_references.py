@@ -173,18 +173,6 @@ def test_predictions_for_missing_labels_change_nothing(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_unlabelled_example_changes_nothing(seed):
-    references, probabilities, options = make_case(seed)
-    before = compute(references, probabilities, options)
-    nothing, anything = np.full((3, 7), np.nan), np.random.default_rng(seed).random((3, 7))
-    more = (
-        np.concatenate([nothing[:1], references, nothing[1:]]),
-        np.concatenate([anything[:1], probabilities, anything[1:]]),
-    )
-    assert_equal(compute(*more, options), before, exactly=True)
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_a_label_that_is_never_known_is_as_if_it_were_not_there(seed):
     references, probabilities, options = make_case(seed)
     before = compute(references, probabilities, options)

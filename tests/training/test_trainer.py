@@ -95,10 +95,10 @@ def test_vectors_come_in_the_order_of_the_data_and_need_labels(name, tmp_path):
     assert (labels == np.asarray(data["labels"])).all()
     with pytest.raises(ValueError, match="dataset: .*labels"):
         getattr(trainer, name)(data.remove_columns("labels"))
-    if name == "embeddings":
-        for lists in (with_lists(data), list(with_lists(data))):
-            with pytest.raises(ValueError, match="dataset: .*label_ids"):
-                trainer.embeddings(lists)
+    for lists in (with_lists(data), list(with_lists(data))):
+        same_vectors, same_labels = getattr(trainer, name)(lists)
+        np.testing.assert_allclose(same_vectors, vectors, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(same_labels.rows(), labels)
 
 
 def test_the_probe_scores_and_leaves_the_model_alone(tmp_path):

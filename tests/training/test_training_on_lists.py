@@ -10,7 +10,7 @@ from toy import NUM_LABELS, TIMES, toy_dataset, toy_model, toy_trainer, with_lis
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import LabelLists
+from hf_mlcl.data import Labels
 from hf_mlcl.evaluation import LinearScores, compute_metrics
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, LabelSets
 from hf_mlcl.training.dataset_rows import count_labels, dataset_labels, has_known_labels, without_unlabelled
@@ -107,7 +107,7 @@ def test_a_classifier_is_calibrated_and_predictions_are_made_when_asked_for(tmp_
         trainer.fit_classifier(linear_evaluation=False)
         found.append((trainer.predict(held_out), trainer.core_model.config.thresholds))
     (rows, thresholds), (lists, same_thresholds) = found
-    assert isinstance(lists.predictions, LinearScores) and isinstance(lists.label_ids, LabelLists)
+    assert isinstance(lists.predictions, LinearScores) and isinstance(lists.label_ids, Labels)
     assert np.asarray(lists.predictions) == pytest.approx(rows.predictions, abs=1e-5)
     assert np.array_equal(np.asarray(lists.label_ids), rows.label_ids == 1)
     assert same_thresholds == pytest.approx(thresholds, abs=1e-5)
@@ -255,7 +255,7 @@ def test_rows_and_counts_look_at_known_labels():
             return index
 
     data = WithLabels()
-    assert dataset_labels(data).tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
+    assert dataset_labels(data).rows().tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
     assert count_labels(data) == [1, 2]
     assert list(without_unlabelled(data)) == [0, 2, 3] and has_known_labels(data)
     whole = toy_dataset(8)

@@ -56,7 +56,7 @@ def test_logistic_regression_takes_each_split_for_what_it_is(refit, tmp_path):
     assert report.global_threshold == pytest.approx(limits.global_threshold)
     measured = trainer.evaluate()
     for name, value in report.validation.items():
-        assert value == pytest.approx(plain[name]) and measured[f"eval_{name}"] == pytest.approx(value, abs=1e-6)
+        assert value == pytest.approx(plain[name]) and measured[f"eval_{name}"] == pytest.approx(value, abs=1e-3)
     # Of the training examples the model's own logits: nobody has held-out scores of them.
     own = compute_metrics((linear(train[0], *classifier_of(trainer)), train[1]), thresholds=limits.per_label)
     assert trainer.evaluate(trainer.train_dataset)["eval_map"] == pytest.approx(own["map"])
