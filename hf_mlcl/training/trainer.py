@@ -534,7 +534,7 @@ class MLCLTrainer(PublishingTrainer):
             logs.update({name: round(float(value) / self._sum_count, 4) for name, value in self._sums.items()})
             temperature = getattr(self.core_model.contrastive_loss, "log_temperature", None)
             if temperature is not None:
-                logs["temperature"] = round(float(temperature.exp()), 4)
+                logs["temperature"] = round(temperature.detach().exp().item(), 4)
             self._sums, self._sum_count = {}, 0
         super().log(logs, start_time)
 
