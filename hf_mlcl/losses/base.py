@@ -223,7 +223,7 @@ class ContrastiveLoss(nn.Module):
         self, examples: Tensor, prototypes: Tensor | None, compared: Comparison, keys: Keys | None
     ) -> Tensor:
         """The loss on examples (B, d) and prototypes, of labels with a column and then of others (P + S, d)."""
-        self._positives = [] if self.count_positives else None
+        self._positives, self.statistics = [] if self.count_positives else None, {}
         present, absent_weight = compared.anchors.positives.shape[1], compared.anchors.absent_weight
         others = examples if keys is None else keys.embeddings.detach().to(examples)
         if not self.examples_are_references:
