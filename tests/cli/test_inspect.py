@@ -18,7 +18,7 @@ def save_model(folder, encoder, data, task, **fields):
     names = load_multilabel_dataset(str(data), task=task).label_names
     kind = MLCLForSequenceClassification if task == "text" else MLCLForImageClassification
     model = kind.from_encoder(str(encoder), labels=names, projection_dim=16, **fields)
-    model.config.classifier_fitted = True
+    model.config.trained = model.config.classifier_fitted = True
     model.config.thresholds = [0.5] * len(names)
     model.save_pretrained(folder)
     (AutoTokenizer if task == "text" else AutoImageProcessor).from_pretrained(str(encoder)).save_pretrained(folder)
