@@ -1,5 +1,6 @@
 """Every architecture of the table: three training steps of each stage, saving and loading, checkpointing, memory."""
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -12,7 +13,7 @@ from tiny import ENCODERS, SIZES, TEXT, tiny_encoder, tiny_inputs
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoConfig, AutoModel, CLIPModel, SiglipModel, T5Model
+from transformers import AutoConfig, AutoModel, T5Model
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.encoders_mlcl import unused_parameters
@@ -27,6 +28,16 @@ def model_class(kind):
 
 def tiny_model(kind, **fields):
     return model_class(kind).from_encoder(tiny_encoder(kind), labels=3, projection_dim=8, **fields).eval()
+
+
+@contextlib.contextmanager
+def unwritten_memory_is_nan():
+    """Weights or buffers that loading left as it found them would show."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,8 @@ def test_three_steps_reach_every_parameter_under_data_parallelism(process_group,
         optimizer.step()
     moved = {name for name, parameter in model.named_parameters() if not parameter.equal(before[name])}
     assert moved <= trained and any(name.startswith("encoder.") for name in moved)
+    assert ("classifier.weight" in trained) == (objective != "contrastive")
+    assert ("prototypes.weight" in trained) == (objective != "classification")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
@@ -73,12 +86,8 @@ def test_saving_in_shards_and_loading_is_bit_identical(kind, tmp_path):
     model = tiny_model(kind)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    # Memory that nobody wrote holds NaN in this mode: weights or buffers left as they were found would show.
-    torch.use_deterministic_algorithms(True)
-    try:
+    with unwritten_memory_is_nan():
         loaded = model_class(kind).from_pretrained(tmp_path)
-    finally:
-        torch.use_deterministic_algorithms(False)
     expected = dict(model.named_parameters()) | dict(model.named_buffers())
     found = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
     assert found.keys() == expected.keys() and not loaded.training
@@ -119,24 +128,12 @@ def test_attention_implementations_agree(kind, implementation, tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", ["bert", "vit", "t5", "llama"])
-def test_loading_in_another_precision(kind, tmp_path):
-    tiny_model(kind).save_pretrained(tmp_path)
-    loaded = model_class(kind).from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
-    inputs = {name: x.bfloat16() if x.is_floating_point() else x for name, x in tiny_inputs(kind).items()}
-    assert loaded(**inputs).logits.isfinite().all()
-
-
 @pytest.mark.parametrize("kind", ["bert", "vit", "resnet"])
 def test_another_number_of_labels_starts_new_heads_on_the_loaded_encoder(kind, tmp_path):
     model = tiny_model(kind)
     model.save_pretrained(tmp_path)
-    torch.use_deterministic_algorithms(True)  # unwritten memory holds NaN
-    try:
+    with unwritten_memory_is_nan():
         loaded = model_class(kind).from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
-    finally:
-        torch.use_deterministic_algorithms(False)
     assert loaded.classifier.weight.shape[0] == loaded.prototypes.weight.shape[0] == 7
     assert loaded.prototypes.weight.std() > 0 and loaded.classifier.weight.isfinite().all()
     assert loaded.classifier.bias.eq(0).all()
@@ -146,11 +143,8 @@ def test_another_number_of_labels_starts_new_heads_on_the_loaded_encoder(kind, t
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "vit", "clip_vision_model"])
 def test_an_encoder_folder_loads_without_uninitialised_memory(kind, tmp_path):
     tiny_encoder(kind).save_pretrained(tmp_path)
-    torch.use_deterministic_algorithms(True)
-    try:
+    with unwritten_memory_is_nan():
         model = model_class(kind).from_encoder(str(tmp_path), labels=3)
-    finally:
-        torch.use_deterministic_algorithms(False)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
     expected = tiny_encoder(kind).eval()(**tiny_inputs(kind)).last_hidden_state
@@ -160,55 +154,49 @@ def test_an_encoder_folder_loads_without_uninitialised_memory(kind, tmp_path):
 # --- checkpoints that hold more than an encoder ---
 
 
-def test_the_encoder_of_t5_is_loaded_from_the_whole_model(tmp_path):
-    whole = T5Model(AutoConfig.for_model("t5", **ENCODERS["t5"])).eval()
-    whole.save_pretrained(tmp_path)
-    model = MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3).eval()
-    inputs = tiny_inputs("t5")
-    expected = whole.encoder(**inputs).last_hidden_state
-    torch.testing.assert_close(model.encoder(**inputs).last_hidden_state, expected)
-    assert model.config.pooling == "mean" and not any("decoder" in name for name in model.state_dict())
-    model.save_pretrained(tmp_path / "saved")
-    loaded = MLCLForSequenceClassification.from_pretrained(tmp_path / "saved")
-    assert loaded(**inputs).features.equal(model(**inputs).features)
-
-
-@pytest.mark.parametrize(("whole_class", "kind"), [(CLIPModel, "clip"), (SiglipModel, "siglip")])
-def test_the_vision_half_of_a_dual_encoder_is_loaded(whole_class, kind, tmp_path):
+def dual(kind):
     text = {"vocab_size": 60, "max_position_embeddings": 40, "hidden_size": 32, "num_attention_heads": 2}
-    towers = {"text_config": text | {"num_hidden_layers": 1}, "vision_config": ENCODERS[f"{kind}_vision_model"]}
-    whole = whole_class(AutoConfig.for_model(kind, **towers)).eval()
-    whole.save_pretrained(tmp_path)
-    model = MLCLForImageClassification.from_encoder(str(tmp_path), labels=3).eval()
-    inputs = tiny_inputs(f"{kind}_vision_model")
-    torch.testing.assert_close(model(**inputs).features, whole.vision_model(**inputs).pooler_output)
-    assert model.config.pooling == "pooled" and not any("text" in name for name in model.state_dict())
+    text = ENCODERS["clip_text_model"] if kind == "clip" else text | {"num_hidden_layers": 1}
+    towers = {"text_config": text, "vision_config": ENCODERS[f"{kind}_vision_model"]}
+    return AutoModel.from_config(AutoConfig.for_model(kind, **towers)).eval()
 
 
-def test_the_text_half_of_clip_is_loaded(tmp_path):
-    towers = {"text_config": ENCODERS["clip_text_model"], "vision_config": ENCODERS["clip_vision_model"]}
-    whole = CLIPModel(AutoConfig.for_model("clip", **towers)).eval()
+def t5():
+    return T5Model(AutoConfig.for_model("t5", **ENCODERS["t5"])).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "kind", "pooling"),
+    [
+        (t5, "encoder", "t5", "mean"),
+        (lambda: dual("clip"), "vision_model", "clip_vision_model", "pooled"),
+        (lambda: dual("siglip"), "vision_model", "siglip_vision_model", "pooled"),
+        (lambda: dual("clip"), "text_model", "clip_text_model", "pooled"),
+    ],
+    ids=["t5", "clip, vision", "siglip, vision", "clip, text"],
+)
+def test_the_encoder_is_loaded_from_the_whole_model(make, part, kind, pooling, tmp_path):
+    whole, inputs = make(), tiny_inputs(kind)
     whole.save_pretrained(tmp_path)
-    model = MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3).eval()
-    inputs = tiny_inputs("clip_text_model")
-    torch.testing.assert_close(model(**inputs).features, whole.text_model(**inputs).pooler_output)
+    model = model_class(kind).from_encoder(str(tmp_path), labels=3).eval()
+    expected = getattr(whole, part)(**inputs).last_hidden_state
+    torch.testing.assert_close(model.encoder(**inputs).last_hidden_state, expected)
+    assert model.config.pooling == pooling
+    assert model.num_parameters() < whole.num_parameters()
+    model.save_pretrained(tmp_path / "saved")
+    assert model_class(kind).from_pretrained(tmp_path / "saved")(**inputs).features.equal(model(**inputs).features)
 
 
 # --- what cannot be loaded ---
 
 
-def test_an_encoder_decoder_without_an_encoder_class_is_named(tmp_path):
+def test_what_is_no_encoder_is_named(tmp_path):
     AutoConfig.for_model("bart", d_model=16, encoder_layers=1, decoder_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="encoder: expected .* got .*: this is an encoder-decoder"):
+    with pytest.raises(ValueError, match="encoder: .*encoder-decoder"):
         MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3)
-
-
-def test_a_folder_with_the_weights_of_another_model_is_named(tmp_path):
     tiny_encoder("bert").save_pretrained(tmp_path)
     AutoConfig.for_model("distilbert", **ENCODERS["distilbert"]).save_pretrained(tmp_path)
-    with pytest.raises(
-        ValueError, match="encoder: expected .* the weights of a DistilBertModel, .* lacks most of them"
-    ):
+    with pytest.raises(ValueError, match="encoder: .*DistilBertModel"):  # with the weights of another model
         MLCLForSequenceClassification.from_encoder(str(tmp_path), labels=3)
 
 
@@ -259,9 +247,7 @@ def test_the_longest_text_is_read_and_a_longer_one_named(kind):
     if kind in ("t5", "qwen2", "llama", "modernbert"):  # positions are computed
         assert model(input_ids=longer).logits.isfinite().all()
     else:
-        with pytest.raises(
-            ValueError, match=f"input_ids: expected at most {longest} tokens a text, got {longest + 1};"
-        ):
+        with pytest.raises(ValueError, match=f"input_ids: .*{longest} tokens .*{longest + 1}"):
             model(input_ids=longer)
 
 
@@ -271,7 +257,7 @@ def test_a_text_that_is_too_long_is_named_by_other_architectures(kind):
     config = AutoConfig.for_model(kind, **sizes | {"vocab_size": 60, "max_position_embeddings": 12})
     model = MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=3).eval()
     assert model(input_ids=torch.full((1, 12), 5)).logits.isfinite().all()
-    with pytest.raises(ValueError, match="input_ids: expected at most 12 tokens a text, got 13; see truncation"):
+    with pytest.raises(ValueError, match="input_ids: .*12 tokens .*13"):
         model(input_ids=torch.full((1, 13), 5))
 
 
@@ -292,7 +278,7 @@ def test_padding_needs_no_positions_where_it_has_one_of_its_own(kind):
     ids = nn.functional.pad(inputs["input_ids"], (0, 600), value=padding)
     mask = nn.functional.pad(inputs["attention_mask"], (0, 600))
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, model(**inputs).logits)
-    with pytest.raises(ValueError, match="input_ids: expected at most .* tokens a text, got 599; see truncation"):
+    with pytest.raises(ValueError, match="input_ids: .*599"):
         model(input_ids=torch.where(torch.arange(607) < 599, 5, ids))
 
 
@@ -325,23 +311,16 @@ def test_an_encoder_that_always_calls_its_pooler(kind, tmp_path):
     assert loaded(**inputs).logits.equal(model(**inputs).logits)
 
 
-@pytest.mark.parametrize("kind", ["siglip_vision_model", "clip_vision_model"])
-def test_images_of_a_size_that_has_no_positions_are_named(kind):
-    with pytest.raises(ValueError, match="pixel_values: expected images of 16 x 16 pixels, got 32 x 24"):
-        tiny_model(kind)(pixel_values=torch.randn(2, 3, 32, 24))
-
-
-@pytest.mark.parametrize("kind", ["dinov2", "swin", "beit", "convnext", "resnet", "dinov3_vit"])
-def test_images_of_another_size_pass_where_the_encoder_takes_them(kind):
-    size = 2 * ENCODERS[kind].get("image_size", 32)
-    assert tiny_model(kind)(pixel_values=torch.randn(2, 3, size, size)).logits.isfinite().all()
-
-
 @pytest.mark.parametrize("kind", sorted(set(ENCODERS) - set(TEXT)))
-def test_images_with_another_number_of_channels_are_named(kind):
-    pixels = tiny_inputs(kind)["pixel_values"][:, :1]
-    with pytest.raises(ValueError, match=r"pixel_values: expected 3 channels \(B, 3, H, W\), got \[4, 1, "):
-        tiny_model(kind)(pixel_values=pixels)
+def test_images_that_do_not_fit_are_named(kind):
+    with pytest.raises(ValueError, match=r"pixel_values: .*3 channels"):
+        tiny_model(kind)(pixel_values=tiny_inputs(kind)["pixel_values"][:, :1])
+    size = 2 * ENCODERS[kind].get("image_size", 32)
+    if kind in ("dinov2", "swin", "beit", "convnext", "resnet", "dinov3_vit"):  # which take any size
+        assert tiny_model(kind)(pixel_values=torch.randn(2, 3, size, size)).logits.isfinite().all()
+    if kind in ("siglip_vision_model", "clip_vision_model"):
+        with pytest.raises(ValueError, match="pixel_values: .*16 x 16 pixels, got 32 x 24"):
+            tiny_model(kind)(pixel_values=torch.randn(2, 3, 32, 24))
 
 
 def test_the_readme_lists_the_table(request):

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_encoder, tiny_inputs
 from transformers import AutoTokenizer
 
-from hf_mlcl import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification, build_loss
+from hf_mlcl import MLCLConfig, MLCLForSequenceClassification, build_loss
 from hf_mlcl.models.heads_mlcl import choose_labels, spread_prototypes
 
 NAMES = ["cat", "dog, big", "Vögel"]
@@ -31,15 +31,9 @@ def test_prototypes_do_not_depend_on_where_the_embeddings_lie():
     embeddings = torch.randn(5, 8, dtype=torch.float64)
     moved = spread_prototypes(3 * embeddings + torch.randn(8, dtype=torch.float64))
     torch.testing.assert_close(moved, spread_prototypes(embeddings))
-
-
-def test_one_label_keeps_its_embedding():
-    embedding = torch.randn(1, 8)
-    assert torch.nn.functional.cosine_similarity(spread_prototypes(embedding), embedding).item() == pytest.approx(1)
-
-
-def test_names_that_the_encoder_does_not_tell_apart_are_an_error():
-    with pytest.raises(ValueError, match="label names: expected texts the encoder tells apart, .* label 0"):
+    alone = spread_prototypes(embeddings[:1])  # one label keeps its embedding
+    assert torch.nn.functional.cosine_similarity(alone, embeddings[:1]).item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="label names: .*label 0"):
         spread_prototypes(torch.ones(3, 8))
 
 
@@ -70,17 +64,11 @@ def test_descriptions_take_the_place_of_names(minilm_folder):
         prototypes(["a", "b"], label_descriptions={"x": "y"})
 
 
-def test_label_names_need_a_text_encoder_and_a_tokenizer():
-    with pytest.raises(ValueError, match="prototype_init: expected 'xavier' for a vision encoder, got 'label_names'"):
-        MLCLForImageClassification.from_encoder(
-            tiny_encoder("vit"), labels=NAMES, prototype_init="label_names", tokenizer=object()
-        )
-    with pytest.raises(ValueError, match="tokenizer: expected one, got none"):
+def test_label_names_need_a_tokenizer_and_descriptions_need_label_names():
+    with pytest.raises(ValueError, match="tokenizer: "):
         tiny_model(prototype_init="label_names")
-    with pytest.raises(ValueError, match='label_descriptions: expected prototype_init="label_names" beside them'):
+    with pytest.raises(ValueError, match="label_descriptions: .*prototype_init"):
         tiny_model(label_descriptions={"cat": "a small animal"})
-    with pytest.raises(ValueError, match="prototype_init: expected one of xavier, label_names, got 'names'"):
-        tiny_model(prototype_init="names")
 
 
 # --- adding labels ---
@@ -129,12 +117,9 @@ def test_new_prototypes_are_random_and_of_the_usual_size():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["cat"], "labels: expected distinct label names, got the duplicate 'cat'"),
-        ([" cat\u2003"], "labels: expected distinct label names, got the duplicate 'cat'"),
-        (["x", "x"], "labels: expected distinct label names, got the duplicate 'x'"),
-        (["\u00d6l", "O\u0308l"], "labels: expected distinct label names, got the duplicate '\u00d6l'"),
-        ([], "names: expected at least one new label, got none"),
-        ({"x", "y"}, "names: expected a list of label names, got .'[xy]', '[xy]'"),
+        ([" cat\u2003"], "duplicate 'cat'"),
+        (["\u00d6l", "O\u0308l"], "duplicate '\u00d6l'"),
+        ({"x", "y"}, "names"),
     ],
 )
 def test_wrong_new_labels_are_named_and_change_nothing(names, message):
