@@ -215,15 +215,6 @@ class ModelParser(DataclassParser):
         for action in self._actions:
             action.required = action.required and action.dest not in optional
 
-    def job_of(self, options: Any, config: Any) -> DataArguments:
-        """The dataset that the flags describe, for a model; ValueError for one that cannot be asked for labels."""
-        if not config.classifier_fitted:
-            raise ValueError(f"model: the classifier of {options.model!r} is not fitted; see fit_classifier")
-        if options.task not in (None, config.task):
-            raise ValueError(f"--task: the model's is {config.task!r}, got {options.task!r}")
-        values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
-        return DataArguments(**{**values, "task": config.task})
-
 
 def at_least_one(text: str) -> int:
     """The type of a flag for a number of things."""

@@ -12,14 +12,20 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, ViTImageProcessor, set_seed
 
-from hf_mlcl.data import MultiLabelData, PreparedImages, build_word_tokenizer, digit_canvases, generated_corpus
+from hf_mlcl.data import (
+    MultiLabelData,
+    build_word_tokenizer,
+    digit_canvases,
+    generated_corpus,
+    prepare_images,
+    prepare_text,
+)
 from hf_mlcl.evaluation import per_label_metrics, plot_f1_against_frequency
 from hf_mlcl.hub.results import scores_only
-from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
 from .arguments import OneLineParser, seed
-from .prepare import output_folder, prepare_splits
+from .prepare import model_class, output_folder
 
 LOSSES = ("zlpr", "reg")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -54,7 +60,7 @@ def run(arguments: Sequence[str]) -> None:
 class _InMemory(torch.utils.data.Dataset):
     """Images decoded once: so small a set fits, and every epoch of every training reads it again."""
 
-    def __init__(self, images: PreparedImages) -> None:
+    def __init__(self, images: Any) -> None:
         self.items = images.__getitems__(range(len(images)))
         self.labels = images.labels
 
@@ -67,14 +73,16 @@ class _InMemory(torch.utils.data.Dataset):
 
 def _compare(data: MultiLabelData, folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """Trains one model a loss on `data`, saves them, draws the picture, and shows predictions of the loaded models."""
-    processor = _processor(data)
-    splits = prepare_splits(data, processor, tuple(data.splits))
-    if data.task == "vision":
-        splits = {name: _InMemory(split) for name, split in splits.items()}
+    processor: Any
+    if data.task == "text":
+        processor = build_word_tokenizer(data.splits["train"]["text"], max_length=64)
+        splits = {name: prepare_text(rows, processor) for name, rows in data.splits.items()}
+    else:
+        processor = ViTImageProcessor(size={"height": CANVAS, "width": CANVAS})
+        splits = {name: _InMemory(prepare_images(rows, processor)) for name, rows in data.splits.items()}
     metrics, per_label, counts = {}, {}, None
     for loss in LOSSES:
-        target = folder / f"{data.task}-{loss}"
-        trainer = _train(data, processor, splits, loss, target, seed)
+        trainer = _train(data, processor, splits, loss, folder / f"{data.task}-{loss}", seed)
         prediction = trainer.predict(splits["test"], metric_key_prefix="x")
         metrics[loss] = scores_only(prediction.metrics, "x")
         config = trainer.core_model.config
@@ -86,58 +94,45 @@ def _compare(data: MultiLabelData, folder: Path, seed: int) -> dict[str, dict[st
         print(f"  picture: {folder / f'{data.task}.png'}")
     except ImportError as error:
         print(f"  no picture: {error}")
-    _show_predictions(data, folder / f"{data.task}-{LOSSES[-1]}", splits["test"], processor)
-    return metrics
-
-
-def _processor(data: MultiLabelData) -> Any:
+    saved, rows = folder / f"{data.task}-{LOSSES[-1]}", data.splits["test"].select(range(3))
     if data.task == "text":
-        return build_word_tokenizer(data.splits["train"]["text"], max_length=64)
-    return ViTImageProcessor(size={"height": CANVAS, "width": CANVAS})
-
-
-def _encoder(task: str, processor: Any) -> Any:
-    if task == "text":
-        config = AutoConfig.for_model(
-            "bert",
-            vocab_size=len(processor),
-            hidden_size=64,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            intermediate_size=128,
-            max_position_embeddings=64,
-            pad_token_id=processor.pad_token_id,
-        )
+        inputs = processor(list(rows["text"]), padding=True, truncation=True, return_tensors="pt")
     else:
-        config = AutoConfig.for_model(
-            "resnet", embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic"
-        )
-    return AutoModel.from_config(config)
+        inputs = processor([image.convert("RGB") for image in rows["image"]], return_tensors="pt")
+    print(f"  predictions of the saved model in {saved}:")
+    for row, found in zip(rows, model_class(data.task).from_pretrained(saved).predict_labels(**inputs), strict=True):
+        truth = [name for name, carried in zip(data.label_names, row["labels"], strict=True) if carried]
+        predicted = ", ".join(f"{label['label']} {label['score']:.2f}" for label in found) or "(none)"
+        print(f"    true: {', '.join(truth)}\n    found: {predicted}")
+    return metrics
 
 
 def _train(
     data: MultiLabelData, processor: Any, splits: dict[str, Any], loss: str, target: Path, seed: int
 ) -> MLCLTrainer:
     set_seed(seed)
-    model_class = MLCLForSequenceClassification if data.task == "text" else MLCLForImageClassification
-    pooling = "mean" if data.task == "text" else "max"  # a digit covers a small part of the canvas
-    model = model_class.from_encoder(_encoder(data.task, processor), labels=data.label_names, pooling=pooling)
-    args = MLCLTrainingArguments(
-        output_dir=str(target),
-        loss=loss,
-        learning_rate=3e-3,
-        num_train_epochs=EPOCHS[data.task],
-        per_device_train_batch_size=64,
-        per_device_eval_batch_size=256,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        seed=seed,
-        use_cpu=not torch.accelerator.is_available(),
-    )
+    sizes: dict[str, Any] = {"embedding_size": 16, "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}
+    kind, sizes, pooling = "resnet", sizes | {"layer_type": "basic"}, "max"  # a digit covers little of the canvas
+    if data.task == "text":
+        sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
+        sizes |= {"vocab_size": len(processor), "max_position_embeddings": 64, "pad_token_id": processor.pad_token_id}
+        kind, pooling = "bert", "mean"
+    encoder = AutoModel.from_config(AutoConfig.for_model(kind, **sizes))
     trainer = MLCLTrainer(
-        model=model,
-        args=args,
+        model=model_class(data.task).from_encoder(encoder, labels=data.label_names, pooling=pooling),
+        args=MLCLTrainingArguments(
+            output_dir=str(target),
+            loss=loss,
+            learning_rate=3e-3,
+            num_train_epochs=EPOCHS[data.task],
+            per_device_train_batch_size=64,
+            per_device_eval_batch_size=256,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            seed=seed,
+            use_cpu=not torch.accelerator.is_available(),
+        ),
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=processor,
@@ -146,19 +141,3 @@ def _train(
     trainer.fit_classifier()
     trainer.save_model()
     return trainer
-
-
-def _show_predictions(data: MultiLabelData, saved: Path, prepared: Any, processor: Any, count: int = 3) -> None:
-    """Loads a saved model as a user would and labels the first test examples."""
-    model_class = MLCLForSequenceClassification if data.task == "text" else MLCLForImageClassification
-    model = model_class.from_pretrained(saved)
-    rows = data.splits["test"].select(range(count))
-    if data.task == "text":
-        inputs = processor(list(rows["text"]), padding=True, truncation=True, return_tensors="pt")
-    else:
-        inputs = {"pixel_values": torch.stack([prepared[i]["pixel_values"] for i in range(count)])}
-    print(f"  predictions of the saved model in {saved}:")
-    for row, found in zip(rows, model.predict_labels(**inputs), strict=True):
-        truth = [name for name, carried in zip(data.label_names, row["labels"], strict=True) if carried]
-        predicted = ", ".join(f"{label['label']} {label['score']:.2f}" for label in found) or "(none)"
-        print(f"    true: {', '.join(truth)}\n    found: {predicted}")

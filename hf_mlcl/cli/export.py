@@ -8,8 +8,7 @@ from pathlib import Path
 from hf_mlcl.hub import export_onnx, export_sentence_transformers
 
 from .arguments import OneLineParser
-from .evaluate import load_model
-from .prepare import output_folder, read_processor
+from .prepare import load_model, output_folder, read_processor
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -11,20 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_mlcl.data import Labels, MultiLabelData, prepare_images, prepare_text
-from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.data import Labels
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
-from hf_mlcl.inspection.outputs import decodable_images
 from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.training.classifier import REFITTED
 
-from .arguments import DataArguments, ModelParser, at_least_one, seed
-from .evaluate import load_model
-from .prepare import check_length, check_pairs, load_data, load_processor, output_folder, preparation_options
+from .arguments import ModelParser, at_least_one, seed
+from .prepare import data_arguments, load_for_model, load_model, output_folder, prepare_rows, shown_rows
 
 logger = logging.getLogger(__name__)
 
 GRADIENT_BATCHES = 8
+OBJECTIVES = {
+    "contrastive": "contrastive loss {0.loss}",
+    "classification": "classification loss {0.classification_loss}",
+    "joint": "contrastive loss {0.loss} and the classification loss {0.classification_loss}, jointly",
+}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -38,104 +40,56 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
 
+    source, split = Path(options.model), options.split
     model = load_model(options.model)
     config = model.config
-    if options.split != "test" and config.classifier_refitted:
+    if split != "test" and config.classifier_refitted:
         logger.warning("%s", REFITTED)
-    job = parser.job_of(options, config)
-    folder = output_folder(options.output or _default_folder(options.model), "--output")
-    report = inspect(
-        model, options.model, job, options.split, folder, options.batch_size, options.neighbours, options.seed
-    )
-    print(f"report, pictures and numbers are in {folder}; open {report.name}")
-
-
-def _default_folder(source: str) -> Path:
-    return Path(source) / "inspection" if Path(source).is_dir() else Path("inspection")
-
-
-def inspect(
-    model: Any,
-    source: str,
-    job: DataArguments,
-    split: str,
-    folder: Path,
-    batch_size: int = 64,
-    neighbours: int = 10,
-    seed: int = 0,
-) -> Path:
-    """Writes the report of a model on one split into `folder`; returns the path of the HTML file."""
-    config = model.config
-    check_pairs(config, "--text_pair_column", job.text_pair_column)
-    check_length(model, job.max_length)
-    data, gradient_split = _load(job, split, config.label_names)
-    if LABEL_IDS in data.splits[split].column_names:
-        raise ValueError(f"model: expected labels few enough for arrays, got {len(data.label_names)}")
-    if len(data.splits[split]) < 2:
-        raise ValueError(f"split: expected at least 2 examples in {split!r}, got {len(data.splits[split])}")
-    processor = model.limit_tokens(load_processor(source, job, "model"))
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if accelerator is not None:
-        model.to(accelerator)
+    job = data_arguments(model, options)
+    folder = output_folder(options.output or (source / "inspection" if source.is_dir() else "inspection"), "--output")
+    gradient_split = "train"
+    try:
+        data, processor = load_for_model(model, options.model, job, list({split: 0, "train": 0}))
+    except ValueError:
+        # Without a training split, or with one that cannot be read, the gradient's batches are of the inspected one.
+        data, processor = load_for_model(model, options.model, job, [split])
+        gradient_split = split
+    inspected = shown_rows(data.splits[split], job)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
 
     def outputs(rows: Any) -> ModelOutputs:
-        prepare: Any = prepare_text if job.task == "text" else prepare_images
-        prepared = prepare(rows, processor, **preparation_options(job))
-        return collect_outputs(model, prepared, processor, batch_size)
-
-    def readable(rows: Any) -> Any:
-        """Without images that are left out, so that outputs, labels and pictures are of the same rows."""
-        return decodable_images(rows) if job.task == "vision" and job.corrupt_images == "skip" else rows
+        return collect_outputs(model, prepare_rows(rows, processor, job), processor, options.batch_size)
 
     batches = []
     if uses_embeddings(config):
         rows, size = data.splits[gradient_split], _training_batch(source)
-        chosen = np.random.default_rng(seed).permutation(len(rows))[: GRADIENT_BATCHES * size]
-        rows = readable(rows.select(chosen))
+        order = np.random.default_rng(options.seed).permutation(len(rows))
+        rows = shown_rows(rows.select(order[: GRADIENT_BATCHES * size]), job)
         vectors, labels = outputs(rows).embeddings, Labels.of(rows).rows()
         # An incomplete last batch is dropped, as in training, where there is a complete one.
         starts = range(0, max(len(rows) - size, 0) + 1, size)
         batches = [(vectors[start : start + size], labels[start : start + size]) for start in starts]
-    inspected = readable(data.splits[split])
-    found = inspect_outputs(
-        config, outputs(inspected), Labels.of(inspected).rows(), batches, neighbours=neighbours, seed=seed
-    )
+    labels = Labels.of(inspected).rows()
+    chosen = {"neighbours": options.neighbours, "seed": options.seed}
+    found = inspect_outputs(config, outputs(inspected), labels, batches, **chosen)
     about = {
-        "model": Path(source).resolve().name if Path(source).is_dir() else source,
+        "model": source.resolve().name if source.is_dir() else options.model,
         "dataset": data.name,
         "split": split,
         "examples": len(inspected),
         "task": job.task,
-        "objective": _objective(config),
+        "objective": OBJECTIVES[config.objective].format(config),
         "gradient_split": gradient_split if batches else None,
     }
-    return write_report(found, folder, Examples(inspected), config.label_names, about)
+    report = write_report(found, folder, Examples(inspected), config.label_names, about)
+    print(f"report, pictures and numbers are in {folder}; open {report.name}")
 
 
-def _objective(config: Any) -> str:
-    names = {
-        "contrastive": f"contrastive loss {config.loss}",
-        "classification": f"classification loss {config.classification_loss}",
-        "joint": f"contrastive loss {config.loss} and the classification loss {config.classification_loss}, jointly",
-    }
-    return names[config.objective]
-
-
-def _load(job: DataArguments, split: str, label_names: list[str]) -> tuple[MultiLabelData, str]:
-    """The data, and the split that the gradient's batches come from: the training split where there is one."""
-    options: dict[str, Any] = {"label_names": label_names, "max_train_samples": job.max_train_samples}
-    if split != "train":
-        try:
-            return load_data(job, splits=[split, "train"], **options), "train"
-        except ValueError:  # no training split, or one that cannot be read: the inspected one must do
-            pass
-    return load_data(job, splits=[split], **options), split
-
-
-def _training_batch(source: str) -> int:
+def _training_batch(source: Path) -> int:
     """Examples that a step of the training compared, by the description of the run; 64 where there is none."""
     try:
-        described = json.loads((Path(source) / "run.json").read_text(encoding="utf-8"))
+        described = json.loads((source / "run.json").read_text(encoding="utf-8"))
         return max(2, int(described["arguments"]["per_device_train_batch_size"]) * int(described.get("processes", 1)))
     except (OSError, ValueError, KeyError, TypeError):
         return 64

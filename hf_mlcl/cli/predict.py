@@ -13,8 +13,7 @@ from hf_mlcl.data.sources import FORMATS, read_source
 from hf_mlcl.models import read_image
 
 from .arguments import OneLineParser
-from .evaluate import load_model
-from .prepare import check_pairs, read_processor
+from .prepare import check_pairs, load_model, read_processor
 
 BATCH = 64
 

@@ -1,20 +1,23 @@
-"""What train and evaluate share: the dataset of the flags, the processor, and splits ready for the Trainer."""
+"""What the commands share: model, dataset and processor of the flags, and splits ready for the Trainer."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
-from hf_mlcl.models import MLCLConfig
+from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.inspection.outputs import decodable_images
+from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.models.adapters_mlcl import peft_package
 from hf_mlcl.models.encoders_mlcl import learned_positions, reason_of
 
-from .arguments import DataArguments
+from .arguments import DataArguments, TrainArguments
 
 
 def output_folder(path: str | Path, argument: str = "--output_dir") -> Path:
@@ -29,6 +32,45 @@ def output_folder(path: str | Path, argument: str = "--output_dir") -> Path:
     return folder
 
 
+def read_json(path: str | Path, argument: str) -> Any:
+    """What a JSON file holds; ValueError in one line where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{argument}: {str(path)!r} cannot be read as JSON: {error}") from error
+
+
+def model_class(task: str) -> Any:
+    """The class of models of "text" or "vision"."""
+    return MLCLForSequenceClassification if task == "text" else MLCLForImageClassification
+
+
+def load_model(source: str) -> Any:
+    """The trained model of a folder or Hub id; ValueError in one line where there is none."""
+    expected = "model: expected the folder or Hub id of a model trained with hf-mlcl"
+    try:
+        values, _ = MLCLConfig.get_config_dict(source)
+    except Exception as error:  # damaged files show as errors of any type
+        reason = reason_of(error)
+        if isinstance(error.__cause__, RepositoryNotFoundError):  # which is also what others see of a private one
+            reason = (
+                "there is none on the Hub, or it is private and needs an access token (`hf auth login` or HF_TOKEN)"
+            )
+        raise ValueError(f"{expected}, got {source!r}: {reason}") from error
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != MLCLConfig.model_type:
+        found = f"a model of type {kind!r}" if kind else "without a model's config.json"
+        raise ValueError(f"{expected}, got {source!r}, {found}")
+    try:
+        model, report = model_class(values.get("task", "text")).from_pretrained(source, output_loading_info=True)
+    except Exception as error:  # damaged files show as errors of any type
+        raise ValueError(f"{expected}, got {source!r}: {reason_of(error)}") from error
+    if report["missing_keys"]:  # transformers would draw them at random
+        missing = sorted(report["missing_keys"])
+        raise ValueError(f"{expected}, got {source!r}, without {len(missing)} of its weights, such as {missing[0]}")
+    return model
+
+
 def check_length(model: Any, max_length: int | None) -> None:
     """Raises ValueError where `max_length` is more than the positions that a text encoder has embeddings of."""
     most, _ = learned_positions(model.encoder)
@@ -38,29 +80,48 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     """The dataset that the flags describe; `options` go to `load_multilabel_dataset`."""
-    _check_task(arguments)
+    nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
+    for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
+        given = getattr(arguments, name, value)
+        if given != value:  # says something about inputs of the other kind; columns are checked later
+            raise ValueError(f"{name}: expected {value or 'none'} for task {arguments.task!r}, got {given!r}")
+    columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter")
     return load_multilabel_dataset(
         arguments.dataset,
         task="text" if arguments.task == "text" else "vision",
-        text_column=arguments.text_column,
-        text_pair_column=arguments.text_pair_column,
-        image_column=arguments.image_column,
-        label_column=arguments.label_column,
-        label_delimiter=arguments.label_delimiter,
+        **{name: getattr(arguments, name) for name in (*columns, "max_eval_samples")},
         config_name=arguments.dataset_config,
         revision=arguments.dataset_revision,
-        max_eval_samples=arguments.max_eval_samples,
         **options,
     )
 
 
-def _check_task(arguments: DataArguments) -> None:
-    """Raises ValueError for a flag that says something about inputs of the other kind; columns are checked later."""
-    nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
-    for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
-        given = getattr(arguments, name, value)
-        if given != value:
-            raise ValueError(f"{name}: expected {value or 'none'} for task {arguments.task!r}, got {given!r}")
+def data_arguments(model: Any, options: Any) -> DataArguments:
+    """The dataset that flags describe for a trained model; ValueError for one that cannot be asked for labels."""
+    if not model.config.classifier_fitted:
+        raise ValueError(f"model: the classifier of {options.model!r} is not fitted; see fit_classifier")
+    if options.task not in (None, model.config.task):
+        raise ValueError(f"--task: the model's is {model.config.task!r}, got {options.task!r}")
+    values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
+    return DataArguments(**{**values, "task": model.config.task})
+
+
+def load_for_model(model: Any, source: str, job: DataArguments, splits: list[str]) -> tuple[MultiLabelData, Any]:
+    """Splits of the dataset with the labels of a trained model, and the model's processor."""
+    check_pairs(model.config, "--text_pair_column", job.text_pair_column)
+    check_length(model, job.max_length)
+    names = model.config.label_names
+    data = load_data(job, splits=splits, label_names=names, max_train_samples=job.max_train_samples)
+    return data, model.limit_tokens(load_processor(source, job, "model"))
+
+
+def shown_rows(rows: Any, job: DataArguments) -> Any:
+    """Rows of a split that are embedded and shown, without images that are left out."""
+    if LABEL_IDS in rows.column_names:
+        raise ValueError("dataset: its labels are too many to be shown")
+    if len(rows) < 2:
+        raise ValueError(f"dataset: a split of at least 2 examples is needed, got {len(rows)}")
+    return decodable_images(rows) if job.task == "vision" and job.corrupt_images == "skip" else rows
 
 
 def check_pairs(config: MLCLConfig, argument: str, given: str | None) -> None:
@@ -99,25 +160,43 @@ def load_label_descriptions(path: str | None) -> dict[str, str] | None:
     """The texts of a JSON file of label name: text; None where no file is given."""
     if path is None:
         return None
-    try:
-        descriptions = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"label_descriptions: expected a JSON file of label name: text, got {path}: {error}"
-        ) from error
+    descriptions = read_json(path, "label_descriptions")
     if not isinstance(descriptions, dict) or not all(isinstance(text, str) for text in descriptions.values()):
         raise ValueError(f"label_descriptions: expected a JSON object of label name: text in {path}, got other values")
     return descriptions
 
 
-def prepare_splits(data: MultiLabelData, processor: Any, names: Sequence[str], **options: Any) -> dict[str, Any]:
-    """The named splits as the Trainer takes them; `options` go to `prepare_text` or `prepare_images`."""
-    prepare: Any = prepare_text if data.task == "text" else prepare_images
-    return {name: prepare(data.splits[name], processor, **options) for name in names if name in data.splits}
+def adapter_config(job: TrainArguments) -> Any:
+    """A `PeftConfig` from `--lora_r` and what belongs to it, or from the file `--peft_config`; None for neither.
+
+    Raises:
+        ValueError: For flags that do not go together, or a file that is no adapter's configuration; one line.
+    """
+    for name in ("lora_alpha", "lora_target_modules"):
+        if getattr(job, name) is not None and job.lora_r is None:
+            raise ValueError(f"--{name} needs --lora_r")
+    if job.peft_config is not None:
+        if job.lora_r is not None:
+            raise ValueError("--peft_config cannot be combined with --lora_r")
+        values = read_json(job.peft_config, "--peft_config")
+        try:
+            return peft_package().get_peft_config(values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"--peft_config: {job.peft_config!r} is no adapter's configuration: {reason}") from error
+    if job.lora_r is None:
+        return None
+    if job.lora_r < 1:
+        raise ValueError(f"--lora_r: expected at least 1, got {job.lora_r}")
+    alpha = 2 * job.lora_r if job.lora_alpha is None else job.lora_alpha
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"--lora_alpha: expected a finite number above 0, got {alpha}")
+    names = [name.strip() for name in (job.lora_target_modules or "").split(",") if name.strip()]
+    return peft_package().LoraConfig(r=job.lora_r, lora_alpha=alpha, target_modules=names or None)
 
 
-def preparation_options(arguments: DataArguments) -> dict[str, Any]:
-    """What the flags say about preparing any split, as options of `prepare_splits`."""
-    if arguments.task == "text":
-        return {"max_length": arguments.max_length}
-    return {"corrupt_images": arguments.corrupt_images}
+def prepare_rows(rows: Any, processor: Any, job: DataArguments, **options: Any) -> Any:
+    """Rows of a split as the Trainer takes them; `options` go to `prepare_images`."""
+    if job.task == "text":
+        return prepare_text(rows, processor, max_length=job.max_length)
+    return prepare_images(rows, processor, corrupt_images=job.corrupt_images, **options)

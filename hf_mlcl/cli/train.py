@@ -19,7 +19,6 @@ from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
 from hf_mlcl.hub.results import describe_run, scores_only
 from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
-from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.arguments import trains
 from hf_mlcl.training.checkpoints import (
@@ -30,16 +29,16 @@ from hf_mlcl.training.checkpoints import (
 from hf_mlcl.training.dataset_rows import has_known_labels, without_unlabelled
 from hf_mlcl.training.shards import reshard, whole
 
-from .adapters import adapter_config
 from .arguments import DataclassParser, TrainArguments
 from .prepare import (
+    adapter_config,
     check_length,
     load_data,
     load_label_descriptions,
     load_processor,
+    model_class,
     output_folder,
-    preparation_options,
-    prepare_splits,
+    prepare_rows,
 )
 
 logger = logging.getLogger(__name__)
@@ -102,9 +101,8 @@ def train(
         )
     peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)
-    model_class = MLCLForSequenceClassification if job.task == "text" else MLCLForImageClassification
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    model = model_class.from_encoder(
+    model = model_class(job.task).from_encoder(
         job.encoder,
         labels=data.label_names,
         prototype_init=job.prototype_init,
@@ -116,10 +114,8 @@ def train(
     check_length(model, job.max_length)
     model.limit_tokens(processor)
     with args.main_process_first(desc="preparing the data"):
-        train_options = {"augmentation": augmentation, "seed": args.seed} if job.task == "vision" else {}
-        options = preparation_options(job)
-        splits = prepare_splits(data, processor, ["train"], **options, **train_options)
-        splits |= prepare_splits(data, processor, ["validation", "test"], **options)
+        only = {"train": {"augmentation": augmentation, "seed": args.seed}}
+        splits = {name: prepare_rows(rows, processor, job, **only.get(name, {})) for name, rows in data.splits.items()}
     for name in list(splits):
         if not has_known_labels(splits[name]):
             if name != "test":
@@ -136,18 +132,12 @@ def train(
         peft_config=peft_config,
         callbacks=[on_signal],
     )
-    if job.classifier == "trained" and trainer.core_model.config.objective == "contrastive":
-        raise ValueError(
-            "--classifier: expected 'linear_evaluation' after contrastive training, which trains no classifier, "
-            "got 'trained'"
-        )
-    if job.classifier == "trained" and not trains(args):
-        raise ValueError("--classifier: expected 'linear_evaluation' with --num_train_epochs 0, got 'trained'")
     if job.classifier == "trained":
+        if trainer.core_model.config.objective == "contrastive" or not trains(args):
+            raise ValueError("--classifier trained: neither contrastive training nor --num_train_epochs 0 trains one")
         for name in ("protocol", "refit"):
-            given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
-            if given != default:
-                raise ValueError(f"--{name}: expected none with --classifier trained, which fits nothing; got {given}")
+            if getattr(job, name) != TrainArguments.__dataclass_fields__[name].default:
+                raise ValueError(f"--{name} has no use with --classifier trained, which fits nothing")
     on_signal.check()
     trainer.save_last_step = True
     trainer.train(resume_from_checkpoint=resume)
@@ -165,10 +155,11 @@ def train(
     per_label: dict[str, list[dict[str, Any]]] = {}
     for name in ("validation", "test"):
         if name in splits:
-            metrics[name], per_label[name] = _measure(trainer, splits[name])
+            metrics[name], per_label[name], logits = _measure(trainer, splits[name])
+            measured = splits[name]
             on_signal.check()
     if job.pictures:
-        _draw(trainer, splits.get("test", splits["validation"]), folder)
+        _draw(trainer, measured, logits, folder)
         on_signal.check()
     if trainer.is_world_process_zero():
         run_description = describe_run(
@@ -208,26 +199,21 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
     return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
 
 
-def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]], Any]:
+    """Metrics, rows per label, and the logits behind them."""
     prediction = trainer.predict(dataset, metric_key_prefix="x")
-    metrics = scores_only(prediction.metrics, "x")
     config, held_out = trainer.core_model.config, trainer.held_out_scores(dataset)
     logits, labels = prediction.predictions, prediction.label_ids
     if held_out is not None:
         logits, labels = held_out.logits, held_out.labels
     rows = per_label_metrics(logits, labels, config.thresholds, config.train_label_counts, config.label_names)
-    return metrics, rows
+    return scores_only(prediction.metrics, "x"), rows, logits
 
 
-def _draw(trainer: MLCLTrainer, dataset: Any, folder: Path) -> None:
-    core, held_out = trainer.core_model, trainer.held_out_scores(dataset)
-    examples = dataset if held_out is None else without_unlabelled(dataset)
-    embedded = uses_embeddings(core.config)
-    vectors, labels = (trainer.embeddings if embedded else trainer.features)(examples)
-    if held_out is None:
-        logits = trainer.predict(dataset, metric_key_prefix="x").predictions
-    else:
-        logits = held_out.logits
+def _draw(trainer: MLCLTrainer, dataset: Any, logits: Any, folder: Path) -> None:
+    core = trainer.core_model
+    examples = dataset if trainer.held_out_scores(dataset) is None else without_unlabelled(dataset)
+    vectors, labels = (trainer.embeddings if uses_embeddings(core.config) else trainer.features)(examples)
     prototypes = None
     if uses_prototypes(core.config):  # in all processes, which may hold parts of them
         reshard(core)

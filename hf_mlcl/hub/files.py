@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -96,6 +97,17 @@ def published_files(folder: str | Path, token: str | None = None) -> dict[str, P
         if not is_weights(name) and not name.startswith("figures/"):
             _refuse_token(path, token)
     return files
+
+
+def write_files(contents: dict[str, Path | bytes], folder: Path, copy: Callable[[Path, Path], Any]) -> None:
+    """Writes what `published_files` returned into another folder; files as they are by `copy`."""
+    for name, content in contents.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            copy(content, target)
 
 
 def _refuse_links(folder: Path, names: list[str]) -> None:

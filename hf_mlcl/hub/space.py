@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,8 @@ from hf_mlcl.inspection.neighbours import unit_rows
 from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
-from .files import CODE, published_files
+from . import page
+from .files import CODE, published_files, write_files
 
 GRADIO = "6.31.0"  # which the page was tested with
 _REQUIREMENTS = ("torch", "transformers>=5.18", "safetensors", "numpy", "pillow")
@@ -97,30 +99,20 @@ def write_space(model_folder: str | Path, folder: str | Path, name: str, index: 
     folder, contents = Path(folder), published_files(model_folder)
     with tempfile.TemporaryDirectory() as merged:
         if "adapter_config.json" in contents:
-            _merge_adapter(model_folder, merged)
+            text = MLCLConfig.from_pretrained(model_folder).task == "text"
+            model_class: Any = MLCLForSequenceClassification if text else MLCLForImageClassification
+            model_class.from_pretrained(model_folder).merge_adapter().save_pretrained(merged)
             contents = {name: content for name, content in contents.items() if not name.startswith("adapter_")}
             contents |= published_files(merged)
         # The page calls the code beside the model, which may have been saved by an earlier version.
         contents |= {code: files(models).joinpath(code).read_bytes() for code in CODE}
-        for relative, content in contents.items():
-            target = folder / "model" / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        write_files(contents, folder / "model", shutil.copyfile)
     if index is not None:
-        (folder / "index.safetensors").write_bytes(Path(index).read_bytes())
-    (folder / "app.py").write_text(
-        files(__package__).joinpath("page.py").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+        shutil.copyfile(index, folder / "index.safetensors")
+    shutil.copyfile(str(page.__file__), folder / "app.py")
     (folder / "page.json").write_text(json.dumps({"name": name}) + "\n", encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(_REQUIREMENTS) + "\n")
     (folder / "README.md").write_text(_readme(name, index is not None), encoding="utf-8")
-
-
-def _merge_adapter(source: str | Path, folder: str) -> None:
-    """Saves the adapter of one folder, merged into its encoder, as a whole model in another."""
-    text = MLCLConfig.from_pretrained(source).task == "text"
-    model_class: Any = MLCLForSequenceClassification if text else MLCLForImageClassification
-    model_class.from_pretrained(source).merge_adapter().save_pretrained(folder)
 
 
 def _readme(name: str, examples: bool) -> str:

@@ -243,29 +243,3 @@ def summarise_gradients(batches: Sequence[PairGradients], groups: Any) -> dict[s
         "batches": number,
         "temperature": first.temperature,
     }
-
-
-def sample_pairs(batch: PairGradients, limit: int = 2000, seed: int = 0) -> dict[str, dict[str, list[float]]]:
-    """Cosine and gradient of single pairs, for a picture: for each kind of anchor up to `limit` pairs of each sign.
-
-    Returns:
-        For "example" and, where they are anchors, "prototype": `positive_cosine`, `positive_gradient` (dL/ds with what
-        `reg` removes), `negative_cosine`, `negative_gradient`.
-    """
-    rng = np.random.default_rng(seed)
-    positive = (batch.weights > 0).cpu().numpy()
-    negative = batch.compared.cpu().numpy() & ~positive
-    gradient = batch.gradients + batch.repulsion if batch.removes_repulsion else batch.gradients
-    values, cosines = gradient.cpu().numpy(), batch.cosines.cpu().numpy()
-    result: dict[str, dict[str, list[float]]] = {}
-    for kind, rows in (
-        ("example", slice(0, batch.example_anchors)),
-        ("prototype", slice(batch.example_anchors, None)),
-    ):
-        for sign, mask in (("positive", positive[rows]), ("negative", negative[rows])):
-            if mask.size:
-                chosen = np.sort(rng.permutation(np.flatnonzero(mask))[:limit])
-                part = result.setdefault(kind, {})
-                part[f"{sign}_cosine"] = cosines[rows].flat[chosen].round(4).tolist()
-                part[f"{sign}_gradient"] = [float(f"{value:.4g}") for value in values[rows].flat[chosen]]
-    return result

@@ -107,12 +107,7 @@ def _bars(axes: Any, names: Sequence[str]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
-    """F1 of each label against its training examples, the hardest of the frequent ones by name.
-
-    Args:
-        rows: of `label_difficulty`, with `train_count`; labels without a positive are left out.
-        named: how many labels get their name.
-    """
+    """F1 of each label against its training examples, from rows of `label_difficulty` with `train_count`."""
     present = [row for row in rows if row["support"]]
     counts, f1 = np.array([row["train_count"] for row in present]), 100 * np.array([row["f1"] for row in present])
     never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
@@ -145,12 +140,7 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
-    """How the hardest labels fail: missed and wrong predictions, and where their scores lie beside the threshold.
-
-    Args:
-        rows: of `label_difficulty`.
-        limit: how many labels.
-    """
+    """How the hardest labels fail and where their scores lie, from rows of `label_difficulty`."""
     chosen = [rows[index] for index in hardest_labels(rows, limit)]
     fails = [row["failure"] for row in chosen]
     ways = {"missed": "by being missed", "over-predicted": "by over-prediction", "both": "by both"}
@@ -198,13 +188,7 @@ def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def plot_confusions(found: Confusions, label_names: Sequence[str], limit: int = 14) -> Figure:
-    """Which labels are wrongly predicted where others are missed: counts of the labels most involved.
-
-    Args:
-        found: of `confusions`.
-        label_names: L names.
-        limit: how many missed labels, and how many wrong ones, at most.
-    """
+    """Which labels are wrongly predicted where others are missed: counts of the labels most involved."""
     excess = np.clip(found.excess, 0, None) * (found.counts > 0)
     rows = _largest(excess.sum(axis=1), limit)
     columns = _largest(excess[rows].sum(axis=0), limit)
@@ -242,13 +226,7 @@ def _largest(values: np.ndarray, limit: int) -> list[int]:
 
 @matplotlib.rc_context(STYLE)
 def plot_co_predictions(found: CoPredictions, label_names: Sequence[str], limit: int = 10) -> Figure:
-    """Pairs of labels predicted together much more, or much less, often than they occur together.
-
-    Args:
-        found: of `co_predictions`.
-        label_names: L names.
-        limit: how many pairs of each kind.
-    """
+    """Pairs of labels predicted together much more, or much less, often than they occur together."""
     more, less = found.pairs(limit, more=True), found.pairs(limit, more=False)
     pairs = [*more, *less[::-1]]
     upper = np.triu_indices(len(found.predicted), k=1)
@@ -274,14 +252,7 @@ def plot_co_predictions(found: CoPredictions, label_names: Sequence[str], limit:
 
 @matplotlib.rc_context(STYLE)
 def plot_purity(rows: list[dict[str, Any]], label_names: Sequence[str], k: int, named: int = 14) -> Figure:
-    """Share of the neighbours of a label's examples that have it too, against how many examples it has.
-
-    Args:
-        rows: of `neighbourhood_purity`, whose neighbours were k; some label has two examples.
-        label_names: L names.
-        k: number of neighbours, for the text.
-        named: how many labels get their name.
-    """
+    """Share of the k neighbours of a label's examples that have it too, from rows of `neighbourhood_purity`."""
     kept = [index for index, row in enumerate(rows) if row["purity"] is not None]
     sizes, purity, chance = (
         np.array([rows[index][key] for index in kept], dtype=float) for key in ("examples", "purity", "chance")
@@ -313,11 +284,7 @@ def plot_purity(rows: list[dict[str, Any]], label_names: Sequence[str], k: int, 
 
 @matplotlib.rc_context(STYLE)
 def plot_similarities(histograms: dict[str, Any]) -> Figure:
-    """Cosine similarities of pairs that share a label and of pairs that share none: how far the space is separated.
-
-    Args:
-        histograms: of `similarity_histograms`, with pairs of both kinds.
-    """
+    """Cosines of pairs that share a label and that share none, of `similarity_histograms` with pairs of both."""
     title = "A pair that shares a label is more similar than one that shares none in "
     title += f"{percent(histograms['separation'])} of cases"
     note = "Random pairs of examples of this split. 50 % would be no separation at all, 100 % a perfect one."
@@ -344,12 +311,11 @@ def plot_map(
     """The map of examples, coloured by a few labels, with the prototypes as named stars.
 
     Args:
-        drawn: of `map_embeddings`.
+        drawn: Of `map_embeddings`.
         labels: (N, L) bool, the known positives.
         label_names: L names.
-        coloured: at most six labels that get a colour; an example with several has that of the rarest.
-        space: what was mapped, for the text.
-        named: at most so many prototypes get their name, those of the most frequent labels first.
+        coloured: At most six labels that get a colour; an example with several has that of the rarest.
+        space: What was mapped, for the text.
     """
     coloured = list(coloured)[: len(COLOURS)]
     counts = labels.sum(axis=0)
@@ -401,14 +367,13 @@ def _shape(drawn: EmbeddingMap) -> float:
 def plot_label_maps(
     drawn: EmbeddingMap, labels: np.ndarray, label_names: Sequence[str], chosen: Sequence[int], texts: Sequence[str]
 ) -> Figure:
-    """One small map per label: its examples over all others in grey, and its prototype.
+    """One small map per chosen label, with a text such as its F1: its examples over all others, and its prototype.
 
     Args:
-        drawn: of `map_embeddings`.
+        drawn: Of `map_embeddings`.
         labels: (N, L) bool, the known positives.
         label_names: L names.
-        chosen: labels to show.
-        texts: one for each, below its map, such as its F1.
+        chosen: Labels to show, and `texts`, one for each.
     """
     columns = min(4, max(len(chosen), 1))
     rows = math.ceil(max(len(chosen), 1) / columns)
@@ -434,51 +399,8 @@ def plot_label_maps(
 
 
 @matplotlib.rc_context(STYLE)
-def plot_pairs(pairs: dict[str, dict[str, list[float]]], loss: str, removes_repulsion: bool) -> Figure:
-    """Single pairs of a batch: how strongly the loss pulls or pushes each, against how similar it is already.
-
-    Args:
-        pairs: of `sample_pairs`.
-        loss: its name, for the text.
-        removes_repulsion: whether it is one that leaves pushed positives alone.
-    """
-    gradients = np.concatenate([part["positive_gradient"] for part in pairs.values()])
-    share = float((gradients > 0).mean()) if len(gradients) else 0.0
-    title = f"{percent(share)} of the positives are so close already that the plain gradient would push them apart"
-    fate = f"{loss} sets their gradient to 0" if removes_repulsion else f"{loss} pushes them, reg would not"
-    note = (
-        "One point per pair of one batch (at most 2,000 of a kind). Below the line the loss pulls a pair together, "
-        "above it pushes it apart; the scale is logarithmic on both sides. Crosses: positives that would be pushed; "
-        f"{fate}."
-    )
-    figure, (panels,) = new_figure(3.7, title, note, 1, len(pairs), sharey=True)
-    sizes = np.abs(np.concatenate([gradients, *(part["negative_gradient"] for part in pairs.values())]))
-    small = float(np.quantile(sizes[sizes > 0], 0.25)) if sizes.any() else 1.0
-    for axes, (kind, part) in zip(panels, pairs.items(), strict=True):
-        x, y = np.array(part["positive_cosine"]), np.array(part["positive_gradient"])
-        pushed = y > 0
-        negatives = part["negative_cosine"], part["negative_gradient"]
-        axes.scatter(*negatives, s=6, c=ORANGE, alpha=0.35, linewidths=0, label="negatives")
-        label = "positives that are pulled"
-        axes.scatter(x[~pushed], y[~pushed], s=9, c=BLUE, alpha=0.5, linewidths=0, label=label)
-        label = "positives that would be pushed"
-        axes.scatter(x[pushed], y[pushed], s=16, c=PINK, marker="x", linewidths=0.9, label=label)
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set(title=f"anchor: {kind}", xlabel="cosine similarity of the pair")
-        axes.set_yscale("symlog", linthresh=max(small, 1e-5 * float(sizes.max(initial=1e-30))), linscale=0.5)
-    panels[0].set_ylabel("gradient dL/ds of the pair\npulled together     pushed apart")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
 def plot_forces_by_similarity(summary: dict[str, Any], loss: str) -> Figure:
-    """Where on the scale of similarity the loss works: pulls and pushes summed by cosine similarity.
-
-    Args:
-        summary: of `summarise_gradients`.
-        loss: its name, for the text.
-    """
+    """Pulls and pushes of `summarise_gradients` summed by cosine similarity."""
     edges, whole = np.array(summary["similarity"]["edges"]), summary["total"]["pull"] or 1.0
     pull, push, repulsion = (100 / whole * np.array(summary["similarity"][name]) for name in FORCES)
     middles = (edges[1:] + edges[:-1]) / 2
@@ -515,11 +437,7 @@ def _repulsion(summary: dict[str, Any]) -> str:
 
 @matplotlib.rc_context(STYLE)
 def plot_force_parts(summary: dict[str, Any]) -> Figure:
-    """Which pairs the forces act on: by kind, by labels in common, by frequency of the label.
-
-    Args:
-        summary: of `summarise_gradients`.
-    """
+    """Which pairs the forces of `summarise_gradients` act on: by kind, labels in common, frequency of the label."""
     whole = summary["total"]["pull"] or 1.0
     kinds, overlaps = ({n: p for n, p in summary[key].items() if p["pairs"]} for key in ("kinds", "overlaps"))
     groups = {name: part for name, part in summary["groups"].items() if part["labels"]}

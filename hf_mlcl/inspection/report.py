@@ -19,7 +19,7 @@ from hf_mlcl.evaluation.arrays import sigmoid, split_labels
 from hf_mlcl.losses import build_loss
 
 from .errors import co_predictions, confusions, frequency_groups, hardest_labels, label_difficulty
-from .gradients import FORCES, pair_gradients, sample_pairs, summarise_gradients
+from .gradients import FORCES, pair_gradients, summarise_gradients
 from .neighbours import (
     isolated_examples,
     map_embeddings,
@@ -149,7 +149,7 @@ def inspect_outputs(
     found.figures["confusions"] = plots.plot_confusions(instead, names)
     found.figures["co_predictions"] = plots.plot_co_predictions(together, names)
     _add_space(found, config, outputs, np.asarray(labels), neighbours, seed)
-    _add_gradients(found, config, outputs.prototypes, gradient_batches, seed)
+    _add_gradients(found, config, outputs.prototypes, gradient_batches)
     return found
 
 
@@ -217,7 +217,7 @@ def _add_space(found: Inspection, config: Any, outputs: ModelOutputs, labels: np
     found.figures["label_maps"] = plots.plot_label_maps(best, truth, names, small, texts)
 
 
-def _add_gradients(found: Inspection, config: Any, prototypes: np.ndarray, batches: Sequence[Any], seed: int) -> None:
+def _add_gradients(found: Inspection, config: Any, prototypes: np.ndarray, batches: Sequence[Any]) -> None:
     from . import plots
 
     found.numbers["gradients"] = None
@@ -228,16 +228,14 @@ def _add_gradients(found: Inspection, config: Any, prototypes: np.ndarray, batch
     counts = config.train_label_counts
     if counts is None:
         counts = sum((np.asarray(labels) == 1).sum(axis=0) for _, labels in batches)
-    summary, sampled = summarise_gradients(pairs, frequency_groups(counts)), sample_pairs(pairs[0], seed=seed)
+    summary = summarise_gradients(pairs, frequency_groups(counts))
     found.numbers["gradients"] = {
         "loss": config.loss,
         "parameters": config.loss_parameters,
         "batch_size": len(batches[0][0]),
         **summary,
-        "pairs": sampled,
     }
     if summary["total"]["positives"]:
-        found.figures["pairs"] = plots.plot_pairs(sampled, config.loss, summary["removes_repulsion"])
         found.figures["forces_by_similarity"] = plots.plot_forces_by_similarity(summary, config.loss)
         found.figures["force_parts"] = plots.plot_force_parts(summary)
 
@@ -290,7 +288,6 @@ def write_report(
         title=f"{about['model']} on {about['dataset']} ({about['split']})",
         about=about,
         examples=shown,
-        failures=[row["failure"] for row in numbers["labels"]["rows"]],
         pictures=pictures,
         titles={name: " ".join(figure.texts[0].get_text().split()) for name, figure in found.figures.items()},
     )

@@ -5,6 +5,7 @@ Imports transformers, huggingface_hub and `hf_mlcl.hub`.
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
 from hf_mlcl.hub import RunResults, published_files, push_folder
+from hf_mlcl.hub.files import write_files
 from hf_mlcl.hub.push import one_line_errors
 from hf_mlcl.hub.results import describe_run, scores_only
 
@@ -161,7 +163,7 @@ class PublishingTrainer(CheckpointingTrainer):
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
         self._finish_current_push()
-        push = push_folder if blocking else _pushing_later
+        push = push_folder if blocking else partial(hf_api().run_as_future, push_folder)
         return push(
             str(self.args.output_dir),
             str(self.hub_model_id),
@@ -189,9 +191,12 @@ class PublishingTrainer(CheckpointingTrainer):
         more = {HubStrategy.CHECKPOINT: ["last-checkpoint"], HubStrategy.ALL_CHECKPOINTS: [name]}
         steps = self.args.save_strategy == SaveStrategy.STEPS
         progress = f"step {self.state.global_step}" if steps else f"epoch {int(self.state.epoch or 0)}"
+        waiting = Path(str(self.args.output_dir)) / PUSHING / name  # rotation may remove the checkpoint
+        shutil.rmtree(waiting, ignore_errors=True)
+        write_files(published_files(checkpoint_folder), waiting, _link)
         job = hf_api().run_as_future(
             _push_and_remove,
-            _set_aside(Path(checkpoint_folder), Path(str(self.args.output_dir)) / PUSHING / name),
+            waiting,
             str(self.hub_model_id),
             private=self.args.hub_private_repo,
             revision=self.args.hub_revision,
@@ -205,25 +210,11 @@ class PublishingTrainer(CheckpointingTrainer):
             self.push_in_progress = PushInProgress([job])  # type: ignore[assignment, arg-type]  # as the Trainer does
 
 
-def _pushing_later(folder: Any, repo_id: str, **options: Any) -> Any:
-    return hf_api().run_as_future(push_folder, folder, repo_id, **options)
-
-
-def _set_aside(checkpoint: Path, place: Path) -> Path:
-    """What is published of a checkpoint in a folder of its own: the checkpoint may be removed before it is sent."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    for name, content in published_files(checkpoint).items():
-        target = place / name
-        target.parent.mkdir(exist_ok=True)
-        if isinstance(content, bytes):
-            target.write_bytes(content)
-            continue
-        try:
-            os.link(content, target)
-        except OSError:  # a file system without links
-            shutil.copy2(content, target)
-    return place
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def _push_and_remove(folder: Path, repo_id: str, **options: Any) -> CommitInfo | None:

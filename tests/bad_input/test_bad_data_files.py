@@ -179,12 +179,3 @@ def test_label_cells_of_anything_are_read_or_answered_with_one_clear_line(tmp_pa
         check_line(str(error), "label|dataset")
     else:
         assert len(data.splits["train"]) == len(cells) and data.label_names
-
-
-@given(st.binary(max_size=60), st.sampled_from(["csv", "tsv", "json", "jsonl", "parquet"]))
-def test_bytes_of_anything_are_answered_with_one_clear_line(tmp_path_factory, content, ending):
-    path = tmp_path_factory.mktemp("bytes") / f"a.{ending}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError) as error:
-        load_multilabel_dataset(str(path), task="text", label_column="labels", validation_fraction=0)
-    check_line(str(error.value), "dataset|column")

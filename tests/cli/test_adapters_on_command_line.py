@@ -53,9 +53,9 @@ def test_any_configuration_from_a_file(text_data, text_encoder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "name"),
     [
-        ("--lora_alpha 3", "--lora_alpha: "),
+        ("--lora_alpha 3", "--lora_alpha "),
         ("--lora_r 0", "--lora_r: "),
-        ("--lora_r 2 --peft_config {file}", "--peft_config: "),
+        ("--lora_r 2 --peft_config {file}", "--peft_config "),
         ("--peft_config {file}", "--peft_config: "),
         ("--peft_config none.json", "--peft_config: "),
         ("--lora_r 2 --lora_target_modules nothing", "adapter_config: "),

@@ -45,7 +45,7 @@ def test_pictures_and_reports_need_rows(text_data, text_encoder, tmp_path, capsy
     arguments = text_arguments(text_data, text_encoder, tmp_path / "out", "--max_steps", "1")
     assert fails(capsys, "train", *arguments, "--pictures", "true").startswith("--pictures: ")
     main(["train", *arguments, "--prototype_sample_size", "2"])
-    assert fails(capsys, "inspect", tmp_path / "out", "--dataset", text_data).startswith("model: ")
+    assert fails(capsys, "inspect", tmp_path / "out", "--dataset", text_data).startswith("dataset: ")
     space = ["app", str(tmp_path / "out"), "--space", str(tmp_path / "space")]
     assert fails(capsys, *space, "--dataset", text_data).startswith("dataset: ")
     main(space)

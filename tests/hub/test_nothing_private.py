@@ -18,7 +18,6 @@ from hf_mlcl.cli import main
 from hf_mlcl.data import build_word_tokenizer
 from hf_mlcl.data.errors import printable, shown
 from hf_mlcl.hub import RunResults, published_files
-from hf_mlcl.hub.files import without_paths
 from hf_mlcl.hub.space import _readme
 from hf_mlcl.inspection.errors import co_predictions
 from hf_mlcl.inspection.plots import plot_co_predictions
@@ -76,14 +75,6 @@ def test_no_byte_that_leaves_the_machine_names_a_place_on_it(trained):
     assert json.loads(contents["adapter/run.json"])["job"]["peft_config"] == "lora.json"
 
 
-def test_stripped_files_keep_their_operations(trained):
-    onnx = pytest.importorskip("onnx")
-    for path in (trained / "out" / "onnx" / "model.onnx", trained / "int8" / "model.onnx"):
-        model = onnx.load(path)
-        onnx.checker.check_model(model) if "int8" not in str(path) else None
-        assert model.graph.node and not any(node.doc_string or node.metadata_props for node in model.graph.node)
-
-
 def test_terminals_see_names_escaped(trained, capfd):
     (trained / "lines.txt").write_text("rain \x1b[2J sun\nwind\n")
     for arguments in (
@@ -133,42 +124,6 @@ def test_a_card_has_no_markup_of_others():
     text = RunResults({"job": job, "arguments": {"seed": 1}}).card(model.config).text
     assert "<script>" not in text and "\n# other" not in text and "\x1b" not in text and "a\\|b" in text
     assert "<img" not in _readme("n<img src=x>\n# y", False).split("---")[2]
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_link_that_leads_out_stops_everything(kind, tmp_path):
-    folder, outside = tmp_path / "model", tmp_path / "outside"
-    (folder / "inside").mkdir(parents=True)
-    outside.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "inside" / "weights").write_bytes(b"weights")
-    (folder / "model.safetensors").symlink_to("inside/weights")
-    assert set(published_files(folder)) == {"config.json", "model.safetensors"}
-    (outside / "a.png").write_text("private")
-    if kind == "file":
-        (folder / "vocab.txt").symlink_to(outside / "a.png")
-    else:
-        (folder / "figures").symlink_to(outside, target_is_directory=True)
-    with pytest.raises(ValueError, match=r"links that lead out of it: (vocab\.txt|figures/a\.png)"):
-        published_files(folder)
-
-
-def test_a_model_in_the_hubs_cache_is_published(tmp_path):
-    blobs, folder = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "abc"
-    blobs.mkdir(parents=True)
-    folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
-        (blobs / name[:3]).write_text("{}")
-        (folder / name).symlink_to(f"../../blobs/{name[:3]}")
-    assert set(published_files(folder)) == {"config.json", "model.safetensors"}
-
-
-def test_places_go_under_any_key_and_labels_stay(tmp_path):
-    here = tmp_path / "a" / "model"
-    here.mkdir(parents=True)
-    settings = {"source": str(here), "extra_files": ["/x/y.json"], "id2label": {"0": str(here)}, "token": "/m/1"}
-    cleaned = {"source": "model", "extra_files": ["y.json"], "id2label": {"0": str(here)}, "token": "/m/1"}
-    assert without_paths(settings) == cleaned
 
 
 def test_code_beside_a_tokenizer_or_encoder_does_not_run(trained, tmp_path, capfd):

@@ -53,56 +53,40 @@ def given_labels(rows):
     return {name for name, _, _, given in rows if given}
 
 
-def test_the_page_gives_the_labels_that_the_model_gives(text):
+def test_the_page_gives_the_labels_of_the_model_and_the_nearest_examples(text):
     model, tokenizer, rows, _, folder = text
     page = Page(model, tokenizer, folder / "app" / "index.safetensors", "name")
     for row in range(5):
         inputs = tokenizer([rows["text"][row]], truncation=True, return_tensors="pt")
         expected = {label["label"] for label in model.predict_labels(**inputs)[0]}
-        assert given_labels(page.answer(rows["text"][row])[0]) == expected
-
-
-def test_a_training_example_is_its_own_nearest_and_lies_on_its_point(text):
-    model, tokenizer, rows, _, folder = text
-    page = Page(model, tokenizer, folder / "app" / "index.safetensors")
-    _, nearest, points = page.answer(rows["text"][7])
-    similarity, _, shown = nearest[0]
-    assert similarity == pytest.approx(1, abs=2e-3) and shown in " ".join(rows["text"][7].split())
-    here, near = points[points["label"] == "your input"], points[points["label"] == "nearest"]
-    assert len(near) == 5 and np.allclose(here[["x", "y"]], near[["x", "y"]].iloc[:1], atol=1e-2)
-
-
-def test_without_an_index_or_an_input_there_is_less(text):
-    model, tokenizer, *_ = text
-    page = Page(model, tokenizer)
-    assert page.answer("wheat")[1:] == ([], None)
+        labels, nearest, points = page.answer(rows["text"][row])
+        assert given_labels(labels) == expected
+        # A training example is its own nearest and lies on its point.
+        similarity, _, shown = nearest[0]
+        assert similarity == pytest.approx(1, abs=2e-3) and shown in " ".join(rows["text"][row].split())
+        here, near = points[points["label"] == "your input"], points[points["label"] == "nearest"]
+        assert len(near) == 5 and np.allclose(here[["x", "y"]], near[["x", "y"]].iloc[:1], atol=1e-2)
+    alone = Page(model, tokenizer)
+    assert alone.answer("wheat")[1:] == ([], None)
     for nothing in (None, "  "):
         with pytest.raises(ValueError, match="nothing is given"):
-            page.answer(nothing)
+            alone.answer(nothing)
 
 
-def test_examples_are_embedded_again_only_for_another_model_or_other_rows(text, tmp_path):
+def test_examples_are_embedded_again_only_for_another_model_rows_or_lengths(text, tmp_path):
     model, tokenizer, rows, prepared, _ = text
     path = tmp_path / "index.safetensors"
+    model, shorter, fewer = copy.deepcopy(model), copy.deepcopy(tokenizer), rows.select(range(30))
+    shorter.model_max_length = 4
     assert write_index(model, tokenizer, rows, prepared, path)
     assert not write_index(model, tokenizer, rows, prepared, path)
-    fewer = rows.select(range(30))
     assert write_index(model, tokenizer, fewer, prepare_text(fewer, tokenizer), path)
-    bias = model.projection.output.bias
     with torch.no_grad():
-        bias += 1
-    try:
-        assert write_index(model, tokenizer, fewer, prepare_text(fewer, tokenizer), path)
-    finally:
-        with torch.no_grad():
-            bias -= 1
-    shorter = copy.deepcopy(tokenizer)
-    shorter.model_max_length = 4
-    prepared = prepare_text(rows, shorter)
-    assert write_index(model, tokenizer, rows, prepare_text(rows, tokenizer), path)
-    assert write_index(model, shorter, rows, prepared, path)
+        model.projection.output.bias += 1
+    assert write_index(model, tokenizer, fewer, prepare_text(fewer, tokenizer), path)
+    assert write_index(model, shorter, fewer, prepare_text(fewer, shorter), path)
     path.write_bytes(b"damaged")
-    assert write_index(model, tokenizer, rows, prepared, path)
+    assert write_index(model, shorter, fewer, prepare_text(fewer, shorter), path)
 
 
 def test_images_are_shown_as_pictures(tmp_path):
@@ -136,13 +120,8 @@ def test_a_space_answers_where_the_package_is_absent(text, tmp_path):
         "import sys\nsys.modules['hf_mlcl'] = None\nfrom app import Page\n"
         f"import json\nprint(json.dumps(Page.load('.').answer({rows['text'][0]!r})[:2]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "space",
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HOME": str(tmp_path / "home")},
-    )
+    options = {"cwd": tmp_path / "space", "env": {**os.environ, "HF_HOME": str(tmp_path / "home")}}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr
     expected = Page(model, tokenizer, folder / "app" / "index.safetensors").answer(rows["text"][0])
     assert json.loads(done.stdout.splitlines()[-1]) == list(expected[:2])

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytest.importorskip("matplotlib")
+
 from hf_mlcl import MLCLConfig
 from hf_mlcl.hub.card import FIGURES
 from hf_mlcl.hub.pictures import draw_pictures
@@ -10,7 +12,6 @@ from hf_mlcl.hub.pictures import draw_pictures
 
 @pytest.mark.parametrize("unknown", [False, True])
 def test_every_picture_of_the_card_is_drawn_and_holds_no_trace_of_the_machine(tmp_path, unknown):
-    pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (40, 8))
     logits = 2.0 * labels - 1 + rng.normal(size=labels.shape)
@@ -27,13 +28,7 @@ def test_every_picture_of_the_card_is_drawn_and_holds_no_trace_of_the_machine(tm
 
 
 def test_without_training_counts_and_prototypes_the_others_are_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)
-    draw_pictures(
-        tmp_path,
-        MLCLConfig(num_labels=3),
-        rng.normal(size=(9, 3)),
-        rng.integers(0, 2, (9, 3)),
-        rng.normal(size=(9, 4)),
-    )
+    logits, labels, vectors = rng.normal(size=(9, 3)), rng.integers(0, 2, (9, 3)), rng.normal(size=(9, 4))
+    draw_pictures(tmp_path, MLCLConfig(num_labels=3), logits, labels, vectors)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == set(FIGURES) - {"f1_by_frequency.png"}

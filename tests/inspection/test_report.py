@@ -14,8 +14,8 @@ from made_up import batches_of, made_up  # noqa: E402
 from hf_mlcl import build_loss  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
 from hf_mlcl.inspection.errors import confusions, frequency_groups  # noqa: E402
-from hf_mlcl.inspection.gradients import pair_gradients, sample_pairs, summarise_gradients  # noqa: E402
-from hf_mlcl.inspection.plots import name_points, new_figure, plot_confusions, plot_force_parts, plot_pairs  # noqa: E402
+from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
+from hf_mlcl.inspection.plots import name_points, new_figure, plot_confusions, plot_force_parts  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
 ABOUT = {
@@ -28,7 +28,7 @@ ABOUT = {
     "gradient_split": "train",
 }
 FIGURES = "hardest_labels f1_by_frequency confusions co_predictions purity similarities map_pca map_tsne label_maps"
-FORCES = {"pairs", "forces_by_similarity", "force_parts"}
+FORCES = {"forces_by_similarity", "force_parts"}
 
 
 def texts(rows=60):
@@ -68,7 +68,7 @@ def test_a_report_of_everything(tmp_path):
     for name in ("confusions", "map_tsne"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
-    assert not (tmp_path / "pairs.png").exists() and page.count("data:image/png") == 2
+    assert not (tmp_path / "purity.png").exists() and page.count("data:image/png") == 2
 
 
 def test_a_classification_model_is_read_by_its_features(tmp_path):
@@ -137,7 +137,6 @@ def test_the_forces_of_every_loss_are_drawn(name):
     pairs = pair_gradients(build_loss(name), *tensors)
     summary = summarise_gradients([pairs], frequency_groups([200, 50, 50, 5, 5]))
     assert summary["removes_repulsion"] == (name == "reg")
-    plot_pairs(sample_pairs(pairs), name, summary["removes_repulsion"]).draw_without_rendering()
     drawn = sum(bar.get_width() for bar in plot_force_parts(summary).axes[0].patches if bar.get_width() > 0)
     expected = (summary["total"]["push"] + summary["total"]["repulsion"]) / summary["total"]["pull"]
     assert drawn == pytest.approx(100 * expected)
