@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mlcl.data.label_lists import LABEL_IDS
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.hub.page import Page, gradio_package
 from hf_mlcl.hub.space import write_index, write_space
 from hf_mlcl.inspection.outputs import decodable_images

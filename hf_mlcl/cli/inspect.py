@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_mlcl.data import MultiLabelData, label_matrix, prepare_images, prepare_text
-from hf_mlcl.data.label_lists import LABEL_IDS
+from hf_mlcl.data import Labels, MultiLabelData, prepare_images, prepare_text
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
 from hf_mlcl.inspection.outputs import decodable_images
 from hf_mlcl.inspection.report import uses_embeddings
@@ -92,13 +92,13 @@ def inspect(
         rows, size = data.splits[gradient_split], _training_batch(source)
         chosen = np.random.default_rng(seed).permutation(len(rows))[: GRADIENT_BATCHES * size]
         rows = readable(rows.select(chosen))
-        vectors, labels = outputs(rows).embeddings, label_matrix(rows)
+        vectors, labels = outputs(rows).embeddings, Labels.of(rows).rows()
         # An incomplete last batch is dropped, as in training, where there is a complete one.
         starts = range(0, max(len(rows) - size, 0) + 1, size)
         batches = [(vectors[start : start + size], labels[start : start + size]) for start in starts]
     inspected = readable(data.splits[split])
     found = inspect_outputs(
-        config, outputs(inspected), label_matrix(inspected), batches, neighbours=neighbours, seed=seed
+        config, outputs(inspected), Labels.of(inspected).rows(), batches, neighbours=neighbours, seed=seed
     )
     about = {
         "model": Path(source).resolve().name if Path(source).is_dir() else source,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters, loss_summary
 
 from .arguments import OneLineParser
 
@@ -15,7 +14,6 @@ def run(arguments: Sequence[str]) -> None:
     OneLineParser(prog="hf-mlcl losses", description="Lists the losses.", allow_abbrev=False).parse_args(arguments)
     for title, losses in (("contrastive", CONTRASTIVE_LOSSES), ("classification", CLASSIFICATION_LOSSES)):
         print(f"{title}:")
-        for name, cls in losses.items():
-            summary = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+        for name in losses:
             parameters = ", ".join(f"{key}={value}" for key, value in loss_parameters(name).items())
-            print(f"  {name:<12} {summary}\n{'':<15}{parameters or 'no parameters'}")
+            print(f"  {name:<12} {loss_summary(name)}\n{'':<15}{parameters or 'no parameters'}")

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import set_seed
 
 from hf_mlcl.data import RandAugment
-from hf_mlcl.data.label_lists import LABEL_IDS
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures

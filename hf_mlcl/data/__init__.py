@@ -7,10 +7,6 @@ from .collator import MultiLabelCollator
 from .images import PreparedImages as PreparedImages
 from .images import RandAugment, prepare_images, with_image_size
 from .label_columns import encode_labels
-from .label_lists import LabelLists as LabelLists
-from .label_lists import label_counts as label_counts
-from .label_lists import label_matrix as label_matrix
-from .label_lists import read_label_lists as read_label_lists
 from .labels import Labels, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
 from .sampler import LabelAwareSampler

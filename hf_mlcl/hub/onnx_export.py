@@ -25,14 +25,10 @@ from hf_mlcl.models import images_mlcl
 from hf_mlcl.models.encoders_mlcl import run_once
 
 from .files import clean_settings
-from .onnx_int8 import quantize_matrices
 
 TOLERANCE = 1e-4
 OUTPUTS = ("logits", "embeddings")
-QUANTIZATIONS = ("int8",)
-_OPSET = 18
-_ONE_FILE = 1_900_000_000  # bytes of weights; a protobuf, as an ONNX file is one, ends at 2 GiB
-_HEADS = ("model.classifier.", "model.projection.")
+_BLOCK = 32  # rows of a matrix, or entries of a token, that share one scale in int8
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
     `pixel_values` (B, channels, height, width) of the processor's size; B and T are free. It returns float32 `logits`
     (B, L), whose sigmoid is compared with the thresholds, and `embeddings` (B, projection_dim), not normalised. An
     adapter is merged into the model first. What was written is run by ONNX Runtime and compared with the model on
-    another batch. Weights of more than 1.9 GB lie in a file of their own beside it.
+    another batch. Weights of more than 1.5 GB lie in a file of their own beside it.
 
     Args:
         model: A trained model; it is changed to float32, evaluation mode and the CPU.
@@ -72,28 +68,31 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, *, quantize: str
             or where outputs differ by more than 1e-4, or outputs above 1 by more than 1e-4 of the largest.
         ImportError: Without onnx, onnxscript and onnxruntime.
     """
-    _require_packages()
-    if quantize not in (None, *QUANTIZATIONS):
-        raise ValueError(f"quantize: expected one of {', '.join(QUANTIZATIONS)}, got {quantize!r}")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"export needs the package {error.name}: pip install 'hf-mlcl[onnx]'") from error
+    if quantize not in (None, "int8"):
+        raise ValueError(f"quantize: int8 or None, got {quantize!r}")
     if not model.config.classifier_fitted:
-        raise ValueError("model: expected a fitted classifier, got an untrained one; run fit_classifier()")
+        raise ValueError("model: its classifier is not fitted; run fit_classifier()")
     model = (model.merge_adapter() if model.has_adapter else model).float().cpu().eval()
     model.limit_tokens(processor)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        written = Path(temporary) / "float32" / "model.onnx"
+        written, quantized = Path(temporary) / "float32" / "model.onnx", 0
         written.parent.mkdir()
         _write(model, _inputs(model, processor, rows=2, length=7), written)
         others = _inputs(model, processor, rows=3, length=11)
         difference = _difference(model, others, written)
         if not difference <= TOLERANCE:
-            raise ValueError(
-                f"model: expected outputs equal to {TOLERANCE:g} in ONNX, got a difference of {difference:.1e}"
-            )
-        quantized = 0
+            raise ValueError(f"model: its outputs in ONNX differ by {difference:.1e}, more than {TOLERANCE:g}")
         if quantize is not None:
-            written, quantized = _quantized(model, written, Path(temporary) / "int8" / "model.onnx")
+            whole, written = written, Path(temporary) / "int8" / "model.onnx"
+            quantized = _quantize(model, whole, written)
             _run(written, others)  # a file that cannot run is not left behind
         (folder / "model.onnx.data").unlink(missing_ok=True)  # of an earlier export
         for path in written.parent.iterdir():
@@ -118,14 +117,6 @@ class _Outputs(nn.Module):
         return tuple(output[name] for name in OUTPUTS)
 
 
-def _require_packages() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise ImportError(f"export needs the package {name}: pip install 'hf-mlcl[onnx]'") from error
-
-
 def _inputs(model: Any, processor: Any, rows: int, length: int) -> dict[str, Tensor]:
     """A batch as the processor would give it; its last text is shorter than the others."""
     generator = torch.Generator().manual_seed(0)
@@ -145,51 +136,31 @@ def _inputs(model: Any, processor: Any, rows: int, length: int) -> dict[str, Ten
 
 
 def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     free = {0: "batch"} if "pixel_values" in inputs else {0: "batch", 1: "sequence"}
-    with torch.no_grad():
-        run_once(model.encoder)  # encoders that remember sizes between calls do so now
-        try:
-            with _quiet():
-                torch.onnx.export(
-                    _Outputs(model, list(inputs)).eval(),
-                    tuple(inputs.values()),
-                    str(path),
-                    dynamo=True,
-                    opset_version=_OPSET,
-                    input_names=list(inputs),
-                    output_names=list(OUTPUTS),
-                    dynamic_shapes=((free,) * len(inputs),),
-                    external_data=_large(model),
-                    verbose=False,
-                )
-            _strip(path)
-        except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
-            cause: BaseException = error.__cause__ or error
-            if isinstance(cause, OSError):  # such as a full disk
-                raise cause from error
-            reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-            kind = model.encoder.config.model_type
-            raise ValueError(f"model: expected an encoder that torch can export, got {kind!r}: {reason}") from error
-
-
-def _strip(path: Path) -> None:
-    """Takes out where in which file of this machine each operation was called, which the exporter notes."""
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    waiting: list[Any] = [model]
-    while waiting:  # graphs, nodes and their attributes, down to the types of values
-        message = waiting.pop()
-        for field, value in message.ListFields():
-            if field.name in ("doc_string", "metadata_props"):
-                message.ClearField(field.name)
-            elif field.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else value
-    onnx.save(model, path)
-
-
-def _large(model: Any) -> bool:
-    return sum(tensor.nbytes for tensor in model.state_dict().values()) > _ONE_FILE
+    try:
+        with torch.no_grad(), _quiet():
+            run_once(model.encoder)  # encoders that remember sizes between calls do so now
+            program: Any = torch.onnx.export(
+                _Outputs(model, list(inputs)).eval(),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=18,
+                input_names=list(inputs),
+                output_names=list(OUTPUTS),
+                dynamic_shapes=((free,) * len(inputs),),
+                verbose=False,
+            )
+            ClearMetadataAndDocStringPass()(program.model)  # which file of this machine called each operation
+            program.save(path)
+    except Exception as error:  # the exporter wraps whatever an encoder's code raises into classes of its own
+        cause: BaseException = error.__cause__ or error
+        if isinstance(cause, OSError):  # such as a full disk
+            raise cause from error
+        reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        kind = model.encoder.config.model_type
+        raise ValueError(f"model: torch cannot export its encoder, {kind!r}, to ONNX: {reason}") from error
 
 
 def _difference(model: Any, inputs: dict[str, Tensor], path: Path) -> float:
@@ -208,32 +179,50 @@ def _run(path: Path, inputs: dict[str, Tensor]) -> list[np.ndarray]:
     return session.run(list(OUTPUTS), {name: value.numpy() for name, value in inputs.items()})
 
 
-def _quantized(model: Any, whole: Path, target: Path) -> tuple[Path, int]:
-    """The quantized file and how many of its matrices are; the heads, which decide, stay as they are."""
+def _quantize(model: Any, source: Path, target: Path) -> int:
+    """Writes the file with 8-bit matrices of the encoder; returns how many there are. The heads, which decide, stay.
+
+    ONNX Runtime's `MatMulNBits` has a scale for each block of a matrix and of a token. Dynamic quantization with one
+    scale for all tokens of a batch (`quantize_dynamic`) is faster, but moves probabilities five times as far: see
+    benchmarks/README.md.
+    """
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
     target.parent.mkdir()
     with _quiet():
-        quantized = quantize_matrices(whole, target, _HEADS, _large(model))
+        graph = ONNXModel(onnx.load(source))
+        graph.replace_gemm_with_matmul()  # A W + b as a product and a sum
+        heads = [
+            node.name
+            for node in graph.nodes()
+            if node.op_type == "MatMul" and node.input[1].startswith(("model.classifier.", "model.projection."))
+        ]
+        # Accuracy level 4: products of integers, not of numbers in float32 made from them.
+        config = DefaultWeightOnlyQuantConfig(_BLOCK, True, 4, op_types_to_quantize=("MatMul",), bits=8)
+        quantizer = MatMulNBitsQuantizer(graph.model, nodes_to_exclude=heads, algo_config=config)
+        quantizer.process()
+        large = source.with_name("model.onnx.data").exists()  # torch found it too large for one file
+        quantizer.model.save_model_to_file(str(target), use_external_data_format=large)
+    quantized = sum(node.op_type == "MatMulNBits" for node in onnx.load(target, load_external_data=False).graph.node)
     if not quantized:
         kind = model.encoder.config.model_type
-        raise ValueError(
-            f"quantize: expected an encoder of matrix products, such as a transformer, got {kind!r} without any"
-        )
-    return target, quantized
+        raise ValueError(f"quantize: the encoder {kind!r} has no matrix products to quantize; transformers have")
+    return quantized
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporter and quantizer print and warn of their own insides."""
-    names = ("torch.onnx", "root", "onnxscript", "onnx_ir", "onnxruntime")
-    loggers, root = [logging.getLogger(name) for name in names], logging.getLogger()
-    levels, handlers = [logger.level for logger in loggers], list(root.handlers)
+    root, disabled = logging.getLogger(), logging.root.manager.disable
+    level, handlers = root.level, list(root.handlers)
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)
+        root.setLevel(level)
         root.handlers[:] = handlers  # the quantizer sets up logging when it is imported

@@ -73,29 +73,40 @@ def push_folder(
             or a token that is missing or may not write there.
         ConnectionError: Where the Hub could not be reached, or no longer.
     """
-    if create_pr and (revision not in (None, constants.DEFAULT_REVISION) or tag is not None):
-        name, given = ("tag", tag) if tag is not None else ("revision", revision)
-        raise ValueError(f"{name}: expected none beside create_pr, whose commit is on no branch yet, got {given!r}")
+    branch = None if revision == constants.DEFAULT_REVISION else revision
+    for name, given in (("tag", tag), ("revision", branch)):
+        if create_pr and given is not None:
+            raise ValueError(f"{name} cannot be combined with create_pr, got {given!r}")
     files = published_files(folder, token or get_token())
     _warn_of_local_encoder(Path(folder))
     with one_line_errors(repo_id, token):
         api = HfApi(library_name="hf_mlcl", token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if private and not api.model_info(repo_id).private:
-            raise ValueError(f"private: expected a private repository, got the public {repo_id}")
+            raise ValueError(f"private: {repo_id} is public; make it private on the Hub, or choose another name")
         if tag is not None and tag in [known.name for known in api.list_repo_refs(repo_id).tags]:
-            raise ValueError(f"tag: expected a new one, got {tag!r}, which {repo_id} has already")
-        if revision not in (None, constants.DEFAULT_REVISION):
-            api.create_branch(repo_id, branch=str(revision), exist_ok=True)
+            raise ValueError(f"tag: {repo_id} has {tag!r} already")
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
         there = api.list_repo_files(repo_id, revision=revision)
         files |= _card(files, folder, repo_id, there)
-        placed = [_additions(files, place) for place in places]
+        placed = [
+            [
+                CommitOperationAdd(
+                    f"{place}/{name}" if place else name, str(content) if isinstance(content, Path) else content
+                )
+                for name, content in files.items()
+            ]
+            for place in places
+        ]
         if len(placed) > 1:  # the client would send what is to lie in two places twice
             api.preupload_lfs_files(repo_id, placed[0], revision=revision, free_memory=False)
         additions = [addition for one_place in placed for addition in one_place]
+        sent = {addition.path_in_repo for addition in additions}
+        old = [CommitOperationDelete(name) for name in there if is_weights(name) and name not in sent]
         commit = api.create_commit(
             repo_id,
-            operations=[*additions, *_deletions(there, additions)],
+            operations=[*additions, *old],
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
@@ -108,9 +119,7 @@ def push_folder(
 def _warn_of_local_encoder(folder: Path) -> None:
     """Who loads an adapter by its id alone needs the encoder on the Hub."""
     settings = folder / "adapter_config.json"
-    base = (
-        json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path") if settings.is_file() else None
-    )
+    base = json.loads(settings.read_text("utf-8")).get("base_model_name_or_path") if settings.is_file() else None
     if base and last_name(base) != base:
         logger.warning(
             "the adapter's encoder is a folder, %s, and is not published: elsewhere it loads with "
@@ -131,21 +140,6 @@ def _card(
     else:
         return {}
     return {"README.md": text.encode()}
-
-
-def _additions(files: dict[str, Path | bytes], place: str) -> list[CommitOperationAdd]:
-    return [
-        CommitOperationAdd(
-            f"{place}/{name}" if place else name, str(content) if isinstance(content, Path) else content
-        )
-        for name, content in files.items()
-    ]
-
-
-def _deletions(there: Sequence[str], additions: list[CommitOperationAdd]) -> list[CommitOperationDelete]:
-    """Of weights in the root that the new model does not have."""
-    names = {addition.path_in_repo for addition in additions}
-    return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in names]
 
 
 def check_card(repo_id: str, *, token: str | None = None) -> None:
@@ -216,41 +210,28 @@ def push_results(
 @contextmanager
 def one_line_errors(repo_id: str, token: str | None = None) -> Iterator[None]:
     """Turns what the Hub's client raises inside the block into one line that says what to do."""
+    login = "log in with `hf auth login` or set HF_TOKEN"
     try:
         yield
-    except (OfflineModeIsEnabled, LocalTokenNotFoundError) as error:
-        offline = isinstance(error, OfflineModeIsEnabled)
-        expected, got = (
-            ("the Hub within reach", "HF_HUB_OFFLINE=1")
-            if offline
-            else ("an access token", "none; log in with `hf auth login` or set HF_TOKEN")
-        )
-        raise (ConnectionError if offline else ValueError)(f"{repo_id}: expected {expected}, got {got}") from error
-    except HFValidationError as error:
-        raise ValueError(f"repo_id: expected user/name, got {repo_id!r}: {_line(error)}") from error
-    except RevisionNotFoundError as error:
-        raise ValueError(f"revision: expected one that {repo_id} has, got another") from error
-    except BadRequestError as error:
-        raise ValueError(f"{repo_id}: expected content that the Hub accepts, got: {_line(error)}") from error
+    except OfflineModeIsEnabled as error:
+        raise ConnectionError(f"{repo_id}: the Hub is out of reach with HF_HUB_OFFLINE=1") from error
+    except LocalTokenNotFoundError as error:
+        raise ValueError(f"{repo_id}: an access token is needed, there is none; {login}") from error
+    except (HFValidationError, RevisionNotFoundError, BadRequestError) as error:
+        raise ValueError(f"repo_id {repo_id!r}: {_line(error)}") from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status not in (401, 403) and not isinstance(error, RepositoryNotFoundError):
-            raise ConnectionError(
-                f"{repo_id}: expected the Hub to answer, got {_line(error)}{_UNREACHABLE}"
-            ) from error
-        got = "one that may not" if token or get_token() else "none"
-        raise ValueError(
-            f"{repo_id}: expected an access token that may write there, got {got}; log in with `hf auth login` or set "
-            "HF_TOKEN"
-        ) from error
+            raise ConnectionError(f"{repo_id}: the Hub answers {_line(error)}{_UNREACHABLE}") from error
+        problem = "the access token may not write there" if token or get_token() else "an access token is needed"
+        raise ValueError(f"{repo_id}: {problem}; {login}") from error
     except Exception as error:
         # The client's transport has a family of errors of its own; uploads wrap them into a RuntimeError.
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
         if not type(cause).__module__.startswith(("httpx", "httpcore", "huggingface_hub")):
             raise
-        raise ConnectionError(
-            f"{repo_id}: expected the connection to last, got {type(cause).__name__} ({_line(cause)}){_UNREACHABLE}"
-        ) from error
+        reason = f"{type(cause).__name__} ({_line(cause)})"
+        raise ConnectionError(f"{repo_id}: the connection broke off, {reason}{_UNREACHABLE}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from hf_mlcl import models
-from hf_mlcl.data import label_matrix
+from hf_mlcl.data import Labels
 from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.neighbours import unit_rows
@@ -47,7 +47,7 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
     """
     examples = Examples(rows)
     shown = [examples.thumbnail(row) or examples.text(row, _TEXT) for row in range(len(rows))]
-    labels = (label_matrix(rows) == 1).astype(np.uint8)
+    labels = (Labels.of(rows).rows() == 1).astype(np.uint8)
     inputs = json.dumps(shown).encode()
     sizes = [str(getattr(processor, name, None)) for name in ("model_max_length", "size", "crop_size")]
     key = hashlib.sha256(inputs + labels.tobytes() + repr(sizes).encode())

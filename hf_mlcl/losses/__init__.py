@@ -103,6 +103,12 @@ def register_loss(name: str, loss: type[nn.Module]) -> None:
     (CONTRASTIVE_LOSSES if is_contrastive(loss) else CLASSIFICATION_LOSSES)[name] = loss
 
 
+def loss_summary(name: str) -> str:
+    """The first paragraph of a loss's documentation, on one line; empty for a name that is not registered."""
+    loss = {**CONTRASTIVE_LOSSES, **CLASSIFICATION_LOSSES}.get(OTHER_NAMES.get(name, name))
+    return " ".join((inspect.getdoc(loss) or "").split("\n\n")[0].split())
+
+
 def loss_class(name: str) -> type[nn.Module]:
     """The class behind a loss's name; ValueError with the nearest right name for an unknown one."""
     classes = {**CONTRASTIVE_LOSSES, **CLASSIFICATION_LOSSES}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -91,25 +91,19 @@ class HeldOutScores:
 
 def fit_and_write_classifier(
     model: MLCLPreTrainedModel,
-    train: tuple[np.ndarray, np.ndarray | Labels],
-    validation: tuple[np.ndarray, np.ndarray | Labels],
+    train: tuple[np.ndarray, Labels],
+    validation: tuple[np.ndarray, Labels],
     *,
     refit: bool,
     thresholds: str,
     device: Any,
 ) -> tuple[ClassifierReport, LinearClassifier]:
-    """Fits the classifier on features (N, h) and labels (N, L), and writes it into `model`.
-
-    Labels are multi-hot, -100 or NaN where missing, or lists.
-    """
+    """Fits the classifier on features (N, h) and their labels, and writes it into `model`."""
     fit = fit_classifier(*train, *validation, refit=refit, thresholds=thresholds, device=device)
     _write(model, fit.weight, fit.bias)
     _write_decisions(model, fit.thresholds.per_label, refitted=refit)
     strengths, counts = np.unique(fit.strengths, return_counts=True)
     found = _scores(fit)
-    if not isinstance(validation[1], Labels):
-        arrays: Any = {name: np.asarray(getattr(fit, name)) for name in ("validation_logits", "validation_labels")}
-        fit = replace(fit, **arrays)
     report = ClassifierReport(
         linear_evaluation=True,
         protocol="logistic_regression",
@@ -125,8 +119,8 @@ def fit_and_write_classifier(
 
 def fit_and_write_study(
     model: MLCLPreTrainedModel,
-    train: tuple[np.ndarray, np.ndarray | Labels],
-    validation: tuple[np.ndarray, np.ndarray | Labels],
+    train: tuple[np.ndarray, Labels],
+    validation: tuple[np.ndarray, Labels],
     *,
     thresholds: str,
     seed: int,
@@ -151,7 +145,7 @@ def fit_and_write_study(
 def write_calibrated(
     model: MLCLPreTrainedModel,
     logits: Any,
-    labels: np.ndarray | Labels,
+    labels: Labels,
     *,
     thresholds: str,
     linear_evaluation: bool = False,
@@ -175,7 +169,7 @@ def write_calibrated(
     )
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray | Labels, device: Any) -> LinearClassifier:
+def fit_probe(features: np.ndarray, labels: Labels, device: Any) -> LinearClassifier:
     """A classifier from few training examples alone: of four the last is a validation example.
 
     Raises:

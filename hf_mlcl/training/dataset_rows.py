@@ -8,53 +8,52 @@ import datasets
 import numpy as np
 import torch
 
-from hf_mlcl.data import LabelAwareSampler, LabelLists, label_matrix, read_label_lists
+from hf_mlcl.data import LabelAwareSampler, Labels
 from hf_mlcl.data.collator import Numbered
 from hf_mlcl.data.images import PreparedImages
-from hf_mlcl.data.label_lists import LABEL_IDS
-from hf_mlcl.data.labels import UNKNOWN_LABEL, canonical_labels
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.data.sampler import Views
 
 MOST_WORKERS = 4
 
 
-def dataset_labels(dataset: Any, num_labels: int | None = None) -> np.ndarray | LabelLists | None:
-    """Labels (N, L), bool, int8 with -100 where unknown, or lists; None where they cannot be had as a whole.
+def dataset_labels(dataset: Any, num_labels: int | None = None) -> Labels | None:
+    """The labels of a dataset; None where they cannot be had as a whole.
 
     A column of lists of ids does not tell how many labels there are: `num_labels` does.
     """
     labels = getattr(dataset, "labels", None)
-    if isinstance(labels, LabelLists):
+    if isinstance(labels, Labels):
         return labels
     if not isinstance(dataset, datasets.Dataset):
         return _where_true(labels, dataset)
-    if LABEL_IDS in dataset.column_names:
-        return read_label_lists(dataset, num_labels)
-    name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
+    name = next((name for name in (LABEL_IDS, "labels", "label") if name in dataset.column_names), None)
     if name is None:
         return None
     column = dataset.select_columns(name).with_format(None)
-    if dataset.format["type"] == "custom":  # what is trained on is what the transform makes of the columns
+    if name != LABEL_IDS and dataset.format["type"] == "custom":  # the transform makes of the columns what is trained
         return _where_true(column[name][:], dataset)
-    return label_matrix(column if name == "labels" else column.rename_column(name, "labels"))
+    if name == "label":
+        return Labels.of(column.rename_column(name, "labels"))
+    return Labels.of(column, num_labels if name == LABEL_IDS else None)
 
 
-def _where_true(labels: Any, dataset: Any) -> np.ndarray | None:
-    """An attribute or a column as labels (N, L); None where it is something else than the labels of the examples.
+def _where_true(labels: Any, dataset: Any) -> Labels | None:
+    """An attribute or a column as labels; None where it is something else than the labels of the examples.
 
-    Attributes called `labels` also hold names or ids, in data sets whose examples are as they should be: these count.
+    Attributes called `labels` also hold names or ids, in datasets whose examples are as they should be: these count.
     """
     try:
-        rows = canonical_labels(labels)
+        found = Labels.of(labels)
     except (ValueError, TypeError):
         return None
-    if rows.ndim != 2 or (hasattr(dataset, "__len__") and len(rows) != len(dataset)):
+    if hasattr(dataset, "__len__") and len(found) != len(dataset):
         return None
     try:
-        first = canonical_labels(dataset[0]["labels"])
+        first = Labels.of([dataset[0]["labels"]])
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError):
-        return rows  # nothing to compare them with
-    return rows if np.array_equal(rows[0], first) else None
+        return found  # nothing to compare them with
+    return found if np.array_equal(found[[0]].rows(), first.rows()) else None
 
 
 def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | None:
@@ -62,10 +61,8 @@ def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | Non
 
     Lists of ids do not tell how many labels there are: `num_labels` does.
     """
-    labels = dataset_labels(dataset)
-    if isinstance(labels, LabelLists):
-        return np.bincount(labels.pairs()[1], minlength=num_labels or 0).tolist()
-    return None if labels is None else (labels == 1).sum(0).tolist()
+    labels = dataset_labels(dataset, num_labels)
+    return None if labels is None else labels.counts().tolist()
 
 
 def default_workers(dataset: Any) -> int:
@@ -91,11 +88,6 @@ def _unwrapped(dataset: Any) -> Any:
     return dataset
 
 
-def _unlabelled(labels: np.ndarray | LabelLists) -> np.ndarray:
-    """The examples of which nothing is known, bool (N,)."""
-    return labels.unlabelled if isinstance(labels, LabelLists) else (labels == UNKNOWN_LABEL).all(axis=1)
-
-
 def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generator) -> LabelAwareSampler:
     """The order of a training data set for batches that labels share; see `LabelAwareSampler`.
 
@@ -115,14 +107,14 @@ def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generato
 def without_unlabelled(dataset: Any) -> Any:
     """The examples with at least one known label; all where labels cannot be had as a whole, or none is known."""
     labels = dataset_labels(dataset)
-    rows = np.ones(0, dtype=bool) if labels is None else ~_unlabelled(labels)
+    rows = np.ones(0, dtype=bool) if labels is None else ~labels.unlabelled
     return dataset if rows.all() or not rows.any() else select_rows(dataset, np.flatnonzero(rows))
 
 
 def has_known_labels(dataset: Any) -> bool:
     """Whether any label of any example is known; True where labels cannot be had as a whole."""
     labels = dataset_labels(dataset)
-    return labels is None or not _unlabelled(labels).all()
+    return labels is None or not labels.unlabelled.all()
 
 
 def select_rows(dataset: Any, indices: np.ndarray) -> Any:

@@ -26,7 +26,7 @@ def features_in_file(
     max_bytes: float,
     batch_size: int,
     folder: str | Path,
-) -> tuple[np.memmap, np.ndarray | Labels]:
+) -> tuple[np.memmap, Labels]:
     """Features (N, columns) float32 in a file, and labels, of a data set that is taken in parts, longest texts first.
 
     Parts are whole batches of the data set in order of length, so that every batch is what it would be without them.
@@ -50,9 +50,7 @@ def features_in_file(
         part = order[start : start + batches * batch_size]
         values[part], labels = compute(select_rows(dataset, part))
         all_labels.append(labels)
-    lists = isinstance(all_labels[0], Labels)
-    labels = Labels.concatenate(all_labels) if lists else np.concatenate(all_labels)  # of bool and int8: int8
-    return values, labels[np.argsort(order)]
+    return values, Labels.concatenate(all_labels)[np.argsort(order)]
 
 
 def file_array(folder: str | Path, rows: int, columns: int) -> np.memmap:

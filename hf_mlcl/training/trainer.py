@@ -16,10 +16,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_optuna_avai
 from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
-from hf_mlcl.data import MultiLabelCollator, PreparedImages
+from hf_mlcl.data import Labels, MultiLabelCollator
 from hf_mlcl.data.collator import Numbered, NumberedCollator
-from hf_mlcl.data.label_lists import LABEL_IDS, LabelLists, too_large_for_rows
-from hf_mlcl.data.labels import canonical_labels
+from hf_mlcl.data.images import PreparedImages
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.data.sampler import Views
 from hf_mlcl.data.text import cut_length
 from hf_mlcl.evaluation import LinearScores, compute_metrics
@@ -105,6 +105,8 @@ class MLCLTrainer(PublishingTrainer):
 
     _running_sums = (*PublishingTrainer._running_sums, "_sums", "_sum_count", "_choices")
     objective: Any
+    _of_lists = False  # whether the last examples that were evaluated had `label_ids`
+    _in_place_of_logits = False  # and whether features came in the place of their logits
 
     def __init__(
         self,
@@ -532,7 +534,7 @@ class MLCLTrainer(PublishingTrainer):
             logs.update({name: round(float(value) / self._sum_count, 4) for name, value in self._sums.items()})
             temperature = getattr(self.core_model.contrastive_loss, "log_temperature", None)
             if temperature is not None:
-                logs["temperature"] = round(float(temperature.exp()), 4)
+                logs["temperature"] = round(temperature.detach().exp().item(), 4)
             self._sums, self._sum_count = {}, 0
         super().log(logs, start_time)
 
@@ -559,7 +561,7 @@ class MLCLTrainer(PublishingTrainer):
 
     def _evaluation_loader(self, make_loader: Any, dataset: Any) -> Any:
         # The Trainer applies `dataloader_drop_last` to evaluation too and would lose the last examples silently, and
-        # groups by length, so that predictions are not in the order of the data set.
+        # groups by length, so that predictions are not in the order of the dataset.
         order = {"train_sampling_strategy": "random"} if hasattr(self.args, "train_sampling_strategy") else {}
         with replaced(self.args, dataloader_drop_last=False, **order):
             return make_loader(dataset)
@@ -583,52 +585,56 @@ class MLCLTrainer(PublishingTrainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """As the Trainer's; of inputs with `label_ids` it returns features and these, as logits would be too many."""
+        """As the Trainer's; of `label_ids` it returns features, in the place of logits of very many labels."""
         if LABEL_IDS not in inputs:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self.preprocess_logits_for_metrics is None:
             self._of_lists = True
-            ignore_keys = [name for name in MLCLOutput.__dataclass_fields__ if name != "features"]
+            if "logits" not in (ignore_keys or []):
+                self._in_place_of_logits = True
+                ignore_keys = [name for name in MLCLOutput.__dataclass_fields__ if name != "features"]
         with replaced(self, label_names=[LABEL_IDS]):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's; of examples with `label_ids` predictions are `LinearScores`, and labels `LabelLists`."""
-        self._of_lists = False
+        """As the Trainer's; of examples with `label_ids` predictions are `LinearScores`, and labels `Labels`."""
+        self._of_lists = self._in_place_of_logits = False
         compute = self.compute_metrics
 
         def metrics(prediction: EvalPrediction, **options: Any) -> Any:
+            scores, labels = self._scores_and_labels(prediction.predictions, prediction.label_ids)
             if self._of_lists:
-                values: Any
-                labels: Any
-                values, labels = self._scores_and_lists(prediction.predictions, prediction.label_ids)
-                if compute != self._score and not too_large_for_rows(*labels.shape):
-                    values, labels = np.asarray(values), np.asarray(labels)
-                prediction = EvalPrediction(values, labels, inputs=prediction.inputs, losses=prediction.losses)
-            return compute(prediction, **options)  # type: ignore[misc]
+                scores, labels = self._for_metrics(compute, scores, labels)
+            seen = EvalPrediction(scores, labels, inputs=prediction.inputs, losses=prediction.losses)
+            return compute(seen, **options)  # type: ignore[misc]
 
         with replaced(self, compute_metrics=None if compute is None else metrics):
             output = super().evaluation_loop(*args, **kwargs)
-        if self._of_lists and output.predictions is not None and output.label_ids is not None:
-            scores, lists = self._scores_and_lists(output.predictions, output.label_ids)
-            output = output._replace(predictions=scores, label_ids=lists)  # type: ignore[arg-type]
-        return output
+        scores, labels = self._scores_and_labels(output.predictions, output.label_ids)
+        return output._replace(predictions=scores, label_ids=labels)
 
-    def _scores_and_lists(self, features: Any, label_ids: Any) -> tuple[LinearScores, LabelLists]:
-        rows, lists = (
-            array.detach().float().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
-            for array in (features, label_ids)
-        )
+    def _for_metrics(self, compute: Any, scores: Any, labels: Labels) -> tuple[Any, Any]:
+        """What a function of the user's own gets: arrays, where they are not too large."""
+        own = compute == self._score or labels.too_large
+        return (scores, labels) if own else (np.asarray(scores), labels.rows())
+
+    def _scores_and_labels(self, values: Any, labels: Any) -> tuple[Any, Any]:
+        """Predictions and labels as they are returned: of lists of labels, in the forms that are small."""
+        if self._of_lists and labels is not None:
+            lists = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+            labels = Labels.from_padded(lists.astype(np.int64), self.core_model.config.num_labels)
+        if not self._in_place_of_logits or values is None:
+            return values, labels
         parameters = classifier_parameters(self.core_model)
         if hasattr(parameters[0], "ds_id"):
             raise ValueError(f"{LABEL_IDS}: evaluation is not supported with DeepSpeed ZeRO-3; load the saved model")
+        features = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         # Copies: whoever changes the classifier afterwards, as calibration does, must not change these scores.
         weight, bias = (whole(p).to("cpu", torch.float32, copy=True).numpy() for p in parameters)
-        scores = LinearScores(rows.astype(np.float32, copy=False), weight, bias)
-        return scores, LabelLists.from_padded(lists.astype(np.int64), len(weight))
+        return LinearScores(features.astype(np.float32, copy=False), weight, bias), labels
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Metrics on a data set or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`.
+        """Metrics on a dataset or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`.
 
         On the validation examples that the final classifier was fitted on, too, the metrics are those of classifiers
         that were not: see `fit_classifier`.
@@ -639,7 +645,7 @@ class MLCLTrainer(PublishingTrainer):
             return super().evaluate(eval_dataset, *args, **kwargs)
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Logits, labels and metrics of a data set; see `transformers.Trainer.predict`, and `evaluate` for metrics."""
+        """Logits, labels and metrics of a dataset; see `transformers.Trainer.predict`, and `evaluate` for metrics."""
         with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(test_dataset):
             return super().predict(test_dataset, *args, **kwargs)
 
@@ -674,9 +680,7 @@ class MLCLTrainer(PublishingTrainer):
             yield
             return
 
-        logits, labels = held_out.logits, held_out.labels
-        if compute != self._score and isinstance(labels, LabelLists) and not too_large_for_rows(*labels.shape):
-            logits, labels = np.asarray(logits), np.asarray(labels)  # as a function of the user's own gets them
+        logits, labels = self._for_metrics(compute, held_out.logits, held_out.labels)
 
         def metrics(prediction: EvalPrediction) -> Any:
             return compute(EvalPrediction(logits, labels, inputs=prediction.inputs, losses=prediction.losses))
@@ -705,7 +709,7 @@ class MLCLTrainer(PublishingTrainer):
                 "train_dataset: expected one to score an unfitted classifier, got None; see fit_classifier"
             )
         train = sample_rows(without_unlabelled(self.train_dataset), PROBE_EXAMPLES, seed=self.args.seed)
-        probe = fit_probe(*self.features(train, description="Probe"), device=self.args.device)
+        probe = fit_probe(*self._vectors(train, "features", "Probe"), device=self.args.device)
         self._scoring = True
         try:
             with classifier_replaced(self.core_model, probe.weight, probe.bias, probe.thresholds.per_label):
@@ -713,31 +717,29 @@ class MLCLTrainer(PublishingTrainer):
         finally:
             self._scoring = False
 
-    def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, np.ndarray | LabelLists]:
-        """Encoder features (N, feature_dim) float32 and labels (N, L) of a data set, from all processes.
+    def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, Any]:
+        """Encoder features (N, feature_dim) float32 and labels of a dataset, from all processes.
 
-        Labels are bool where all are known, else int8: 1, 0, and -100 where unknown; or the lists that the data set
-        has. Features of a data set with a length that take more than `max_feature_memory` lie in a `numpy.memmap`: its
-        file in `output_dir`, one for each process, is gone with it.
-
-        Raises:
-            ValueError: For a data set without labels.
-        """
-
-        return self._vectors(dataset, "features", self.core_model.config.feature_dim, description)
-
-    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (N, projection_dim) float32, not normalised, and labels (N, L) of a data set; see `features`.
+        Labels are rows (N, L), bool where all are known, else int8: 1, 0, and -100 where missing; of a dataset with
+        `label_ids` they are `Labels`. Features of a dataset with a length that take more than `max_feature_memory` lie
+        in a `numpy.memmap`: its file in `output_dir`, one for each process, is gone with it.
 
         Raises:
-            ValueError: For a data set with label lists, or without labels.
+            ValueError: For a dataset without labels.
         """
-        if LABEL_IDS in (getattr(dataset, "column_names", None) or []):
-            raise ValueError(f"dataset: expected labels as rows, got the column {LABEL_IDS!r}")
-        return self._vectors(dataset, "embeddings", self.core_model.config.projection_dim, description)
+        features, labels = self._vectors(dataset, "features", description)
+        return features, labels if self._of_lists else labels.rows()
 
-    def _vectors(self, dataset: Any, name: str, columns: int, description: str) -> tuple[np.ndarray, Any]:
-        def compute(part: Any) -> tuple[np.ndarray, np.ndarray | LabelLists]:
+    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, Any]:
+        """Embeddings (N, projection_dim) float32, not normalised, and labels of a dataset; see `features`."""
+        embeddings, labels = self._vectors(dataset, "embeddings", description)
+        return embeddings, labels if self._of_lists else labels.rows()
+
+    def _vectors(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, Labels]:
+        config = self.core_model.config
+        columns: Any = config.feature_dim if name == "features" else config.projection_dim
+
+        def compute(part: Any) -> tuple[np.ndarray, Labels]:
             return self._outputs(part, name, description)
 
         rows = len(dataset) if hasattr(dataset, "__len__") else 0
@@ -747,7 +749,7 @@ class MLCLTrainer(PublishingTrainer):
         batch_size, folder = self.args.eval_batch_size * self.args.world_size, str(self.args.output_dir)
         return features_in_file(compute, dataset, columns, max_bytes=max_bytes, batch_size=batch_size, folder=folder)
 
-    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, np.ndarray | LabelLists]:
+    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, Labels]:
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
         order = by_length(dataset)
@@ -760,19 +762,14 @@ class MLCLTrainer(PublishingTrainer):
             loader = self.get_test_dataloader(ordered)
             output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
         self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
-        values, labels = output.predictions, output.label_ids
-        if labels is None:
-            raise ValueError(f"dataset: expected examples with labels or {LABEL_IDS}, got none")
-        if isinstance(labels, LabelLists) and name == "embeddings":  # scores of all labels came in their place
-            raise ValueError(f"dataset: expected labels as rows, got {LABEL_IDS!r}")
-        if not isinstance(labels, LabelLists):
-            values, labels = np.asarray(values, dtype=np.float32), canonical_labels(labels)
-        elif name == "features":
-            values = values.features
-        if order is not None:
-            back = np.argsort(order)
-            values, labels = values[back], labels[back]
-        return values, labels
+        if output.label_ids is None:
+            raise ValueError(f"dataset: its examples have neither labels nor {LABEL_IDS}")
+        values: Any = output.predictions
+        if not self._in_place_of_logits:
+            values = np.asarray(values, dtype=np.float32)
+        labels = Labels.of(output.label_ids)
+        back = slice(None) if order is None else np.argsort(order)
+        return values[back], labels[back]
 
     # --- the classifier ---
 
@@ -809,7 +806,7 @@ class MLCLTrainer(PublishingTrainer):
             What was chosen and how well it does on the validation examples.
 
         Raises:
-            ValueError: Where a data set is missing, or there is no trained classifier to keep.
+            ValueError: Where a dataset is missing, or there is no trained classifier to keep.
         """
         if is_deepspeed_zero3_enabled():
             raise ValueError(
@@ -823,7 +820,7 @@ class MLCLTrainer(PublishingTrainer):
         needed = {"eval_dataset": eval_dataset} | ({"train_dataset": train_dataset} if linear_evaluation else {})
         for name, dataset in needed.items():
             if dataset is None or isinstance(dataset, dict):
-                raise ValueError(f"{name}: expected one labelled data set, got {type(dataset).__name__}")
+                raise ValueError(f"{name}: expected one labelled dataset, got {type(dataset).__name__}")
         core, device = self.core_model, self.args.device
         self._held_out = None
         if not linear_evaluation:
@@ -836,12 +833,12 @@ class MLCLTrainer(PublishingTrainer):
             report = write_calibrated(core, *logits, thresholds=thresholds)
         else:
             # Features of examples without any known label would be computed for nothing.
-            train = self.features(without_unlabelled(train_dataset), "Features of the training examples")
-            validation = self.features(without_unlabelled(eval_dataset), "Features of the validation examples")
+            train = self._vectors(without_unlabelled(train_dataset), "features", "Features of the training examples")
+            validation = self._vectors(
+                without_unlabelled(eval_dataset), "features", "Features of the validation examples"
+            )
             if core.config.train_label_counts is None:  # the labels of a stream are known only now
-                lists = train[1] if isinstance(train[1], LabelLists) else None
-                counts = np.sum(train[1] == 1, axis=0) if lists is None else lists.counts()
-                core.config.train_label_counts = counts.tolist()
+                core.config.train_label_counts = train[1].counts().tolist()
             if protocol == "study":
                 report = fit_and_write_study(
                     core, train, validation, thresholds=thresholds, seed=self.args.seed, device=device
@@ -880,8 +877,6 @@ class MLCLTrainer(PublishingTrainer):
             if not np.isfinite(features).all():
                 return None
             parts.append((features, labels[rows]))
-        if isinstance(parts[0][1], LabelLists) != isinstance(parts[1][1], LabelLists):
-            return None
         scores = encoder_scores(parts[0], parts[1], self.args.device)
         return scores, *both
 

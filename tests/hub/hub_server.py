@@ -1,27 +1,81 @@
-"""A small Hub on 127.0.0.1 for the real client: repositories, LFS, commits, branches, tags, private repositories.
+"""A small Hub on 127.0.0.1 for the real client, and how a job is run against it.
 
-Standard library alone. It keeps everything in memory, notes every request, and stops by itself after a while.
+It keeps repositories with files, LFS, commits, branches and tags in memory, and notes every request.
 """
-
-from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
-from hub_store import File, Repository
 
-MOST_BYTES = 32 * 2**20
-LIFE_SECONDS = 300
+import hf_mlcl
+
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 SIGNED = r"(?P<name>[\w.-]+/[\w.-]+)"  # in addresses that need no token, as those of a storage behind the Hub
-ROUTES: list[tuple[str, re.Pattern, str]] = []
+ROUTES = []
+
+
+def run(job, folder, hub, **environment):
+    """One process with the real client, as somebody would start it; standard output and errors."""
+    base = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    base |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    base |= {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(Path(hf_mlcl.__file__).resolve().parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(job)), str(folder)],
+        env={**base, **environment},
+        stdin=subprocess.DEVNULL,  # a question about remote code would end here
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@dataclass
+class File:
+    content: bytes
+    lfs: bool
+
+    @property
+    def sha256(self):
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def oid(self):
+        """Git's name of the blob; of an LFS file that of its content, as the client compares it."""
+        return self.sha256 if self.lfs else hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
+
+
+@dataclass
+class Repository:
+    private: bool
+    branches: dict = field(default_factory=dict)  # name -> commit
+    tags: dict = field(default_factory=dict)
+    commits: dict = field(default_factory=dict)  # commit -> {path: File}
+    messages: list = field(default_factory=list)
+
+    def commit(self, files, message, branch):
+        oid = hashlib.sha1(f"{message} {len(self.commits)}".encode()).hexdigest()
+        self.commits[oid], self.branches[branch] = files, oid
+        self.messages.append(message)
+        return oid
+
+    def resolve(self, revision):
+        revision = unquote(revision)
+        return (
+            self.branches.get(revision) or self.tags.get(revision) or (revision if revision in self.commits else None)
+        )
 
 
 @dataclass
@@ -91,22 +145,21 @@ class Handler(BaseHTTPRequestHandler):
     def _fail(self, status, code, message, **headers):
         length = int(self.headers.get("Content-Length") or 0)
         if length and self.request_.content is None:
-            self.rfile.read(min(length, MOST_BYTES))
+            self.rfile.read(length)
         self._answer(
             status, json.dumps({"error": message}).encode(), X_Error_Code=code, X_Error_Message=message, **headers
         )
 
     def _body(self):
         length = int(self.headers.get("Content-Length") or 0)
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            chunks = []
-            while size := int(self.rfile.readline(), 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(length)
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
             self.rfile.readline()
-            return b"".join(chunks)
-        assert length <= MOST_BYTES, f"{self.path}: {length} bytes"
-        return self.rfile.read(length)
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _read_json(self):
         self.request_.content = json.loads(self._body() or b"null")
@@ -203,14 +256,10 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self):
-        parts = self._read_json()["content"].split("---\n")
-        try:
-            metadata = yaml.safe_load(parts[1])
-            empty = [name for name, value in metadata.items() if value in (None, "", [])]
-            errors = [f'"{name}" must not be empty' for name in empty]
-        except (yaml.YAMLError, IndexError) as error:
-            errors = [str(error)]
-        self._json({"errors": [{"message": error} for error in errors], "warnings": []}, 400 if errors else 200)
+        metadata = yaml.safe_load(self._read_json()["content"].split("---\n")[1])
+        empty = [name for name, value in metadata.items() if value in (None, "", [])]
+        errors = [{"message": f'"{name}" must not be empty'} for name in empty]
+        self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     @route("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)")
     def preupload(self, revision):
@@ -240,17 +289,12 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"oid": wanted["oid"], "size": wanted["size"]}
             if wanted["oid"] not in hub.stored:
                 place = f"{hub.url}/lfs/{self.name}/{wanted['oid']}"
-                actions = {"upload": {"href": place}, "verify": {"href": f"{place}/verify"}}
-                if wanted["size"] > hub.part_bytes:
-                    parts = -(-wanted["size"] // hub.part_bytes)
-                    header = {f"{n + 1:05d}": f"{place}/part/{n + 1}" for n in range(parts)}
-                    actions["upload"]["header"] = {**header, "chunk_size": str(hub.part_bytes)}
-                answer["actions"] = actions
+                answer["actions"] = {"upload": {"href": place}, "verify": {"href": f"{place}/verify"}}
             objects.append(answer)
         self._json({"transfer": "basic", "objects": objects})
 
-    @route("PUT", rf"/lfs/{SIGNED}/(?P<oid>\w+)(?:/part/(?P<part>\d+))?")
-    def lfs_upload(self, name, oid, part=None):
+    @route("PUT", rf"/lfs/{SIGNED}/(?P<oid>\w+)")
+    def lfs_upload(self, name, oid):
         hub, length = self.server.hub, int(self.headers["Content-Length"])
         if hub.cuts(name, oid):
             self.rfile.read(length // 2)
@@ -260,17 +304,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         content = self._body()
         self.request_.content = len(content)
-        if part is None:
-            hub.stored[oid] = content
-        else:
-            hub.parts.setdefault(oid, {})[int(part)] = content
-        self._answer(200, ETag=f'"{hashlib.md5(content).hexdigest()}"')
-
-    @route("POST", rf"/lfs/{SIGNED}/(?P<oid>\w+)")
-    def lfs_complete(self, name, oid):
-        hub, parts = self.server.hub, [part["partNumber"] for part in self._read_json()["parts"]]
-        hub.stored[oid] = b"".join(hub.parts.pop(oid)[number] for number in parts)
-        self._json({})
+        hub.stored[oid] = content
+        self._answer(200)
 
     @route("POST", rf"/lfs/{SIGNED}/(?P<oid>\w+)/verify")
     def lfs_verify(self, name, oid):
@@ -327,30 +362,22 @@ class HubServer:
     """The Hub at `url` while the block runs.
 
     `tokens` says which token is whose, `requests` what was asked, `repositories` what is there. `cut["user/name"] = n`
-    breaks off n uploads of the first LFS object that comes for it, half-way. Objects above `part_bytes` are uploaded
-    in parts.
+    breaks off n uploads of the first LFS object that comes for it, half-way.
     """
 
     def __init__(self, **tokens):
         self.tokens = {token: user for user, token in tokens.items()}
-        self.requests, self.repositories, self.stored, self.parts = [], {}, {}, {}
-        self.cut, self.cut_objects = {}, {}
-        self.part_bytes = MOST_BYTES
-        self.lock = threading.Lock()
+        self.requests, self.repositories, self.stored = [], {}, {}
+        self.cut, self.cut_objects, self.lock = {}, {}, threading.Lock()
 
     def __enter__(self):
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.http.hub = self
+        self.http.daemon_threads, self.http.hub = True, self
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        self.end = threading.Timer(LIFE_SECONDS, self.http.shutdown)
-        self.end.daemon = True
-        self.end.start()
         return self
 
     def __exit__(self, *_):
-        self.end.cancel()
         self.http.shutdown()
         self.http.server_close()
 
@@ -361,7 +388,3 @@ class HubServer:
                 self.cut[name] -= 1
                 return True
         return False
-
-    def asked(self, method, pattern):
-        """The requests whose path matches, in order."""
-        return [one for one in self.requests if one.method == method and re.search(pattern, one.path)]

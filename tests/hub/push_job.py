@@ -1,8 +1,10 @@
-"""Publishes and loads through the real client, in a process that talks to `hub_server.HubServer`.
+"""Publishes, measures and loads through the real client, in a process that talks to `hub_server.HubServer`.
 
 python push_job.py FOLDER    # writes what it saw to FOLDER/seen.json
 """
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -12,14 +14,16 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / "training"), str(TESTS / "models")]
 
+import evaluate  # noqa: E402
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from huggingface_hub import HfApi  # noqa: E402
 from huggingface_hub.utils import _http  # noqa: E402
-from job_parts import command, tokenizer  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from tiny import tiny_encoder  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from toy import NUM_LABELS, toy_dataset, toy_model  # noqa: E402
-from transformers import AutoModelForSequenceClassification, ViTImageProcessor  # noqa: E402
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, ViTImageProcessor  # noqa: E402
 
 from hf_mlcl import (  # noqa: E402
     MLCLForImageClassification,
@@ -27,11 +31,30 @@ from hf_mlcl import (  # noqa: E402
     MLCLTrainer,
     MLCLTrainingArguments,
 )
+from hf_mlcl.cli import main  # noqa: E402
 from hf_mlcl.hub import push_folder  # noqa: E402
 
 FOLDER, TOKEN = Path(sys.argv[1]), os.environ["HF_TOKEN"]
 INPUTS = {"input_ids": torch.arange(3, 19).view(2, 8), "attention_mask": torch.ones(2, 8, dtype=torch.long)}
 seen = {}
+
+
+def tokenizer():
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, **{f"w{n}": n for n in range(1, 40)}}, unk_token="[PAD]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", model_input_names=names)
+
+
+def command(*arguments):
+    """Exit status, output and last error line of `hf-mlcl`; the lines before are the client's progress bars."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            status = end.code
+    return status, out.getvalue().strip(), "".join(err.getvalue().strip().splitlines()[-1:])
 
 
 def logits(model):
@@ -43,39 +66,30 @@ def train():
     """Published after every checkpoint and at the end; the encoder comes from a folder of this machine."""
     toy_model().encoder.save_pretrained(FOLDER / "encoder")
     model = MLCLForSequenceClassification.from_encoder(str(FOLDER / "encoder"), labels=NUM_LABELS)
-    trainer = MLCLTrainer(
-        model=model,
-        args=MLCLTrainingArguments(
-            output_dir=str(FOLDER / "training"),
-            push_to_hub=True,
-            hub_model_id="me/training",
-            hub_strategy="all_checkpoints",
-            hub_always_push=True,
-            hub_private_repo=True,
-            hub_token=TOKEN,
-            save_strategy="steps",
-            save_steps=2,
-            max_steps=4,
-            save_total_limit=1,
-            per_device_train_batch_size=8,
-            use_cpu=True,
-            disable_tqdm=True,
-        ),
-        train_dataset=toy_dataset(48),
-        eval_dataset=toy_dataset(30, seed=1),
-        processing_class=tokenizer(),
+    args = MLCLTrainingArguments(
+        output_dir=str(FOLDER / "training"),
+        push_to_hub=True,
+        hub_model_id="me/training",
+        hub_strategy="all_checkpoints",
+        hub_always_push=True,
+        hub_private_repo=True,
+        hub_token=TOKEN,
+        save_strategy="steps",
+        save_steps=2,
+        max_steps=4,
+        save_total_limit=1,
+        per_device_train_batch_size=8,
+        use_cpu=True,
+        disable_tqdm=True,
     )
+    data = {"train_dataset": toy_dataset(48), "eval_dataset": toy_dataset(30, seed=1)}
+    trainer = MLCLTrainer(model=model, args=args, processing_class=tokenizer(), **data)
     trainer.train()
     trainer.fit_classifier()
     seen["macro_f1"] = trainer.evaluate()["eval_macro_f1"]
     (FOLDER / "training" / "notes.txt").write_text("mine")
-    commit = trainer.push_to_hub(dataset="me/data", license="apache-2.0", tag="v1")
-    seen["first"] = commit.oid
+    seen["first"] = trainer.push_to_hub(dataset="me/data", license="apache-2.0", tag="v1").oid
     torch.save(logits(trainer.core_model), FOLDER / "logits.pt")
-    return trainer
-
-
-def update(trainer):
     seen["again"] = trainer.publish().oid  # nothing has changed
     trainer.core_model.config.thresholds = [0.25] * NUM_LABELS
     seen["second"] = trainer.push_to_hub("Other thresholds", dataset="me/data", license="apache-2.0").oid
@@ -83,39 +97,35 @@ def update(trainer):
 
 def load():
     """With the package: no remote code, whatever the repository holds."""
-    model = AutoModelForSequenceClassification.from_pretrained("me/training")
-    pinned = AutoModelForSequenceClassification.from_pretrained("me/training", revision="v1")
-    expected = torch.load(FOLDER / "logits.pt")
-    seen["with package"] = {
-        "class": type(model).__module__,
-        "equal": torch.equal(logits(model), expected) and torch.equal(logits(pinned), expected),
-        "thresholds": [model.config.thresholds[0], pinned.config.thresholds[0]],
-    }
+    model = AutoModelForSequenceClassification.from_pretrained("me/training", revision="v1")
+    equal = torch.equal(logits(model), torch.load(FOLDER / "logits.pt"))
+    seen["with package"] = {"class": type(model).__module__, "equal": equal}
 
 
 def cut():
     """Two shards, of which the upload of one breaks off in all of the client's attempts."""
-    folder = FOLDER / "shards"
-    toy_model(classifier_fitted=True).save_pretrained(folder, max_shard_size="100KB")
+    model = toy_model(classifier_fitted=True)
+    model.save_pretrained(FOLDER / "shards", max_shard_size="100KB")
+    model.save_pretrained(FOLDER / "whole")
     _http.time = type("Patient", (), {**vars(time), "sleep": staticmethod(lambda seconds: None)})
-    seen["cut"] = command("push", str(folder), "me/shards")
-    seen["cut again"] = command("push", str(folder), "me/shards")
-    toy_model(classifier_fitted=True).save_pretrained(FOLDER / "whole")
-    seen["fewer shards"] = command("push", str(FOLDER / "whole"), "me/shards")
+    seen["cut"] = command("push", FOLDER / "shards", "me/shards")
+    seen["cut again"] = command("push", FOLDER / "shards", "me/shards")
+    seen["fewer shards"] = command("push", FOLDER / "whole", "me/shards")
 
 
 def images():
     torch.manual_seed(0)
     model = MLCLForImageClassification.from_encoder(tiny_encoder("vit"), labels=["/m/01", "b"], classifier_fitted=True)
-    model.save_pretrained(FOLDER / "images")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(FOLDER / "images")
+    folder = FOLDER / "images"
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
     pixels = torch.ones(1, 3, 16, 16)
     torch.save((pixels, model.eval()(pixel_values=pixels).logits.detach()), FOLDER / "image_logits.pt")
-    seen["private"] = command("push", str(FOLDER / "images"), "me/images", "--private", "--revision", "dev/1")
-    seen["pull request"] = command("push", str(FOLDER / "images"), "images", "--create_pr")
-    seen["public"] = command("push", str(FOLDER / "whole"), "me/shards", "--private")
-    seen["old tag"] = command("push", str(FOLDER / "images"), "me/training", "--tag", "v1")
-    seen["both"] = command("push", str(FOLDER / "images"), "me/images", "--create_pr", "--tag", "v2")
+    seen["private"] = command("push", folder, "me/images", "--private", "--revision", "dev/1")
+    seen["pull request"] = command("push", folder, "images", "--create_pr")
+    seen["public"] = command("push", FOLDER / "whole", "me/shards", "--private")
+    seen["old tag"] = command("push", folder, "me/training", "--tag", "v1")
+    seen["both"] = command("push", folder, "me/images", "--create_pr", "--tag", "v2")
 
 
 def adapter():
@@ -126,30 +136,51 @@ def adapter():
     model = MLCLForSequenceClassification.from_encoder("me/base", labels=NUM_LABELS, classifier_fitted=True)
     model.add_adapter(LoraConfig(r=2, init_lora_weights=False))
     model.save_pretrained(FOLDER / "adapter")
-    seen["adapter push"] = command("push", str(FOLDER / "adapter"), "me/adapter")
+    seen["adapter push"] = command("push", FOLDER / "adapter", "me/adapter")
     loaded = MLCLForSequenceClassification.from_pretrained("me/adapter")
-    seen["adapter"] = {
-        "equal": torch.equal(logits(loaded), logits(model)),
-        "merged": (logits(loaded.merge_adapter()) - logits(model)).abs().max().item(),
-    }
+    merged = (logits(loaded) - logits(model)).abs().max().item(), logits(loaded.merge_adapter())
+    seen["adapter"] = [merged[0], (merged[1] - logits(model)).abs().max().item()]
+
+
+def scores():
+    """A published model is measured on two splits, whose texts say their labels, and its card gets the scores."""
+    data, chance = FOLDER / "my_texts", np.random.default_rng(0)
+    data.mkdir()
+    for split in ("validation", "test"):
+        rows = [chance.choice(NUM_LABELS, 2, replace=False).tolist() for _ in range(12)]
+        lines = [{"text": f"w{10 + a} w{10 + b}", "labels": [f"LABEL_{a}", f"LABEL_{b}"]} for a, b in rows]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tokenizer().save_pretrained(FOLDER / "whole")
+    command("push", FOLDER / "whole", "me/model")
+    measure = ("--dataset", data, "--push")
+    seen["test"] = command("evaluate", "me/model", *measure)
+    seen["test again"] = command("evaluate", "me/model", *measure)
+    validation = (*measure, "--split", "validation")
+    seen["scores in a pull request"] = command("evaluate", "me/model", *validation, "--create_pr")
+    seen["validation"] = command("evaluate", "me/model", *validation)
+    seen["folder"] = command("evaluate", FOLDER / "whole", *measure)
+    seen["no card"] = command("evaluate", "me/multilabel_f1", *measure)
+    seen["nobody"] = command("evaluate", "me/nothing", *measure)
+    seen["alone"] = command("evaluate", "me/model", "--dataset", data, "--create_pr")
+    both = evaluate.combine([evaluate.load("me/multilabel_f1"), evaluate.load("me/multilabel_f1", "multihot")])
+    metric = evaluate.load("me/multilabel_f1", "labels")
+    metric.add_batch(predictions=[["a"], ["b"]], references=[["a"], ["a", "b"]])
+    combined = both.compute(predictions=[[1, 1]], references=[[1, 0]])["multilabel_f1_0_micro_precision"]
+    seen["metric"] = [metric.compute()["micro_f1"], combined]
 
 
 def errors():
-    seen["others"] = command("push", str(FOLDER / "images"), "others/images")
+    seen["others"] = command("push", FOLDER / "images", "others/images")
     del os.environ["HF_TOKEN"]
-    seen["no token"] = command("push", str(FOLDER / "images"), "me/images")
+    seen["no token"] = command("push", FOLDER / "images", "me/images")
+    seen["no token to measure"] = command("evaluate", "me/model", "--dataset", FOLDER / "my_texts", "--push")
     seen["load without token"] = command("predict", "me/images", "--image", "photo.jpg")
     try:
         push_folder(FOLDER / "images", "me/images", token="hf_ofNobodyAtAll12345")
     except ValueError as error:
-        seen["wrong token"] = str(error)
+        seen["wrong token"] = 2, "", f"hf-mlcl: error: {error}"
 
 
-trainer = train()
-update(trainer)
-load()
-cut()
-images()
-adapter()
-errors()
+for step in (train, load, cut, images, adapter, scores, errors):
+    step()
 (FOLDER / "seen.json").write_text(json.dumps(seen))
