@@ -637,9 +637,10 @@ def _indicator_values(column: pa.ChunkedArray) -> np.ndarray:
 def _wrong_indicator(table: pa.Table, split_name: str, column: str, values: np.ndarray) -> ValueError:
     """An error about the first cell that is neither 0 nor 1 nor unknown."""
     row = int(np.flatnonzero(values == _OTHER)[0])
+    got = table.column(column)[row].as_py()
     return ValueError(
-        f"label_column: a column per label holds only 1, 0, or nan where it is unknown, but '{column}' holds "
-        f"{table.column(column)[row].as_py()!r} in row {row} of split '{split_name}'"
+        f"label_column: a column per label holds only 1, 0, or nan where it is unknown, but '{column}' holds {got!r} "
+        f"in row {row} of split '{split_name}'; correct it, or name the label columns with label_column"
     )
 
 

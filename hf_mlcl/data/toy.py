@@ -6,7 +6,8 @@ Imports scikit-learn (for the digits), datasets and transformers.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
@@ -45,36 +46,46 @@ def digit_canvases(
 
     Returns:
         splits with `image` (RGB, grey on black) and `labels` (10, named "0" to "9").
+
+    Example:
+        >>> digit_canvases(train_size=2, validation_size=1, test_size=1).splits["train"][0]["image"].size
+        (40, 40)
     """
     if canvas_size < 2 * _CELL:
         raise ValueError(f"canvas_size: expected at least {2 * _CELL} pixels, got {canvas_size}")
     rng = np.random.default_rng(seed)
     digits = load_digits()
     images = np.kron(digits.images * (255 / 16), np.ones((2, 2))).astype(np.uint8)
-    pools = _disjoint_pools(digits.target, rng)
-    frequencies = _power_law(10, imbalance)
-    sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-    features = Features({"image": Image(), "labels": List(Value("bool"), length=10)})
-    splits = {}
-    for number, (name, size) in enumerate(sizes.items()):
-        rows = [_canvas(images, [pool[number] for pool in pools], frequencies, canvas_size, rng) for _ in range(size)]
-        columns = {"image": [row[0] for row in rows], "labels": [row[1] for row in rows]}
-        splits[name] = Dataset.from_dict(columns, features=features)
-    return MultiLabelData(DatasetDict(splits), [str(digit) for digit in range(10)], "vision", "digit-canvases")
-
-
-def _disjoint_pools(targets: np.ndarray, rng: np.random.Generator) -> list[list[np.ndarray]]:
-    """For each class the image numbers of train, validation and test."""
-    pools = []
+    pools = []  # for each class the image numbers of train, validation and test
     for digit in range(10):
-        members = rng.permutation(np.flatnonzero(targets == digit))
-        cuts = [round(0.7 * len(members)), round(0.85 * len(members))]
-        pools.append(np.split(members, cuts))
-    return pools
+        members = rng.permutation(np.flatnonzero(digits.target == digit))
+        pools.append(np.split(members, [round(0.7 * len(members)), round(0.85 * len(members))]))
+    of_split = dict(zip(("train", "validation", "test"), zip(*pools, strict=True), strict=True))
+    frequencies = _power_law(10, imbalance)
+    splits = _splits(
+        (train_size, validation_size, test_size),
+        Features({"image": Image(), "labels": List(Value("bool"), length=10)}),
+        lambda split: _canvas(images, of_split[split], frequencies, canvas_size, rng),
+    )
+    return MultiLabelData(splits, [str(digit) for digit in range(10)], "vision", "digit-canvases")
+
+
+def _splits(sizes: Sequence[int], features: Features, example: Callable[[str], tuple[Any, list[bool]]]) -> DatasetDict:
+    """Train, validation and test, of examples that are made one after the other: the input, and its labels."""
+    splits = {}
+    for name, size in zip(("train", "validation", "test"), sizes, strict=True):
+        rows = [example(name) for _ in range(size)]
+        columns = {column: [row[number] for row in rows] for number, column in enumerate(features)}
+        splits[name] = Dataset.from_dict(columns, features=features)
+    return DatasetDict(splits)
 
 
 def _canvas(
-    images: np.ndarray, pools: list[np.ndarray], frequencies: np.ndarray, canvas_size: int, rng: np.random.Generator
+    images: np.ndarray,
+    pools: Sequence[np.ndarray],
+    frequencies: np.ndarray,
+    canvas_size: int,
+    rng: np.random.Generator,
 ) -> tuple[dict[str, bytes | None], list[bool]]:
     """One canvas as PNG bytes, and its multi-hot labels. Each digit lies in a cell of its own, so none overlap."""
     side = canvas_size // _CELL
@@ -113,6 +124,11 @@ def generated_corpus(
 
     Returns:
         splits with `text` and `labels`; label names are "topic/label" in made-up words.
+
+    Example:
+        >>> data = generated_corpus(train_size=3, validation_size=1, test_size=1, num_labels=8, num_topics=2)
+        >>> len(data.splits["train"]), len(data.label_names)
+        (3, 8)
     """
     if not 1 <= num_topics <= num_labels:
         raise ValueError(f"num_topics: expected 1 to {num_labels} (num_labels), got {num_topics}")
@@ -126,8 +142,14 @@ def generated_corpus(
     frequencies = _power_law(num_labels, imbalance)
     features = Features({"text": Value("string"), "labels": List(Value("bool"), length=num_labels)})
 
-    def example() -> tuple[str, list[bool]]:
-        labels = _draw_labels(frequencies, topic_of, rng)
+    def example(split: str) -> tuple[str, list[bool]]:
+        # The first by its frequency, each other one from the same topic with probability 0.85.
+        labels = [int(rng.choice(num_labels, p=frequencies))]
+        for _ in range(rng.integers(0, 4)):
+            same = (topic_of == topic_of[labels[0]]) | (rng.random() >= 0.85)
+            weights = np.where(same, frequencies, 0.0)
+            label = int(rng.choice(num_labels, p=weights / weights.sum()))
+            labels += [] if label in labels else [label]
         text: list[str] = []
         for label in labels:
             text += rng.choice(label_words[label], size=rng.integers(1, 4)).tolist()
@@ -135,25 +157,9 @@ def generated_corpus(
         text += rng.choice(noise_words, size=rng.integers(8, 20), p=_power_law(len(noise_words), 30)).tolist()
         return " ".join(rng.permutation(text)), np.isin(np.arange(num_labels), labels).tolist()
 
-    splits = {}
-    for name, size in {"train": train_size, "validation": validation_size, "test": test_size}.items():
-        rows = [example() for _ in range(size)]
-        columns = {"text": [row[0] for row in rows], "labels": [row[1] for row in rows]}
-        splits[name] = Dataset.from_dict(columns, features=features)
+    splits = _splits((train_size, validation_size, test_size), features, example)
     names = [f"{topic_words[topic_of[label]][0]}/{label_words[label][0]}" for label in range(num_labels)]
-    return MultiLabelData(DatasetDict(splits), names, "text", "generated-corpus")
-
-
-def _draw_labels(frequencies: np.ndarray, topic_of: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """1 to 4 labels: the first by its frequency, each other one from the same topic with probability 0.85."""
-    labels = [int(rng.choice(len(frequencies), p=frequencies))]
-    for _ in range(rng.integers(0, 4)):
-        same = topic_of == topic_of[labels[0]] if rng.random() < 0.85 else np.ones(len(frequencies), dtype=bool)
-        weights = np.where(same, frequencies, 0.0)
-        label = int(rng.choice(len(frequencies), p=weights / weights.sum()))
-        if label not in labels:
-            labels.append(label)
-    return labels
+    return MultiLabelData(splits, names, "text", "generated-corpus")
 
 
 def _power_law(size: int, ratio: float) -> np.ndarray:
@@ -178,6 +184,10 @@ def build_word_tokenizer(
     """A lower-casing word-level tokenizer over the words of `texts`, for encoders trained from scratch.
 
     Texts become `[CLS] words [SEP]`; ids 0 to 3 are [PAD], [UNK], [CLS], [SEP], then words by frequency.
+
+    Example:
+        >>> build_word_tokenizer(["oil fell"])("Oil fell")["input_ids"]
+        [2, 5, 4, 3]
     """
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
