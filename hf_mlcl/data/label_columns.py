@@ -1,4 +1,4 @@
-"""Label columns of any form -> `Labels` and the label names: the only parser. Imports labels and label_texts.
+"""Label columns of any form -> `Labels` and the label names: the only parser. Imports labels and cells.
 
 The form of a label column is decided by these rules, never by chance:
 
@@ -32,8 +32,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
 
+from .cells import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
 from .errors import nearest, shown
-from .label_texts import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
 from .labels import (
     LIST_TYPES,
     UNKNOWN_LABEL,

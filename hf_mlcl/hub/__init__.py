@@ -2,9 +2,9 @@
 
 from .files import published_files
 from .onnx_export import export_onnx
-from .page import Page
+from .page import Page as Page
 from .push import push_folder
 from .results import RunResults
 from .sentence_transformers_export import export_sentence_transformers
 
-__all__ = ["Page", "RunResults", "export_onnx", "export_sentence_transformers", "published_files", "push_folder"]
+__all__ = ["RunResults", "export_onnx", "export_sentence_transformers", "published_files", "push_folder"]

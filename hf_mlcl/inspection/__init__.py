@@ -6,13 +6,13 @@
 
 from .errors import label_difficulty
 from .neighbours import nearest_neighbours, to_look_at
-from .outputs import Examples, ModelOutputs, collect_outputs
+from .outputs import Examples as Examples
+from .outputs import ModelOutputs as ModelOutputs
+from .outputs import collect_outputs
 from .report import Inspection, inspect_outputs, write_report
 
 __all__ = [
-    "Examples",
     "Inspection",
-    "ModelOutputs",
     "collect_outputs",
     "inspect_outputs",
     "label_difficulty",

@@ -180,13 +180,10 @@ class ContrastiveLoss(nn.Module):
             ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
         """
         check_vectors("embeddings", embeddings)
-        if isinstance(labels, LabelSets):
-            sets = labels
-            if len(sets) != embeddings.shape[0]:
-                raise ValueError(f"labels: got {len(sets)} label sets for {embeddings.shape[0]} embeddings")
-        else:
-            columns = prototypes.shape[0] if self.uses_prototypes and isinstance(prototypes, Tensor) else None
-            sets = LabelSets.from_rows(labels, embeddings.shape[0], columns)
+        columns = prototypes.shape[0] if self.uses_prototypes and isinstance(prototypes, Tensor) else None
+        sets = LabelSets.of(labels, embeddings.shape[0], columns)
+        if len(sets) != embeddings.shape[0]:
+            raise ValueError(f"labels: got {len(sets)} label sets for {embeddings.shape[0]} embeddings")
         vectors: Any = prototypes
         if not self.uses_prototypes:
             vectors = None

@@ -48,6 +48,11 @@ class LabelSets:
     unlabelled: Tensor | None = None
 
     @classmethod
+    def of(cls, labels: Tensor | LabelSets, rows: int | None = None, columns: int | None = None) -> LabelSets:
+        """Label sets as they are, or those of multi-hot labels; see `from_rows`."""
+        return labels if isinstance(labels, LabelSets) else cls.from_rows(labels, rows, columns)
+
+    @classmethod
     def from_rows(
         cls, labels: Tensor, rows: int | None = None, columns: int | None = None, name: str = "labels"
     ) -> LabelSets:

@@ -264,8 +264,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config, parts = self.config, {}
         if self._built_from != self._loss_settings():  # the configuration was changed, or names an unknown loss
             self.build_losses()
-        if not isinstance(labels, LabelSets):
-            labels = LabelSets.from_rows(labels, columns=config.num_labels)
+        labels = LabelSets.of(labels, columns=config.num_labels)
         if config.objective != "classification":
             loss, options = self.contrastive_loss, {"keys": keys}
             if not isinstance(loss, ContrastiveLoss):  # a loss of the user's own knows rows of labels

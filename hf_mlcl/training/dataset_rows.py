@@ -31,11 +31,11 @@ def dataset_labels(dataset: Any, num_labels: int | None = None) -> Labels | None
     if name is None:
         return None
     column = dataset.select_columns(name).with_format(None)
-    if name != LABEL_IDS and dataset.format["type"] == "custom":  # the transform makes of the columns what is trained
+    if name == LABEL_IDS:
+        return Labels.of(column, num_labels)
+    if dataset.format["type"] == "custom":  # the transform makes of the columns what is trained
         return _where_true(column[name][:], dataset)
-    if name == "label":
-        return Labels.of(column.rename_column(name, "labels"))
-    return Labels.of(column, num_labels if name == LABEL_IDS else None)
+    return Labels.of(column if name == "labels" else column.rename_column(name, "labels"))
 
 
 def _where_true(labels: Any, dataset: Any) -> Labels | None:

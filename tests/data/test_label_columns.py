@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hf_mlcl.data import encode_labels, multi_hot
-from hf_mlcl.data.label_texts import cut_text
+from hf_mlcl.data.cells import cut_text
 
 NAMES = ["cat", "dog", "emu"]
 EXPECTED = multi_hot([[0, 2], [1], [], [0, 1, 2]], 3)  # the same four rows in every form below
