@@ -3,7 +3,7 @@
 python benchmarks/many_labels.py --output benchmarks/results/many_labels.json
 
 Generated data: 256 examples with up to 10 labels each, label l drawn with probability proportional to 1/(l + 1). The
-step chooses the labels present and 1,000 of the absent ones (`choose_labels`), looks their prototypes up in a table
+step takes the labels present and samples 1,000 of the others (`LabelSets`), looks their prototypes up in a table
 with sparse gradients, and takes the gradient of the loss. For comparison the same loss over all labels, from rows
 of zeros and ones, where its time allows. `trainer` is a whole optimizer step of `MLCLTrainer` with a one-layer BERT:
 forward and backward pass, clipping, AdamW; it passes over the table of prototypes (its copy, gradient and two moments)
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
-from hf_mlcl.losses import build_loss, choose_labels
+from hf_mlcl.losses import LabelSets, build_loss
 
 EXAMPLES, LABELS_PER_EXAMPLE, DIMENSION, SAMPLE_SIZE = 256, 10, 256, 1000
 LABELS = (1_000, 10_000, 100_000)
@@ -67,10 +67,9 @@ def make_step(name: str, num_labels: int, kind: str) -> Callable[[], None]:
 
     def step() -> None:
         if kind == "sampled":
-            chosen = choose_labels(lists, num_labels, SAMPLE_SIZE)
-            value = loss(embeddings, prototypes=table(chosen.rows), label_ids=lists, chosen=chosen)
+            value = loss(embeddings, LabelSets.from_ids(lists, num_labels, sample_size=SAMPLE_SIZE), table)
         elif kind == "lists":
-            value = loss(embeddings, prototypes=table.weight, label_ids=lists)
+            value = loss(embeddings, LabelSets.from_ids(lists, num_labels), table.weight)
         else:
             value = loss(embeddings, rows[:, :num_labels], table.weight)
         value.backward()
@@ -111,7 +110,7 @@ def measure(name: str, num_labels: int, kind: str, repeats: int) -> dict:
         start = time.process_time()
         step()
         times.append(time.process_time() - start)
-    present = choose_labels(power_law_lists(num_labels), num_labels).present.shape[0]
+    present = LabelSets.from_ids(power_law_lists(num_labels), num_labels).positives.shape[1]
     return {
         "loss": name,
         "labels": num_labels,

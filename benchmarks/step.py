@@ -90,7 +90,7 @@ def one_step(trainer: Any, batch: dict[str, Any], clock: Clock) -> None:
     # The loss apart from the encoder: down to the gradients of its inputs.
     leaves = {name: output[name].detach().requires_grad_() for name in ("embeddings", "prototypes")}
     with clock("loss"):
-        trainer.training_loss(MLCLOutput(**leaves), batch).backward()
+        trainer._training_loss(MLCLOutput(**leaves), batch).backward()
     with clock("encoder_backward"):
         torch.autograd.backward([output[name] for name in leaves], [leaf.grad for leaf in leaves.values()])
     with clock("optimizer"):

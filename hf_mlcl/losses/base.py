@@ -62,23 +62,19 @@ class ContrastiveLoss(nn.Module):
         learnable_temperature: Whether the temperature is trained, from `temperature` on, as the parameter
             `log_temperature`; of `reg` by the same gradient as its vectors.
 
-    Args of a call:
-        embeddings: (B, d) floating-point vectors, not normalised.
-        labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
-            known to have no label is no anchor but a negative.
-        prototypes: (L, d) label vectors, not normalised; ignored by losses that have no use for them.
-        keys: What to contrast the batch with; by default its own examples.
-
-    Returns:
-        A scalar; 0 with zero gradients for a batch without a positive pair.
-
-    Raises:
-        ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
-
     Attributes:
         statistics: With `count_positives` set, of the last call: `positives_per_anchor`, how many other examples share
             a label with a labelled example, on average, and `anchors_without_positives`, the share of labelled
             examples for which there is none.
+
+    Example:
+        >>> class SameNumber(ContrastiveLoss):
+        ...     def affinity(self, pairs):  # positives have as many labels as the anchor
+        ...         return (pairs.anchor_sizes == pairs.reference_sizes).float()
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> labels = torch.tensor([[1, 0], [0, 1], [1, 1]])
+        >>> print(f"{SameNumber(temperature=1.0)(embeddings, labels):.3f}")
+        1.108
     """
 
     uses_prototypes = False
@@ -163,10 +159,26 @@ class ContrastiveLoss(nn.Module):
         self,
         embeddings: Tensor,
         labels: Tensor | LabelSets,
-        prototypes: Tensor | None = None,
+        prototypes: Tensor | nn.Module | None = None,
         *,
         keys: Keys | None = None,
     ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (B, d) floating-point vectors, not normalised.
+            labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
+                known to have no label is no anchor but a negative.
+            prototypes: (L, d) label vectors, not normalised, or a module that looks up some of them, such as an
+                `nn.Embedding`; ignored by losses that have no use for them.
+            keys: What to contrast the batch with; by default its own examples.
+
+        Returns:
+            A scalar; 0 with zero gradients for a batch without a positive pair.
+
+        Raises:
+            ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
+        """
         check_vectors("embeddings", embeddings)
         if isinstance(labels, LabelSets):
             sets = labels
@@ -175,21 +187,24 @@ class ContrastiveLoss(nn.Module):
         else:
             columns = prototypes.shape[0] if self.uses_prototypes and isinstance(prototypes, Tensor) else None
             sets = LabelSets.from_rows(labels, embeddings.shape[0], columns)
+        vectors: Any = prototypes
         if not self.uses_prototypes:
-            prototypes = None
+            vectors = None
         elif prototypes is None:
             raise ValueError(f"prototypes: {type(self).__name__} needs a tensor of shape (L, d), got None")
+        elif isinstance(prototypes, nn.Module):
+            ids = torch.arange(sets.num_labels, device=embeddings.device) if sets.ids is None else sets.ids
+            vectors = prototypes(ids)
         else:
             check_vectors("prototypes", prototypes, rows=sets.num_labels, columns=embeddings.shape[1])
-            if sets.ids is not None:
-                prototypes = prototypes[sets.ids.to(prototypes.device)]
+            vectors = prototypes if sets.ids is None else prototypes[sets.ids.to(prototypes.device)]
         if keys is not None and self.examples_are_references:
             keys.check(embeddings)
         else:
             keys = None
         with torch.autocast(embeddings.device.type, enabled=False):
             examples = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-            return self._contrast(examples, prototypes, self._compared(sets, examples, keys), keys)
+            return self._contrast(examples, vectors, self._compared(sets, examples, keys), keys)
 
     def _compared(self, sets: LabelSets, examples: Tensor, keys: Keys | None) -> Comparison:
         own = sets.to(examples)
@@ -208,7 +223,7 @@ class ContrastiveLoss(nn.Module):
         self, examples: Tensor, prototypes: Tensor | None, compared: Comparison, keys: Keys | None
     ) -> Tensor:
         """The loss on examples (B, d) and prototypes, of labels with a column and then of others (P + S, d)."""
-        self._positives = [] if self.count_positives else None
+        self._positives, self.statistics = [] if self.count_positives else None, {}
         present, absent_weight = compared.anchors.positives.shape[1], compared.anchors.absent_weight
         others = examples if keys is None else keys.embeddings.detach().to(examples)
         if not self.examples_are_references:

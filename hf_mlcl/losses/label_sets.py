@@ -175,6 +175,14 @@ class Keys:
         labels: Their labels in the form of the batch's: multi-hot (R, L), or lists of ids (R, K).
         ids: (R,) int64 index of each key in the dataset, -1 where it has none.
         anchor_ids: (B,) int64 index of each example of the batch in the dataset, -1 where it has none.
+
+    Example:
+        >>> from hf_mlcl.losses import build_loss
+        >>> embeddings, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1, 0], [0, 1]])
+        >>> ids = torch.arange(4)
+        >>> keys = Keys(embeddings.repeat(2, 1), labels.repeat(2, 1), ids, anchor_ids=ids[:2])
+        >>> print(f"{build_loss('base', temperature=1.0)(embeddings, labels, keys=keys):.3f}")
+        0.551
     """
 
     embeddings: Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .configuration_mlcl import MLCLConfig
     from .images_mlcl import read_image
-    from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLModel, MLCLOutput
+    from .modeling_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLModel
 
 # Imported when first used: whoever needs the configuration alone does not wait for the models of transformers.
 _HOMES = {
@@ -29,11 +29,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = [
-    "MLCLConfig",
-    "MLCLForImageClassification",
-    "MLCLForSequenceClassification",
-    "MLCLModel",
-    "MLCLOutput",
-    "read_image",
-]
+__all__ = ["MLCLConfig", "MLCLForImageClassification", "MLCLForSequenceClassification", "MLCLModel", "read_image"]

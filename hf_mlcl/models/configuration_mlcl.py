@@ -54,6 +54,12 @@ class MLCLConfig(PreTrainedConfig):
     Raises:
         ValueError: For a value that is none of those above. Unknown keywords are kept, as in every configuration of
             transformers: a newer version may have written them.
+
+    Example:
+        >>> config = MLCLConfig(encoder_config={"model_type": "bert"}, loss="msc", loss_parameters={"beta": 0.5})
+        >>> config.label_names = ["oil", "wheat"]
+        >>> config.feature_dim, config.num_labels, config.id2label
+        (768, 2, {0: 'oil', 1: 'wheat'})
     """
 
     model_type = "mlcl"

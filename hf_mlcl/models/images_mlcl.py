@@ -21,6 +21,10 @@ def read_image(source: Any) -> Any:
 
     Raises:
         Exception: Whatever PIL raises on damaged or missing files.
+
+    Example:
+        >>> read_image(Image.new("LA", (4, 2))).getpixel((0, 0))  # all transparent
+        (255, 255, 255)
     """
     if isinstance(source, Image.Image):
         return _to_rgb(ImageOps.exif_transpose(source))

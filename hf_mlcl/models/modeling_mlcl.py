@@ -135,6 +135,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
             ValueError: For an encoder that cannot be loaded, is of the other task or carries an adapter, for unknown
                 fields or losses, or for duplicate labels.
         """
+        if cls.task is None:
+            names = " or ".join(sorted(model.__name__ for model in _CLASSES.values()))
+            raise ValueError(f"from_encoder: {cls.__name__} loads saved models only; use {names}")
         known = sorted(set(MLCLConfig.__annotations__) - {"encoder_config", "task", "feature_dim", "trained"})
         for name in config_fields:
             if name not in known and not hasattr(PreTrainedConfig, name):
@@ -435,7 +438,8 @@ class MLCLModel(MLCLPreTrainedModel):
         >>> import torch
         >>> from transformers import BertConfig, BertModel
         >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
-        >>> model = MLCLModel.from_encoder(BertModel(BertConfig(**sizes)), labels=2, projection_dim=4)
+        >>> trained = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(**sizes)), ["oil", "wheat"])
+        >>> model = MLCLModel(trained.config)  # as AutoModel.from_pretrained does, with the weights
         >>> model.eval()(input_ids=torch.tensor([[1, 2], [3, 4]])).pooler_output.shape
         torch.Size([2, 8])
     """
@@ -458,7 +462,16 @@ class MLCLModel(MLCLPreTrainedModel):
 
 
 class MLCLForSequenceClassification(MLCLPreTrainedModel):
-    """A text encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load."""
+    """A text encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+        >>> model = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(**sizes)), ["oil", "wheat"])
+        >>> output = model(input_ids=torch.tensor([[1, 2], [3, 4]]), labels=torch.tensor([[1, 0], [1, 1]]))
+        >>> output.logits.shape, output.embeddings.shape, output.loss.ndim
+        (torch.Size([2, 2]), torch.Size([2, 256]), 0)
+    """
 
     task = "text"
     main_input_name = "input_ids"
@@ -567,7 +580,16 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
 
 
 class MLCLForImageClassification(MLCLPreTrainedModel):
-    """A vision encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load."""
+    """A vision encoder for multi-label classification: `from_encoder` to start, `from_pretrained` to load.
+
+    Example:
+        >>> from transformers import ViTConfig, ViTModel
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+        >>> encoder = ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes))
+        >>> model = MLCLForImageClassification.from_encoder(encoder, ["boat", "cat"])
+        >>> model.encode(pixel_values=torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 256])
+    """
 
     task = "vision"
     main_input_name = "pixel_values"

@@ -1,13 +1,11 @@
 """Training: arguments, the Trainer, and what anchors are compared with."""
 
 from .arguments import MLCLTrainingArguments
-from .classifier import ClassifierReport
 from .interruption import Interrupted, SaveOnSignal
 from .step import gather_references
 from .trainer import MLCLTrainer
 
 __all__ = [
-    "ClassifierReport",
     "Interrupted",
     "MLCLTrainer",
     "MLCLTrainingArguments",

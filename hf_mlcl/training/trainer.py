@@ -106,6 +106,7 @@ class MLCLTrainer(PublishingTrainer):
     _running_sums = (*PublishingTrainer._running_sums, "_sums", "_sum_count", "_choices")
     objective: Any
     _of_lists = False  # whether the last examples that were evaluated had `label_ids`
+    _in_place_of_logits = False  # and whether features came in the place of their logits
 
     def __init__(
         self,
@@ -533,7 +534,7 @@ class MLCLTrainer(PublishingTrainer):
             logs.update({name: round(float(value) / self._sum_count, 4) for name, value in self._sums.items()})
             temperature = getattr(self.core_model.contrastive_loss, "log_temperature", None)
             if temperature is not None:
-                logs["temperature"] = round(float(temperature.exp()), 4)
+                logs["temperature"] = round(temperature.detach().exp().item(), 4)
             self._sums, self._sum_count = {}, 0
         super().log(logs, start_time)
 
@@ -584,51 +585,53 @@ class MLCLTrainer(PublishingTrainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """As the Trainer's; of inputs with `label_ids` it returns features and these, as logits would be too many."""
+        """As the Trainer's; of `label_ids` it returns features, in the place of logits of very many labels."""
         if LABEL_IDS not in inputs:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self.preprocess_logits_for_metrics is None:
             self._of_lists = True
-            ignore_keys = [name for name in MLCLOutput.__dataclass_fields__ if name != "features"]
+            if "logits" not in (ignore_keys or []):
+                self._in_place_of_logits = True
+                ignore_keys = [name for name in MLCLOutput.__dataclass_fields__ if name != "features"]
         with replaced(self, label_names=[LABEL_IDS]):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's; of examples with `label_ids` predictions are `LinearScores`, and labels `Labels`."""
-        self._of_lists = False
+        self._of_lists = self._in_place_of_logits = False
         compute = self.compute_metrics
 
         def metrics(prediction: EvalPrediction, **options: Any) -> Any:
-            scores, labels = prediction.predictions, prediction.label_ids
+            scores, labels = self._scores_and_labels(prediction.predictions, prediction.label_ids)
             if self._of_lists:
-                scores, labels = self._for_metrics(compute, *self._scores_and_labels(scores, labels))
+                scores, labels = self._for_metrics(compute, scores, labels)
             seen = EvalPrediction(scores, labels, inputs=prediction.inputs, losses=prediction.losses)
             return compute(seen, **options)  # type: ignore[misc]
 
         with replaced(self, compute_metrics=None if compute is None else metrics):
             output = super().evaluation_loop(*args, **kwargs)
-        if self._of_lists and output.predictions is not None and output.label_ids is not None:
-            scores, labels = self._scores_and_labels(output.predictions, output.label_ids)
-            output = output._replace(predictions=scores, label_ids=labels)  # type: ignore[arg-type]
-        return output
+        scores, labels = self._scores_and_labels(output.predictions, output.label_ids)
+        return output._replace(predictions=scores, label_ids=labels)
 
     def _for_metrics(self, compute: Any, scores: Any, labels: Labels) -> tuple[Any, Any]:
         """What a function of the user's own gets: arrays, where they are not too large."""
         own = compute == self._score or labels.too_large
         return (scores, labels) if own else (np.asarray(scores), labels.rows())
 
-    def _scores_and_labels(self, features: Any, label_ids: Any) -> tuple[LinearScores, Labels]:
-        rows, lists = (
-            array.detach().float().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
-            for array in (features, label_ids)
-        )
+    def _scores_and_labels(self, values: Any, labels: Any) -> tuple[Any, Any]:
+        """Predictions and labels as they are returned: of lists of labels, in the forms that are small."""
+        if self._of_lists and labels is not None:
+            lists = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+            labels = Labels.from_padded(lists.astype(np.int64), self.core_model.config.num_labels)
+        if not self._in_place_of_logits or values is None:
+            return values, labels
         parameters = classifier_parameters(self.core_model)
         if hasattr(parameters[0], "ds_id"):
             raise ValueError(f"{LABEL_IDS}: evaluation is not supported with DeepSpeed ZeRO-3; load the saved model")
+        features = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         # Copies: whoever changes the classifier afterwards, as calibration does, must not change these scores.
         weight, bias = (whole(p).to("cpu", torch.float32, copy=True).numpy() for p in parameters)
-        scores = LinearScores(rows.astype(np.float32, copy=False), weight, bias)
-        return scores, Labels.from_padded(lists.astype(np.int64), len(weight))
+        return LinearScores(features.astype(np.float32, copy=False), weight, bias), labels
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics on a dataset or a dict of them; see `transformers.Trainer.evaluate`, `hf_mlcl.compute_metrics`.
@@ -727,16 +730,10 @@ class MLCLTrainer(PublishingTrainer):
         features, labels = self._vectors(dataset, "features", description)
         return features, labels if self._of_lists else labels.rows()
 
-    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (N, projection_dim) float32, not normalised, and labels (N, L) of a dataset; see `features`.
-
-        Raises:
-            ValueError: For a dataset with `label_ids`, or without labels.
-        """
-        if LABEL_IDS in (getattr(dataset, "column_names", None) or []):
-            raise ValueError(f"dataset: embeddings need labels as rows, got the column {LABEL_IDS!r}")
+    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, Any]:
+        """Embeddings (N, projection_dim) float32, not normalised, and labels of a dataset; see `features`."""
         embeddings, labels = self._vectors(dataset, "embeddings", description)
-        return embeddings, labels.rows()
+        return embeddings, labels if self._of_lists else labels.rows()
 
     def _vectors(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, Labels]:
         config = self.core_model.config
@@ -768,12 +765,8 @@ class MLCLTrainer(PublishingTrainer):
         if output.label_ids is None:
             raise ValueError(f"dataset: its examples have neither labels nor {LABEL_IDS}")
         values: Any = output.predictions
-        if not self._of_lists:
+        if not self._in_place_of_logits:
             values = np.asarray(values, dtype=np.float32)
-        elif name == "features":
-            values = values.features
-        elif name == "embeddings":  # scores of all labels came in their place
-            raise ValueError(f"dataset: embeddings need labels as rows, got {LABEL_IDS!r}")
         labels = Labels.of(output.label_ids)
         back = slice(None) if order is None else np.argsort(order)
         return values[back], labels[back]

@@ -1,10 +1,12 @@
 """Batches that hold the edge cases, and the naive loops' gradients: what tests of the losses share."""
 
+import dataclasses
+
 import pytest
 import torch
 from naive import contrastive_loss
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, Keys
 
 CONTRASTIVE = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
     ("msc", {"beta": 0.0}),
@@ -40,7 +42,49 @@ def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, densi
     return embeddings.requires_grad_(), multi_hot, prototypes.requires_grad_()
 
 
-def value_and_gradients(loss, embeddings, labels, prototypes, **keywords):
+def with_missing(labels, share=0.25, seed=0, dtype=torch.float64):
+    """Some labels missing, as -100 and as NaN; row 3 wholly, rows 0 (known to have none) and 4 not at all."""
+    generator = torch.Generator().manual_seed(seed)
+    missing = torch.rand(labels.shape, generator=generator) < share
+    as_nan = torch.rand(labels.shape, generator=generator) < 0.5
+    if len(labels) > 4:
+        missing[[0, 4]], missing[3] = False, True
+    labels = labels.to(dtype).masked_fill(missing, -100)
+    return labels.masked_fill(missing & as_nan, float("nan")) if dtype.is_floating_point else labels
+
+
+def queue_of(labels, rows=14, dimension=5, seed=7, dtype=torch.float64):
+    """Keys of which some are the anchors themselves, some older copies of them, and some of no known example."""
+    embeddings, key_labels, _ = batch(rows, labels.shape[1], dimension, seed, dtype)
+    key_labels = key_labels.to(labels.dtype)
+    ids = torch.arange(rows) + 100
+    ids[:3], ids[3], ids[-2:] = torch.tensor([5, 6, 7]), 5, -1
+    anchor_ids = torch.arange(len(labels))
+    anchor_ids[-1] = -1
+    key_labels[:4] = labels[[5, 6, 7, 5]]
+    return Keys(embeddings.detach(), key_labels, ids, anchor_ids)
+
+
+# The share of missing labels, and whether the examples are contrasted with keys.
+SETTINGS = {"plain": (0, False), "missing": (0.25, False), "keys": (0, True), "missing, keys": (0.25, True)}
+settings = pytest.mark.parametrize("setting", SETTINGS)
+
+
+def given(setting, rows=9, dimension=5, seed=0, share=None):
+    """Embeddings, labels, prototypes and keys."""
+    usual, with_keys = SETTINGS[setting]
+    share = usual if share is None else share
+    embeddings, labels, prototypes = batch(rows, dimension=dimension, seed=seed)
+    keys = queue_of(labels, dimension=dimension) if with_keys else None
+    if share:
+        labels = with_missing(labels, share, seed)
+        if keys is not None:
+            keys = dataclasses.replace(keys, labels=with_missing(keys.labels, share, seed=1))
+    return embeddings, labels, prototypes, keys
+
+
+def value_and_gradients(loss, embeddings, labels, prototypes, keys=None):
+    keywords = {} if keys is None else {"keys": keys}
     value = loss(embeddings, labels, prototypes, **keywords)
     gradients = torch.autograd.grad(value, [embeddings, prototypes], allow_unused=True)
     gradients = [
@@ -77,7 +121,7 @@ def assert_equals_loops(
     name, parameters, embeddings, labels, prototypes, loss, rtol=1e-12, gradient_rtol=1e-12, keys=None
 ):
     """Checks a loss against the loops; the gradients relative to the largest entry."""
-    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes, keys=keys)
+    value, gradients = value_and_gradients(loss, embeddings, labels, prototypes, keys)
     expected, expected_gradients = loop_value_and_gradients(
         name, parameters, embeddings, labels, prototypes, loss.temperature, keys
     )

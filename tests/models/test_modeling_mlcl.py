@@ -156,7 +156,7 @@ def test_heads_start_as_xavier_and_depend_on_the_seed():
 
 def test_wrong_task_raises(tmp_path):
     tiny_model("bert").save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match="MLCLForImageClassification: expected task 'vision', got 'text'"):
+    with pytest.raises(ValueError, match="MLCLForImageClassification: .*'text'"):
         AutoModelForImageClassification.from_pretrained(tmp_path / "text")
     with pytest.raises(ValueError, match="expected a vision encoder, got 'bert'"):
         MLCLForImageClassification.from_encoder(tiny_encoder("bert"), labels=2)
@@ -212,9 +212,9 @@ def test_predict_labels_uses_the_thresholds_of_the_model():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"top_k": 0}, "top_k: expected an integer of at least 1, got 0"),
-        ({"min_labels": 4}, "min_labels: expected an integer of 0 to 3, got 4"),
-        ({"min_labels": 2, "top_k": 1}, "top_k: expected an integer of at least 2, got 1"),
+        ({"top_k": 0}, "top_k must be .*got 0"),
+        ({"min_labels": 4}, "min_labels must be .*got 4"),
+        ({"min_labels": 2, "top_k": 1}, "top_k must be .*got 1"),
         ({"threshold": [0.5, 0.5]}, "threshold: expected 1 or 3 numbers, got 2"),
     ],
 )
@@ -224,7 +224,7 @@ def test_predict_labels_names_mistakes(arguments, message):
 
 
 def test_an_unfitted_model_does_not_predict():
-    with pytest.raises(ValueError, match="expected a fitted classifier"):
+    with pytest.raises(ValueError, match="fit_classifier"):
         tiny_model().predict_labels(**tiny_inputs("bert"))
 
 

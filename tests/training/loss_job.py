@@ -1,6 +1,6 @@
-"""Run by torchrun: every loss in every case of `rank_cases.py`, values of all ranks and the gradients of the first."""
+"""Run by torchrun: every loss on the same examples, cut into parts of many sizes; what it gives on all ranks."""
 
-import contextlib
+import itertools
 import sys
 import types
 import warnings
@@ -8,39 +8,62 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
-# The losses and the gathering need torch alone, so the packages around them are left unopened: each process importing
-# transformers would take longer than all cases together.
-for name in ("hf_mlcl", "hf_mlcl.training"):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [str(Path(__file__).resolve().parents[2].joinpath(*name.split(".")))]
+if __name__ == "__main__":
+    # The losses and the gathering need torch alone, so the packages around them are left unopened: each process
+    # importing transformers would take longer than all cases together.
+    for name in ("hf_mlcl", "hf_mlcl.training"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(Path(__file__).resolve().parents[2].joinpath(*name.split(".")))]
 
-from rank_cases import CASES, LOSSES, Model, examples, loss_of, part_sizes  # noqa: E402
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss
+from hf_mlcl.training.step import gather_references, gather_rows
 
-from hf_mlcl.losses import build_loss  # noqa: E402
-from hf_mlcl.training.step import gather_references, gather_rows  # noqa: E402
-
-
-def run(name, parts, accumulation, unknown, model):
-    """Value of one step of gradient accumulation on every rank, and the gradients on this one."""
-    model.zero_grad()
-    rank, processes, loss = dist.get_rank(), dist.get_world_size(), build_loss(name)
-    total = torch.zeros(1, dtype=torch.float64)
-    for step in range(accumulation):
-        sizes = part_sizes(parts, processes, step)
-        mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-        inputs, labels = (rows[mine] for rows in examples(step, unknown))
-        with model.no_sync() if step < accumulation - 1 else contextlib.nullcontext():
-            vectors, prototypes = model(inputs)
-            vectors, labels = gather_references(vectors, labels=labels, equal_parts=parts == "equal")
-            value = loss_of(loss, vectors, labels, prototypes) / accumulation
-            value.backward()
-        total += value.detach()
-    return gather_rows(total), {key: p.grad.clone() for key, p in model.module.named_parameters()}
+EXAMPLES, LABELS = 12, 5
+LOSSES = [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
+PARTS = {
+    "equal": {1: [12], 2: [6, 6], 4: [3, 3, 3, 3]},
+    "unequal": {1: [12], 2: [9, 3], 4: [5, 1, 4, 2]},
+    "one empty": {1: [12], 2: [0, 12], 4: [4, 5, 0, 3]},
+    "none": {1: [0], 2: [0, 0], 4: [0] * 4},
+}
+CASES = list(itertools.product(PARTS, (False, True)))  # parts, unknown labels
 
 
-def run_counting(parts, model):
+def examples(name, unknown):
+    """Vectors, labels and prototypes of all processes; the first examples have more unknown labels than the last."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(EXAMPLES, 4 if name in CONTRASTIVE_LOSSES else LABELS, generator=generator).double()
+    prototypes = torch.randn(LABELS, 4, generator=generator).double()
+    labels = torch.rand(EXAMPLES, LABELS, generator=generator) < 0.4
+    if unknown:
+        hidden = torch.rand(labels.shape, generator=generator) < torch.linspace(0.9, 0, EXAMPLES)[:, None]
+        as_nan = torch.rand(labels.shape, generator=generator) < 0.5
+        labels = labels.float().masked_fill(hidden, -100).masked_fill(hidden & as_nan, torch.nan)
+        labels[1] = -100
+    labels[-2:] = torch.arange(LABELS) < 2  # a positive pair of every loss
+    return vectors, labels, prototypes
+
+
+def value_of(name, vectors, labels, prototypes):
+    return build_loss(name)(vectors, labels, *([prototypes] if name in CONTRASTIVE_LOSSES else []))
+
+
+def run(name, parts, unknown):
+    """The value on all ranks, and the gradients that data parallelism would average over them."""
+    sizes, rank = PARTS[parts][dist.get_world_size()], dist.get_rank()
+    mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+    vectors, labels, prototypes = examples(name, unknown)
+    vectors, prototypes = vectors[mine].requires_grad_(), prototypes.requires_grad_()
+    gathered, labels = gather_references(vectors, labels=labels[mine], equal_parts=parts == "equal")
+    value = value_of(name, gathered, labels, prototypes)
+    value.backward()
+    of_prototypes = torch.zeros_like(prototypes) if prototypes.grad is None else prototypes.grad
+    rows = vectors.grad if dist.get_world_size() == 1 else gather_rows(vectors.grad, sizes)
+    return gather_rows(value.detach()[None]), rows / dist.get_world_size(), of_prototypes
+
+
+def run_counting(parts):
     """The shapes of all that one step moves between processes by gathering."""
     moved, all_gather = [], dist.all_gather
 
@@ -49,20 +72,16 @@ def run_counting(parts, model):
         all_gather(gathered, rows)
 
     dist.all_gather = counting
-    run("reg", parts, 1, False, model)
+    run("reg", parts, False)
     dist.all_gather = all_gather
-    return moved[:-1]  # the last one gathers the values
+    return moved[:-2]  # the last ones gather what comes out
 
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     warnings.simplefilter("error")
-    results = {}
-    for name in LOSSES:
-        model = DistributedDataParallel(Model(name))
-        results |= {(name, *case): run(name, *case, model) for case in CASES}
-    model = DistributedDataParallel(Model("reg"))
-    results |= {("moved", parts): run_counting(parts, model) for parts in ("equal", "unequal")}
+    results = {(name, *case): run(name, *case) for name in LOSSES for case in CASES}
+    results |= {("moved", parts): run_counting(parts) for parts in ("equal", "unequal")}
     if dist.get_rank() == 0:
         torch.save(results, Path(sys.argv[1]) / "losses.pt")
     dist.barrier()  # a process that ends long before the others sometimes aborts at its end

@@ -28,6 +28,6 @@ def folder_of_ranks(tmp_path_factory, script, processes):
                 text=True,
                 timeout=600,
             )
-            assert result.returncode == 0, result.stderr[-3000:]
+            assert result.returncode == 0, result.stderr[result.stderr.find("Traceback") :][:6000]
             partial.rename(folder)
     return folder

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import test_resume
-from toy import toy_model, toy_trainer
+from toy import same, toy_model, toy_trainer
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_mlcl.training import Interrupted, SaveOnSignal
@@ -58,26 +58,18 @@ def main(folder):
     resumed = trainer(folder / "part", seed=9)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == last and resumed.state.best_metric == whole.state.best_metric
-    for name, tensor in whole.model.state_dict().items():
-        assert resumed.model.state_dict()[name].equal(tensor), name
+    assert same(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
 
-    grouped = {"train_sampling_strategy": "group_by_length", "eval_strategy": "no", "load_best_model_at_end": False}
-    whole = trainer(folder / "grouped", num_train_epochs=2, save_steps=4, **grouped)
-    whole.callback_handler.pop_callback(EarlyStoppingCallback)
-    whole.train()
-    resumed = trainer(folder / "grouped-again", seed=9, num_train_epochs=2, save_steps=4, **grouped)
-    resumed.callback_handler.pop_callback(EarlyStoppingCallback)
-    resumed.train(resume_from_checkpoint=str(folder / "grouped" / "checkpoint-4"))
-    test_resume.assert_same_end(resumed, whole)
-
-    queue = {**grouped, "train_sampling_strategy": "random", "queue_size": 20, "momentum": 0.9, "num_train_epochs": 2}
-    whole = trainer(folder / "queue", **queue)
-    whole.callback_handler.pop_callback(EarlyStoppingCallback)
-    whole.train()
-    resumed = trainer(folder / "queue-again", seed=9, **queue)
-    resumed.callback_handler.pop_callback(EarlyStoppingCallback)
-    resumed.train(resume_from_checkpoint=str(folder / "queue" / "checkpoint-2"))
-    test_resume.assert_same_end(resumed, whole)
+    plain = {"num_train_epochs": 2, "eval_strategy": "no", "load_best_model_at_end": False}
+    for name, step, more in (
+        ("grouped", 4, {"train_sampling_strategy": "group_by_length"}),
+        ("queue", 2, {"queue_size": 20, "momentum": 0.9}),
+    ):
+        runs = [trainer(folder / f"{name}-{seed}", seed=seed, **plain, **more) for seed in (0, 9)]
+        for one, checkpoint in zip(runs, (None, str(folder / f"{name}-0" / f"checkpoint-{step}")), strict=True):
+            one.callback_handler.pop_callback(EarlyStoppingCallback)
+            one.train(resume_from_checkpoint=checkpoint)
+        test_resume.assert_same_end(runs[1], runs[0])
 
 
 if __name__ == "__main__":

@@ -1,26 +1,14 @@
 """Training with an adapter: objectives, classifier, best model, exact resume, gradient checkpointing, wrappers."""
 
-import os
-
 import peft
 import pytest
 import torch
-from adapter_job import adapted_model, store_encoder
-from rank_trainer import OBJECTIVES
-from ranks import folder_of_ranks
-from test_distributed import assert_same_gradients
 from test_resume import EVERY_STEP, assert_same_end, numbered
 from toy import SIZES, toy_dataset, toy_trainer
 from transformers import AutoConfig, AutoModel, EarlyStoppingCallback
 
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer
 from hf_mlcl.models.adapters_mlcl import HEAD_MODULES
-
-
-@pytest.fixture(autouse=True)
-def no_flushing(monkeypatch):
-    """Nobody cuts the power while tests run."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
@@ -91,18 +79,16 @@ def test_resuming_is_bit_identical(toy, objective, tmp_path):
 
 
 def test_checkpoints_of_another_adapter_are_refused(toy, tmp_path):
-    toy_trainer(tmp_path / "lora", model=with_lora(toy()), max_steps=1, save_strategy="steps", save_steps=1).train()
-    checkpoint = str(tmp_path / "lora" / "checkpoint-1")
+    saved = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    toy_trainer(tmp_path / "lora", model=with_lora(toy()), **saved).train()
+    toy_trainer(tmp_path / "full", model=toy(), **saved).train()
     wider = toy()
     wider.add_adapter(peft.LoraConfig(r=8))
-    for model in (wider, toy()):
-        with pytest.raises(ValueError, match="^resume_from_checkpoint: expected"):
-            toy_trainer(tmp_path / "other", model=model, max_steps=2).train(resume_from_checkpoint=checkpoint)
-    toy_trainer(tmp_path / "full", model=toy(), max_steps=1, save_strategy="steps", save_steps=1).train()
-    with pytest.raises(ValueError, match="^resume_from_checkpoint: "):
-        toy_trainer(tmp_path / "other", model=with_lora(toy()), max_steps=2).train(
-            resume_from_checkpoint=str(tmp_path / "full" / "checkpoint-1")
-        )
+    for model, run in ((wider, "lora"), (toy(), "lora"), (with_lora(toy()), "full")):
+        with pytest.raises(ValueError, match="^resume_from_checkpoint: "):
+            toy_trainer(tmp_path / "other", model=model, max_steps=2).train(
+                resume_from_checkpoint=str(tmp_path / run / "checkpoint-1")
+            )
 
 
 @pytest.mark.parametrize("named", [None, ["projection", "prototypes", "classifier"]])
@@ -171,14 +157,3 @@ def test_head_learning_rate_reaches_the_heads_that_are_trained(toy, tmp_path):
         if p.requires_grad and name.split(".")[0] in ("projection", "prototypes")
     }
     assert heads == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_have_the_gradients_of_the_whole_batch(tmp_path_factory, objective, tmp_path):
-    found = torch.load(folder_of_ranks(tmp_path_factory, "adapter_job.py", 2) / f"{objective}.pt")
-    model = adapted_model(store_encoder(tmp_path / "encoder"), objective).train()
-    model.freeze_unused_parameters()
-    data, collate = toy_dataset(8), toy_trainer(tmp_path).data_collator
-    model(**collate([data[i] for i in range(8)])).loss.backward()
-    assert_same_gradients(found, model)

@@ -2,90 +2,83 @@
 
 import pytest
 import torch
-from rank_trainer import OBJECTIVES, STEPS, SaveGradients, WithUnknownLabels, image_batch, image_model
-from ranks import folder_of_ranks
-from toy import toy_dataset, toy_model, toy_trainer, with_lists
+from distributed_job import (
+    OBJECTIVES,
+    STEPS,
+    WRAPPED,
+    WithUnknownLabels,
+    adapted_model,
+    image_model,
+    images,
+    stack,
+    step,
+    store_encoder,
+    trained,
+)
+from toy import (
+    COLLATE,
+    relative_difference,
+    same,
+    step_gradients,
+    toy_dataset,
+    toy_model,
+    toy_trainer,
+    with_lists,
+)
 from transformers.trainer_pt_utils import BatchRebalanceSampler
-
-
-def assert_same_gradients(found, model):
-    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    largest = max(gradient.abs().max() for gradient in expected.values())
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).abs().max() <= 1e-6 * largest, name
 
 
 @pytest.mark.parametrize(("accumulation", "unknown", "sampling"), STEPS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_gradients_are_those_of_the_whole_batch(
-    tmp_path_factory, objective, accumulation, unknown, sampling, tmp_path
-):
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    found = torch.load(folder / f"{objective}-{accumulation}-{unknown}-{sampling}.pt")
-    model = toy_model(dropout=0.0, objective=objective).double().train()
-    model.freeze_unused_parameters()
-    data, collate = toy_dataset(8 * accumulation), toy_trainer(tmp_path, model=toy_model()).data_collator
-    collate = WithUnknownLabels(collate) if unknown else collate
-    for step in range(accumulation):
-        batch = collate([data[i] for i in range(8 * step, 8 * step + 8)])
-        if unknown and step == 0:
-            first, second = ((labels >= 0).sum() for labels in batch["labels"].split(4))
-            assert first != second, "the two processes must know unequally many labels"
-        (model(**batch).loss / accumulation).backward()
-    assert_same_gradients(found, model)
+def test_gradients_are_those_of_the_whole_batch(ranks, objective, accumulation, unknown, sampling):
+    model, data = toy_model(dropout=0.0, objective=objective).double(), toy_dataset(8 * accumulation)
+    expected = step_gradients(model, data, accumulation, WithUnknownLabels(COLLATE) if unknown else COLLATE)
+    assert relative_difference(ranks(f"{objective}-{accumulation}-{unknown}-{sampling}"), expected) <= 1e-6
 
 
-def test_gradients_with_frozen_batch_norm_are_those_of_the_whole_batch(tmp_path_factory):
-    found = torch.load(folder_of_ranks(tmp_path_factory, "distributed_job.py", 2) / "images.pt")
-    model = image_model().train()
-    model.freeze_unused_parameters()
-    model(**image_batch()).loss.backward()
-    assert_same_gradients(found, model)
+def test_the_processes_know_unequally_many_labels_and_have_unequally_many_examples():
+    """What makes unknown labels and `batch_rebalance` cases of their own above."""
+    data = toy_dataset(8)
+    first, second = WithUnknownLabels(COLLATE)([data[i] for i in range(8)])["labels"].split(4)
+    assert (first >= 0).sum() != (second >= 0).sum()
+    lengths = [len(ids) for ids in data["input_ids"]]
+    parts = [next(iter(BatchRebalanceSampler(lengths, 8, dp_size=2, grad_accum=1, rank=rank))) for rank in (0, 1)]
+    assert sorted(parts[0] + parts[1]) == list(range(8)) and len(parts[0]) != len(parts[1])
 
 
-def test_batch_statistics_are_those_that_are_saved(tmp_path_factory):
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_gradients_of_adapters_are_those_of_the_whole_batch(ranks, objective, tmp_path):
+    model = adapted_model(store_encoder(tmp_path / "encoder"), objective)
+    assert relative_difference(ranks(f"adapter-{objective}"), step_gradients(model, toy_dataset(8))) <= 1e-6
+
+
+def test_gradients_with_frozen_batch_norm_are_those_of_the_whole_batch(ranks):
+    assert relative_difference(ranks("images"), step_gradients(image_model(), images(), collate=stack)) <= 1e-6
+
+
+def test_batch_statistics_are_those_that_are_saved(ranks):
     """In all processes, which measure with them, and let a momentum encoder follow them."""
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    whole, *others = (
-        torch.load(folder / f"statistics-{name}-{rank}.pt") for name in ("whole", "resumed") for rank in (0, 1)
-    )
-    for other in others:
-        assert all(tensor.equal(other[name]) for name, tensor in whole.items())
+    whole, *others = (ranks(f"statistics-{name}-{rank}") for name in ("whole", "resumed") for rank in (0, 1))
+    assert all(same(other, whole) for other in others)
 
 
 @pytest.mark.parametrize("sample_size", [None, 1])
-def test_lists_of_two_processes_are_those_of_one(tmp_path_factory, sample_size, tmp_path):
+def test_lists_of_two_processes_are_those_of_one(ranks, sample_size, tmp_path):
     """Lists of processes are not equally long; absent labels drawn are the same."""
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    (lists, scores), (others, _) = (torch.load(folder / f"lists-{sample_size}-{rank}.pt") for rank in (0, 1))
-    assert lists.shape[1] != others.shape[1]
-    keep = SaveGradients(tmp_path / "gradients.pt")
-    trainer = toy_trainer(
-        tmp_path,
-        model=toy_model(dropout=0.0).double(),
-        train=with_lists(toy_dataset(8)),
-        callbacks=[keep],
-        max_steps=1,
-        max_grad_norm=0,
-        train_sampling_strategy="sequential",
-        prototype_sample_size=sample_size,
-    )
-    trainer.train()
-    found, expected = torch.load(folder / f"lists-{sample_size}.pt"), torch.load(tmp_path / "gradients.pt")
-    assert found.keys() == expected.keys()
-    largest = max(gradient.abs().max() for gradient in expected.values())
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).abs().max() <= 1e-6 * largest, name
+    (shape, found, scores), (other_shape, *_) = (ranks(f"lists-{sample_size}-{rank}") for rank in (0, 1))
+    assert shape[1] != other_shape[1]
+    model, data = toy_model(dropout=0.0).double(), with_lists(toy_dataset(8))
+    options = {"per_device_train_batch_size": 8, "prototype_sample_size": sample_size}
+    trainer, expected = step(tmp_path, model, data, **options)
+    assert relative_difference(found, expected) <= 1e-6
     again = trainer.evaluate(with_lists(toy_dataset(30, seed=1)))
     names = [name for name in scores if "f1" in name or "map" in name]
     assert {name: again[name] for name in names} == pytest.approx({name: scores[name] for name in names}, abs=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_classifier_is_fitted_on_all_examples(tmp_path_factory, objective, tmp_path):
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    state, metrics = torch.load(folder / f"{objective}-fitted.pt", weights_only=False)
+def test_the_classifier_is_fitted_on_all_examples(ranks, objective, tmp_path):
+    state, metrics = ranks(f"{objective}-fitted")
     model = toy_model(dropout=0.0, objective=objective).double()
     model.load_state_dict(state)
     trainer = toy_trainer(tmp_path, model=model, train=toy_dataset(8), per_device_train_batch_size=4)
@@ -96,24 +89,24 @@ def test_the_classifier_is_fitted_on_all_examples(tmp_path_factory, objective, t
     assert {name: again[name] for name in scores} == pytest.approx({name: metrics[name] for name in scores})
 
 
-def test_rebalanced_batches_are_unequal():
-    """What makes `batch_rebalance` a case of its own above."""
-    lengths = [len(ids) for ids in toy_dataset(8)["input_ids"]]
-    parts = [next(iter(BatchRebalanceSampler(lengths, 8, dp_size=2, grad_accum=1, rank=rank))) for rank in (0, 1)]
-    assert sorted(parts[0] + parts[1]) == list(range(8)) and len(parts[0]) != len(parts[1])
+def test_one_wrapped_process_caches_gradients(ranks, tmp_path):
+    expected = trained(toy_trainer(tmp_path, model=toy_model(dropout=0.0), **WRAPPED))
+    for name, tensor in ranks("wrapped", processes=1).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_no_example_comes_twice_in_an_epoch(tmp_path_factory, processes):
+def test_no_example_comes_twice_in_an_epoch_and_batches_share_labels(ranks, processes):
     """A repeated example would count as a positive of itself; what would repeat some is refused."""
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", processes)
-    ranks = [torch.load(folder / f"epochs-{rank}.pt") for rank in range(processes)]
+    seen, refused, aware = zip(*(ranks(f"epochs-{rank}", processes) for rank in range(processes)), strict=True)
     whole_steps = 23 // (2 * processes)
     for epoch in range(2):
-        batches = [seen[epoch] for seen, _ in ranks]
+        batches = [of_rank[epoch] for of_rank in seen]
         numbers = [number for batches_of_rank in batches for batch in batches_of_rank for number in batch]
         assert len(numbers) == len(set(numbers)) == whole_steps * 2 * processes
         assert all([len(batch) for batch in batches_of_rank] == [2] * whole_steps for batches_of_rank in batches)
-    for _, (no_drop_last, stream) in ranks:
-        assert "dataloader_drop_last: expected True on several processes" in no_drop_last
-        assert "train_dataset: expected one with a length on several processes, got a stream" in stream
+        steps = [torch.cat(parts) for parts in zip(*(of_rank[epoch] for of_rank in aware), strict=True)]
+        counts = torch.stack([labels.sum(0) for labels in steps])
+        assert len(steps) == 40 // (2 * processes) and counts.sum() == 40 and (counts != 1).all()
+    for no_drop_last, stream in refused:
+        assert "dataloader_drop_last" in no_drop_last and "train_dataset" in stream

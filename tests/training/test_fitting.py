@@ -1,50 +1,23 @@
 """The classifier in the Trainer: held-out scores of the validation examples, protocols, and the encoder as it is."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer, with_lists
-from transformers.utils import logging as transformers_logging
+from toy import NUM_LABELS, same, toy_dataset, toy_model, toy_trainer, with_lists
 
 from hf_mlcl import MLCLForSequenceClassification, compute_metrics
-from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation, logistic_regression
+from hf_mlcl.evaluation import fit_classifier, fit_linear_evaluation
 from hf_mlcl.training import trainer as trainer_module
 from hf_mlcl.training.classifier import compare_encoders, fit_probe
-
-
-def features_of(trainer):
-    return trainer.features(trainer.train_dataset), trainer.features(trainer.eval_dataset)
-
-
-@pytest.fixture
-def log(caplog):
-    """The messages of transformers' loggers, which do not reach the root by themselves."""
-    transformers_logging.enable_propagation()
-    with caplog.at_level(logging.WARNING):
-        yield caplog
-    transformers_logging.disable_propagation()
-
-
-def test_it_is_the_classifier_of_the_features(tmp_path):
-    trainer = toy_trainer(tmp_path, max_steps=2)
-    trainer.train()
-    train, validation = features_of(trainer)
-    report = trainer.fit_classifier()
-    expected = fit_classifier(*train, *validation)
-    np.testing.assert_allclose(trainer.model.classifier.weight.detach(), expected.weight, atol=1e-5)
-    np.testing.assert_allclose(trainer.model.config.thresholds, expected.thresholds.per_label)
-    scores = compute_metrics((expected.validation_logits, validation[1]), thresholds=expected.thresholds.per_label)
-    assert report.validation == {name: scores[name] for name in ("micro_f1", "macro_f1", "map")}
-    assert report.refit and report.protocol == "logistic_regression" and report.thresholds == "balanced"
-    json.dumps(report.to_dict())
 
 
 def test_validation_examples_are_measured_by_classifiers_that_have_not_seen_them(tmp_path):
     trainer = toy_trainer(tmp_path, train_rows=64)
     report = trainer.fit_classifier()
+    assert report.refit and report.protocol == "logistic_regression" and report.thresholds == "balanced"
+    json.dumps(report.to_dict())
     assert trainer.model.config.classifier_refitted
     own = compute_metrics(
         (trainer.predict(trainer.eval_dataset).predictions, np.asarray(trainer.eval_dataset["labels"])),
@@ -123,16 +96,9 @@ def test_label_lists_have_held_out_scores_too(tmp_path):
         assert found[name] == pytest.approx(expected[name], abs=1e-6), name
 
 
-def test_a_search_measures_trials_by_held_out_scores(tmp_path):
-    pytest.importorskip("optuna")
-    trainer = toy_trainer(tmp_path)
-    trainer.fit_classifier()
-    assert trainer.evaluate()["eval_macro_f1"] == trainer._report.validation["macro_f1"]
-
-
 def test_the_study_s_protocol_is_its_linear_evaluation(tmp_path):
     trainer = toy_trainer(tmp_path, seed=3)
-    train, validation = features_of(trainer)
+    train, validation = trainer.features(trainer.train_dataset), trainer.features(trainer.eval_dataset)
     report = trainer.fit_classifier(protocol="study")
     expected = fit_linear_evaluation(*train, *validation, seed=3, progress=False)
     direction = trainer.model.classifier.weight.detach().numpy()
@@ -149,17 +115,14 @@ def test_rules_of_the_thresholds(tmp_path):
     assert len(set(trainer.model.config.thresholds)) == 1
     trainer.fit_classifier(thresholds="macro")
     assert len(set(trainer.model.config.thresholds)) > 1
-    for words, message in (
-        ({"thresholds": "f1"}, "thresholds: expected one of balanced, macro, micro, got 'f1'"),
-        ({"protocol": "grid"}, "protocol: expected one of logistic_regression, study, got 'grid'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            trainer.fit_classifier(**words)
+    for name, value in (("thresholds", "f1"), ("protocol", "grid")):
+        with pytest.raises(ValueError, match=f"{name}: .*{value}"):
+            trainer.fit_classifier(**{name: value})
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "classification"])
 def test_no_epochs_keep_the_encoder_and_fit_its_classifier(tmp_path, objective):
-    trainer = toy_trainer(tmp_path, num_train_epochs=0, objective=objective)
+    trainer = toy_trainer(tmp_path, num_train_epochs=0, objective=objective, train_rows=5)  # less than a batch
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     output = trainer.train()
     assert output.global_step == 0 and not trainer.model.config.classifier_fitted and not trainer.model.training
@@ -173,47 +136,22 @@ def test_no_epochs_keep_the_encoder_and_fit_its_classifier(tmp_path, objective):
 
 
 def test_an_untrained_model_s_card_says_so_and_a_trained_one_s_does_not(tmp_path):
-    trainer = toy_trainer(tmp_path, max_steps=1)
+    trainer = toy_trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
     trainer.fit_classifier()
     trainer.save_model()
     trainer.create_model_card()
     assert "the encoder as it is" in (tmp_path / "README.md").read_text()
     trainer.train()
     trainer.save_model()
-    again = toy_trainer(
-        tmp_path / "again", model=MLCLForSequenceClassification.from_pretrained(tmp_path), num_train_epochs=0
-    )
+    model = MLCLForSequenceClassification.from_pretrained(tmp_path)
+    again = toy_trainer(tmp_path, model=model, num_train_epochs=0)
+    with pytest.raises(ValueError, match="resume_from_checkpoint: .*num_train_epochs 0"):
+        again.train(resume_from_checkpoint=True)
     again.train()
     again.fit_classifier()
     again.save_model()
     again.create_model_card()
-    assert "contrastive loss `reg`" in (tmp_path / "again" / "README.md").read_text()
-
-
-def test_no_epochs_and_a_checkpoint_are_refused(tmp_path):
-    toy_trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1).train()
-    with pytest.raises(ValueError, match="resume_from_checkpoint: expected none with num_train_epochs 0"):
-        toy_trainer(tmp_path, num_train_epochs=0).train(resume_from_checkpoint=True)
-
-
-def test_features_in_a_file_stay_there(tmp_path, monkeypatch):
-    trainer = toy_trainer(tmp_path, max_feature_memory=1e-6)
-    found = []
-    of = logistic_regression.Inputs.of
-    monkeypatch.setattr(
-        logistic_regression.Inputs, "of", lambda *args, **options: found.append(of(*args, **options)) or found[-1]
-    )
-    trainer.fit_classifier()
-    plain = toy_trainer(tmp_path)
-    plain.fit_classifier()
-    assert found[0].rows is None and found[1].rows is not None
-    torch.testing.assert_close(trainer.model.classifier.weight, plain.model.classifier.weight, rtol=1e-2, atol=1e-3)
-
-
-def test_no_epochs_need_no_whole_batch(tmp_path):
-    trainer = toy_trainer(tmp_path, num_train_epochs=0, train_rows=5)
-    trainer.train()
-    assert trainer.fit_classifier().refit
+    assert "contrastive loss `reg`" in (tmp_path / "README.md").read_text()
 
 
 def test_a_training_that_made_the_encoder_worse_is_told(tmp_path, log):
@@ -288,8 +226,8 @@ def test_measuring_the_encoder_before_training_changes_no_training(tmp_path, mon
         trainer = toy_trainer(tmp_path, max_steps=3)
         trainer.train()
         assert (trainer._before is None) != measured
-        trained.append(trainer.model.state_dict())
-    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
+        trained.append(dict(trainer.model.state_dict()))
+    assert same(*trained)
 
 
 @pytest.mark.parametrize(("macro_f1", "map_"), [(0.2, 0.4), (0.35, 0.45), (0.2, 0.55)])
@@ -306,5 +244,5 @@ def test_the_probe_leaves_a_quarter_of_the_examples_to_choose_by():
     expected = fit_classifier(features[~held], labels[~held], features[held], labels[held])
     np.testing.assert_array_equal(probe.weight, expected.weight)
     assert np.isfinite(fit_probe(features[:2], labels[:2], "cpu").weight).all()
-    with pytest.raises(ValueError, match="train_dataset: expected at least 2 examples with a known label, got 1"):
+    with pytest.raises(ValueError, match="train_dataset: "):
         fit_probe(features[:1], labels[:1], "cpu")

@@ -2,26 +2,20 @@
 
 import pytest
 import torch
-from chunked import cached_trainer, held_trainer, relative_difference
-from rank_trainer import CACHED_STEPS, WithUnknownLabels, image_trainer
-from ranks import folder_of_ranks
-from toy import toy_dataset, toy_model, toy_trainer
-from transformers import TrainerCallback
+from distributed_job import (
+    CACHED_STEPS,
+    WithUnknownLabels,
+    cached_trainer,
+    held_trainer,
+    image_trainer,
+    step,
+)
+from peft import LoraConfig, get_peft_model
+from toy import KeepGradients, relative_difference, step_gradients, toy_dataset, toy_model, toy_trainer
 
 from hf_mlcl import MLCLTrainingArguments
-from hf_mlcl.training.random_state import RandomState
 
 MAKERS = {"held": held_trainer, "cached": cached_trainer}
-
-
-class KeepGradients(TrainerCallback):
-    """The gradients of every step."""
-
-    def __init__(self):
-        self.steps = []
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
 
 def double_model():
@@ -29,8 +23,6 @@ def double_model():
 
 
 def lora_model():
-    from peft import LoraConfig, get_peft_model
-
     config = LoraConfig(
         r=2,
         lora_dropout=0.1,
@@ -42,13 +34,12 @@ def lora_model():
     return get_peft_model(model, config)
 
 
-def both(tmp_path, model=double_model, chunk=3, unknown=False, trainer=toy_trainer, **arguments):
+def both(tmp_path, model=double_model, chunk=3, unknown=False, **arguments):
     """Gradients and logs of three steps, held and cached, and the random state afterwards."""
-    results = {}
     for name, make in MAKERS.items():
         gradients = KeepGradients()
         options = {"model": model(), "max_steps": 3, "max_grad_norm": 0, "callbacks": [gradients], **arguments}
-        built = make(tmp_path / name, chunk, trainer, **options)
+        built = make(tmp_path / name, chunk, **options)
         if unknown:
             built.data_collator = WithUnknownLabels(built.data_collator)
         built.train()
@@ -57,8 +48,7 @@ def both(tmp_path, model=double_model, chunk=3, unknown=False, trainer=toy_train
             for log in built.state.log_history
             if "loss" in log
         ]
-        results[name] = gradients.steps, logs, torch.rand(1).item()
-    return results["held"], results["cached"]
+        yield gradients.steps, logs, torch.rand(1).item()
 
 
 CASES = {
@@ -83,12 +73,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_steps_equal_the_same_chunks_run_with_gradient(case, tmp_path):
-    if "LoRA" in case:
-        pytest.importorskip("peft")
     (expected, expected_logs, expected_random), (found, logs, random) = both(tmp_path, **CASES[case])
     assert len(found) == len(expected) == 3
-    for step, gradients in enumerate(expected):
-        assert relative_difference(found[step], gradients) <= 1e-6, step
+    for step_found, step_expected in zip(found, expected, strict=True):
+        assert relative_difference(step_found, step_expected) <= 1e-6
     assert random == expected_random
     assert len(logs) == len(expected_logs) == 3
     for log, expected_log in zip(logs, expected_logs, strict=True):
@@ -96,7 +84,7 @@ def test_steps_equal_the_same_chunks_run_with_gradient(case, tmp_path):
 
 
 def test_under_autocast(tmp_path):
-    (expected, _, _), (found, _, _) = both(tmp_path, model=toy_model, bf16=True, objective="joint", max_steps=1)
+    (expected, *_), (found, *_) = both(tmp_path, model=toy_model, bf16=True, objective="joint", max_steps=1)
     assert relative_difference(found[0], expected[0]) <= 1e-2
 
 
@@ -108,21 +96,16 @@ def test_gradients_are_scaled_as_a_loss_is(tmp_path):
         trainer = cached_trainer(tmp_path, 3, model=double_model(), max_steps=1, max_grad_norm=0, callbacks=[kept])
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         trainer.train()
-        gradients.append(kept.steps[0])
-    unscaled = {name: gradient / 1024 for name, gradient in gradients[1].items()}
-    assert relative_difference(unscaled, gradients[0]) <= 1e-12
+        gradients.append({name: gradient / scale for name, gradient in kept.steps[0].items()})
+    assert relative_difference(*gradients) <= 1e-12
 
 
 def test_images_with_frozen_batch_norm(tmp_path):
     """Without it each chunk would have statistics of its own."""
-    found = {}
-    for chunk in (None, 3):
-        kept = KeepGradients()
-        trainer = image_trainer(tmp_path, [kept])
-        trainer.args.gradient_cache_chunk_size = chunk
-        trainer.train()
-        found[chunk] = kept.steps[0]
-    assert relative_difference(found[3], found[None]) <= 1e-6
+    found, expected = (
+        step(tmp_path, None, None, image_trainer, gradient_cache_chunk_size=chunk)[1] for chunk in (3, None)
+    )
+    assert relative_difference(found, expected) <= 1e-6
 
 
 class Peak:
@@ -159,52 +142,24 @@ def test_what_is_held_for_backward_passes_follows_the_chunk(tmp_path):
 
 
 @pytest.mark.parametrize("case", CACHED_STEPS, ids=str)
-def test_two_processes_equal_the_same_chunks_run_with_gradient_and_synchronise_as_often(tmp_path_factory, case):
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    (held, synchronised), (cached, as_often) = torch.load(folder / "cached.pt")[case]
+def test_two_processes_equal_held_chunks_and_one_process_and_synchronise_as_often(ranks, case):
+    (held, synchronised), (cached, as_often) = ranks("cached")[case]
     assert relative_difference(cached, held) <= 1e-6
     assert as_often == synchronised > 0
-
-
-@pytest.mark.parametrize("objective", ["contrastive", "joint"])
-def test_two_processes_with_caches_equal_one_with_the_whole_batch(tmp_path_factory, objective, tmp_path):
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    (_, _), (cached, _) = torch.load(folder / "cached.pt")[objective, 1, "sequential", 0.0]
-    model = toy_model(dropout=0.0, objective=objective).double().train()
-    model.freeze_unused_parameters()
-    data, collate = toy_dataset(16), toy_trainer(tmp_path, model=toy_model()).data_collator
-    model(**collate([data[i] for i in range(16)])).loss.backward()
-    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert relative_difference(cached, expected) <= 1e-6
-
-
-def test_random_states_are_drawn_from_once_more_and_then_go_on():
-    import random
-
-    import numpy as np
-
-    def draw():
-        return random.random(), np.random.rand(), torch.rand(1).item()
-
-    state = RandomState(torch.device("cpu"))
-    first, second = draw(), draw()
-    random_before = RandomState(torch.device("cpu"))
-    third = draw()
-    with random_before.replayed():
-        assert draw() == third
-    fourth = draw()
-    with state.replayed():
-        assert (draw(), draw(), draw(), draw()) == (first, second, third, fourth)
+    objective, accumulation, _, dropout = case
+    if dropout == 0:
+        model = toy_model(dropout=0.0, objective=objective).double()
+        assert relative_difference(cached, step_gradients(model, toy_dataset(16), accumulation)) <= 1e-6
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_mistakes_are_named(value, tmp_path):
-    with pytest.raises(ValueError, match="gradient_cache_chunk_size: expected an integer of at least 1, got"):
+def test_wrong_sizes_are_named(value, tmp_path):
+    with pytest.raises(ValueError, match="gradient_cache_chunk_size"):
         MLCLTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk_size=value)
 
 
 def test_the_last_chunk_of_one_process_runs_once(tmp_path):
-    trainer = cached_trainer(tmp_path, 3, train=toy_dataset(8), max_steps=1)
+    trainer = toy_trainer(tmp_path, gradient_cache_chunk_size=3, train=toy_dataset(8), max_steps=1)
     trainer.eval_dataset = None  # with which the encoder would be measured before training
     with_gradient = []
     trainer.model.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))

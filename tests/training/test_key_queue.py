@@ -5,12 +5,11 @@ import copy
 
 import pytest
 import torch
-from rank_trainer import REMEMBERING, KeepQueue
-from ranks import folder_of_ranks
-from toy import toy_dataset, toy_model, toy_trainer
+from distributed_job import CONSTANT, QUEUE, KeepQueue
+from toy import COLLATE, same, toy_dataset, toy_model, toy_trainer
 from transformers import TrainerCallback
 
-from hf_mlcl import MLCLForSequenceClassification, MLCLTrainingArguments
+from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.losses import build_loss
 from hf_mlcl.training.key_queue import KeyQueue, MomentumEncoder
 
@@ -50,7 +49,7 @@ class Watch(TrainerCallback):
     """What the objective was computed from at each step, the weights after each, and the momentum encoder's."""
 
     def __init__(self):
-        self.references, self.embeddings, self.losses, self.weights, self.momentum = [], [], [], [], []
+        self.keys, self.batches, self.losses, self.weights, self.momentum = [], [], [], [], []
 
     def attach(self, trainer):
         self.trainer, core = trainer, trainer.core_model
@@ -59,8 +58,8 @@ class Watch(TrainerCallback):
 
         def watched(output, labels, keys=None):
             losses = objective(output, labels, keys)
-            self.references.append(keys)
-            self.embeddings.append((output.embeddings.detach(), labels, output.prototypes.detach()))
+            self.keys.append(keys)
+            self.batches.append((output.embeddings.detach(), labels, output.prototypes.detach()))
             self.losses.append(losses["contrastive_loss"].item())
             return losses
 
@@ -72,11 +71,13 @@ class Watch(TrainerCallback):
         self.momentum.append(None if encoder is None else copy.deepcopy(encoder.model.state_dict()))
 
 
-def watched_run(folder, model=None, **arguments):
-    watch = Watch()
-    model = toy_model(projection_dim=8).double() if model is None else model
-    options = {"queue_size": 20, "max_steps": 6, "lr_scheduler_type": "constant", "warmup_steps": 0, **arguments}
-    trainer = toy_trainer(folder, model=model, callbacks=[watch], **options)
+def queue_model():
+    return toy_model(projection_dim=8).double()
+
+
+def watched_run(folder, **arguments):
+    watch, options = Watch(), {"queue_size": 20, "max_steps": 6, **CONSTANT, **arguments}
+    trainer = toy_trainer(folder, model=queue_model(), callbacks=[watch], **options)
     watch.attach(trainer)
     trainer.train()
     return watch, trainer
@@ -87,31 +88,27 @@ def labels_of(data, ids):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"momentum": 0.9}, {"momentum": 0.0}, {"queue_size": 0, "momentum": 0.9}])
-def test_references_are_the_keys_of_the_batch_and_of_those_before(arguments, tmp_path):
+def test_keys_are_those_of_the_batch_and_of_those_before(arguments, tmp_path):
     watch, trainer = watched_run(tmp_path, **arguments)
     size, past_keys, past_ids = arguments.get("queue_size", 20), torch.zeros(0, 8), torch.zeros(0, dtype=torch.int64)
-    for step, (references, (embeddings, labels, prototypes)) in enumerate(
-        zip(watch.references, watch.embeddings, strict=True)
-    ):
-        keys, ids = references.embeddings[:8], references.ids[:8]
-        assert references.anchor_ids.equal(ids) and len(set(ids.tolist())) == 8
-        assert references.labels.equal(labels_of(trainer.train_dataset, references.ids))
-        assert references.labels[:8].equal(labels.to(torch.int8))
-        assert references.embeddings[8:].equal(past_keys[-size:] if size else past_keys[:0])
-        assert references.ids[8:].equal(past_ids[-size:] if size else past_ids[:0])
+    for step, (keys, (embeddings, labels, prototypes)) in enumerate(zip(watch.keys, watch.batches, strict=True)):
+        own, ids = keys.embeddings[:8], keys.ids[:8]
+        assert keys.anchor_ids.equal(ids) and len(set(ids.tolist())) == 8
+        assert keys.labels.equal(labels_of(trainer.train_dataset, keys.ids))
+        assert keys.labels[:8].equal(labels.to(torch.int8))
+        assert keys.embeddings[8:].equal(past_keys[-size:] if size else past_keys[:0])
+        assert keys.ids[8:].equal(past_ids[-size:] if size else past_ids[:0])
         if "momentum" not in arguments:
-            assert keys.equal(embeddings)
+            assert own.equal(embeddings)
         else:  # the copy's embeddings without dropout
-            state = watch.weights[0] if step == 0 else watch.momentum[step - 1]
-            model = toy_model(projection_dim=8).double()
-            model.load_state_dict(state)
-            rows = [trainer.train_dataset[i] for i in ids.tolist()]
-            batch = trainer.data_collator(rows)
+            model = queue_model()
+            model.load_state_dict(watch.weights[0] if step == 0 else watch.momentum[step - 1])
+            batch = COLLATE([trainer.train_dataset[i] for i in ids.tolist()])
             batch.pop("labels")
-            torch.testing.assert_close(keys, model.encode(normalize=False, **batch).clone())
-        expected = build_loss("reg")(embeddings, labels, prototypes, keys=references)
+            torch.testing.assert_close(own, model.encode(normalize=False, **batch).clone())
+        expected = build_loss("reg")(embeddings, labels, prototypes, keys=keys)
         assert watch.losses[step] == pytest.approx(expected.item(), rel=1e-12)
-        past_keys, past_ids = torch.cat([past_keys, keys]), torch.cat([past_ids, ids])
+        past_keys, past_ids = torch.cat([past_keys, own]), torch.cat([past_ids, ids])
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -124,7 +121,7 @@ def test_the_momentum_encoder_follows_once_a_step(accumulation, tmp_path):
             torch.testing.assert_close(tensor, expected[name])
     moved = [name for name, tensor in found.items() if not tensor.equal(watch.weights[0][name])]
     assert "projection.output.weight" in moved and any(name.startswith("encoder") for name in moved)
-    assert len(watch.references) == 3 * accumulation  # every micro-batch goes through the queue
+    assert len(watch.keys) == 3 * accumulation  # every micro-batch goes through the queue
 
 
 def test_the_copy_is_made_of_loaded_weights_and_does_not_run_the_original(tmp_path):
@@ -141,44 +138,29 @@ def test_the_copy_is_made_of_loaded_weights_and_does_not_run_the_original(tmp_pa
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
-def test_all_losses_over_examples_train_and_prototypes_learn(tmp_path):
-    for loss in ("reg", "msc", "base", "mulsupcon"):
-        watch, trainer = watched_run(tmp_path, loss=loss, momentum=0.9, max_steps=3)
-        first, last = watch.weights[0]["prototypes.weight"], watch.weights[-1]["prototypes.weight"]
-        assert first.equal(last) == (loss in ("base", "mulsupcon")), loss
-        log = next(log for log in trainer.state.log_history if log.get("epoch") and "positives_per_anchor" in log)
-        assert 0 < log["positives_per_anchor"]
-
-
-def test_the_log_counts_positives_among_the_references(tmp_path):
-    watch, trainer = watched_run(tmp_path, max_steps=6)
+@pytest.mark.parametrize("loss", ["reg", "msc", "base", "mulsupcon"])
+def test_the_log_counts_positives_among_the_keys_of_all_losses_and_prototypes_learn(loss, tmp_path):
+    watch, trainer = watched_run(tmp_path, loss=loss, momentum=0.9, max_steps=3)
+    first, last = watch.weights[0]["prototypes.weight"], watch.weights[-1]["prototypes.weight"]
+    assert first.equal(last) == (loss in ("base", "mulsupcon"))
     logs = [log for log in trainer.state.log_history if "positives_per_anchor" in log]
-    for log, references, (_, labels, _) in zip(logs, watch.references, watch.embeddings, strict=True):
-        counts = [
-            sum(
-                bool((anchor > 0).logical_and(other > 0).any())
-                for other, other_id in zip(references.labels, references.ids.tolist(), strict=True)
-                if other_id != own_id
-            )
-            for anchor, own_id in zip(labels, references.anchor_ids.tolist(), strict=True)
-            if (anchor > 0).any()
-        ]
+    for log, keys, (_, labels, _) in zip(logs, watch.keys, watch.batches, strict=True):
+        shared = (labels > 0).float() @ (keys.labels > 0).float().T > 0
+        shared &= keys.anchor_ids[:, None] != keys.ids
+        counts = shared.sum(1)[(labels > 0).any(1)].tolist()
         assert log["positives_per_anchor"] == pytest.approx(sum(counts) / len(counts), abs=1e-4)
         assert log["anchors_without_positives"] == pytest.approx(counts.count(0) / len(counts), abs=1e-4)
 
 
 def test_state_is_in_checkpoints_and_never_in_the_model(tmp_path):
-    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2, "momentum": 0.9}
-    _, trainer = watched_run(tmp_path / "run", **options)
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    _, trainer = watched_run(tmp_path / "run", momentum=0.9, **options)
     state = torch.load(tmp_path / "run" / "checkpoint-2" / "references.pt")
     assert [len(rows) for rows in state["queue"]] == [16] * 3
     trainer.save_model(str(tmp_path / "model"))
-    assert not (tmp_path / "model" / "references.pt").exists()
     assert trainer.model.state_dict().keys() == toy_model().state_dict().keys()
-    assert trainer._queue is None
-    plain = toy_trainer(tmp_path / "plain", save_strategy="steps", save_steps=2, max_steps=2)
-    plain.train()
-    assert not (tmp_path / "plain" / "checkpoint-2" / "references.pt").exists()
+    toy_trainer(tmp_path / "plain", **options).train()
+    assert [path.parent.parent.name for path in tmp_path.glob("**/references.pt")] == ["run"]
 
 
 @pytest.mark.parametrize(
@@ -188,63 +170,45 @@ def test_positions_reach_the_batch_and_no_column_is_in_the_way(arguments, tmp_pa
     data = toy_dataset().add_column("text", ["x"] * 48)
     for train in (data, torch.utils.data.Subset(data, range(48))):
         watch, _ = watched_run(tmp_path, train=train, max_steps=2, **arguments)
-        for references in watch.references:
-            assert references.labels.equal(labels_of(data, references.ids))
+        for keys in watch.keys:
+            assert keys.labels.equal(labels_of(data, keys.ids))
         if "views" in arguments:
-            assert references.anchor_ids[:8].equal(references.anchor_ids[8:])
+            assert keys.anchor_ids[:8].equal(keys.anchor_ids[8:])
 
 
 @pytest.mark.parametrize("momentum", [None, 0.5])
-def test_the_queue_is_the_same_in_all_processes_and_that_of_one(tmp_path_factory, momentum, tmp_path):
-    folder = folder_of_ranks(tmp_path_factory, "distributed_job.py", 2)
-    (rows, state), (others, _) = (torch.load(folder / f"memory-{momentum}-{rank}.pt") for rank in (0, 1))
-    assert all(one.equal(other) for one, other in zip(rows, others, strict=True))
-    keep = KeepQueue()
-    model = toy_model(dropout=0.0, projection_dim=8).double()
-    arguments = {**REMEMBERING, "momentum": momentum}
-    keep.trainer = toy_trainer(tmp_path, model=model, callbacks=[keep], **arguments)
+def test_the_queue_is_the_same_in_all_processes_and_that_of_one(ranks, momentum, tmp_path):
+    (rows, state), (others, _) = (ranks(f"queue-{momentum}-{rank}") for rank in (0, 1))
+    assert same(rows, others)
+    keep, model = KeepQueue(), toy_model(dropout=0.0, projection_dim=8).double()
+    keep.trainer = toy_trainer(tmp_path, model=model, callbacks=[keep], **QUEUE, momentum=momentum)
     keep.trainer.train()
-    for found, expected in zip(rows, keep.rows, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(state[name], tensor, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(list(rows), list(keep.rows), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(dict(state), dict(model.state_dict()), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "zlpr", "queue_size": 9}, "queue_size=9 is not supported with the objective 'classification'"),
-        ({"loss": "zlpr", "momentum": 0.9}, "momentum=0.9 is not supported with the objective"),
-        ({"loss": "proto", "queue_size": 9}, "queue_size=9 is not supported with .*'proto', which compares no"),
-        ({"queue_size": 9, "stream": True, "max_steps": 2}, "train_dataset: queue_size needs a map-style dataset"),
+        ({"loss": "zlpr", "queue_size": 9}, "queue_size=9 .* 'classification'"),
+        ({"loss": "zlpr", "momentum": 0.9}, "momentum=0.9 .* 'classification'"),
+        ({"loss": "proto", "queue_size": 9}, "queue_size=9 .* 'proto'"),
+        ({"train": toy_dataset().to_iterable_dataset(), "queue_size": 9, "max_steps": 2}, "train_dataset: queue_size"),
+        ({"queue_size": -1}, "queue_size"),
+        ({"queue_size": 2.5}, "queue_size"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"momentum": -0.1}, "momentum"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message, tmp_path):
-    arguments = dict(arguments)
-    train = toy_dataset().to_iterable_dataset() if arguments.pop("stream", False) else None
     with pytest.raises(ValueError, match=message):
-        toy_trainer(tmp_path, train=train, **arguments)
+        toy_trainer(tmp_path, **arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_weights_cannot_follow_slowly(dtype, tmp_path):
-    expected = f"momentum=0.99 .* {str(dtype).removeprefix('torch.')}"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=f"momentum=0.99 .* {str(dtype).removeprefix('torch.')}"):
         toy_trainer(tmp_path, model=toy_model().to(dtype), momentum=0.99)
     model = toy_model().to(dtype)
     model.projection.float(), model.prototypes.float(), model.encoder.requires_grad_(False)
     toy_trainer(tmp_path, model=model, momentum=0.99)  # what is frozen need not move
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"queue_size": -1}, "queue_size: expected an integer of at least 0, got -1"),
-        ({"queue_size": 2.5}, "queue_size: expected an integer of at least 0, got 2.5"),
-        ({"momentum": 1.0}, "momentum: expected a number of at least 0 and below 1, got 1.0"),
-        ({"momentum": -0.1}, "momentum: expected a number of at least 0 and below 1, got -0.1"),
-    ],
-)
-def test_mistakes_are_named(fields, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        MLCLTrainingArguments(output_dir=str(tmp_path), **fields)

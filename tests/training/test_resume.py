@@ -1,16 +1,12 @@
 """A run resumed from any of its checkpoints ends as the uninterrupted one: parameters, optimizer, decisions, logs."""
 
 import json
-import logging
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
+from ranks import folder_of_ranks
+from toy import NUM_LABELS, logs, same, toy_dataset, toy_model, toy_trainer
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_mlcl import MLCLForSequenceClassification
@@ -29,6 +25,8 @@ NO_SCORES = {"eval_strategy": "no"}
 QUICK = {
     "contrastive": {"head_learning_rate": 1e-2, "seed": 3},
     "joint": {"objective": "joint", "eval_strategy": "no"},
+    "accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 8, "train_rows": 40},
+    "views": {"views": 2, "eval_strategy": "no"},
     "grouped by length": {"train_sampling_strategy": "group_by_length", "eval_strategy": "no"},
     "label-aware batches": {"label_aware_batches": True, "eval_strategy": "no"},
     "early stopping": EARLY,
@@ -39,12 +37,10 @@ SLOW = {
     "every checkpoint": {"head_learning_rate": 1e-2, "seed": 3},
     "msc": {"loss": "msc", "lr_scheduler_type": "linear"},
     "classification": {"loss": "zlpr", "data_seed": 5},
-    "accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 8, "train_rows": 40},
     "end within an epoch": {"max_steps": 7},
     "early stopping, best model": {**EARLY, "load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1},
     "only the best": {**EARLY, "save_strategy": "best", "load_best_model_at_end": True, "eval_on_start": True},
     "rebalanced batches": {"train_sampling_strategy": "batch_rebalance"},
-    "views": {"views": 2},
     "label-aware batches of views": {"label_aware_batches": True, "views": 2, "gradient_accumulation_steps": 2},
     "queue": {"queue_size": 20, "objective": "joint", "gradient_accumulation_steps": 2, "train_rows": 64},
     "gradient caching": {"gradient_cache_chunk_size": 5, "queue_size": 20, "momentum": 0.5},
@@ -55,13 +51,6 @@ SLOW = {
     },
 }
 RUNS = QUICK | SLOW
-TIMES = ("runtime", "per_second", "preparation_time", "train_loss")  # `train_loss` is that of the steps of one call
-
-
-@pytest.fixture(autouse=True)
-def no_flushing(monkeypatch):
-    """Nobody cuts the power while tests run."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def run(folder, checkpoint=None, patience=None, seed_of_model=0, stream=False, **arguments):
@@ -76,26 +65,8 @@ def numbered(folder):
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def logs(trainer):
-    return [
-        {name: value for name, value in entry.items() if not any(word in name for word in TIMES)}
-        for entry in trainer.state.log_history
-    ]
-
-
-def same(left, right):
-    if isinstance(left, torch.Tensor):
-        return left.equal(right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
 def assert_same_end(resumed, whole):
-    for name, tensor in whole.model.state_dict().items():
-        assert resumed.model.state_dict()[name].equal(tensor), name
+    assert same(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
     assert logs(resumed) == logs(whole)
     for name in ("global_step", "epoch", "best_metric", "best_global_step"):
         assert getattr(resumed.state, name) == getattr(whole.state, name), name
@@ -125,16 +96,12 @@ class Stop(TrainerCallback):
 
 def test_what_was_stopped_from_outside_goes_on_and_what_stopped_early_does_not(tmp_path):
     arguments = {**EVERY_STEP, "eval_strategy": "no", "num_train_epochs": 1, "save_strategy": "epoch"}
-    stopped = toy_trainer(tmp_path, callbacks=[Stop()], **arguments)
+    stopped = toy_trainer(tmp_path / "stopped", callbacks=[Stop()], **arguments)
     stopped.train()
     assert stopped.state.global_step == 1
-    assert run(tmp_path, True, **arguments).state.global_step == 3
-
-
-def test_more_patience_and_more_epochs_train_on(tmp_path):
+    assert run(tmp_path / "stopped", True, **arguments).state.global_step == 3
     arguments = {**EVERY_STEP, **EARLY, "save_strategy": "epoch"}
-    stopped = run(tmp_path, **arguments)
-    steps = stopped.state.global_step
+    steps = run(tmp_path, **arguments).state.global_step
     assert run(tmp_path, True, **arguments).state.global_step == steps < 18
     assert run(tmp_path, True, **{**arguments, "patience": 50}).state.global_step == 18
     assert run(tmp_path, True, **{**arguments, "patience": 50, "num_train_epochs": 7}).state.global_step == 21
@@ -199,74 +166,61 @@ def one_checkpoint(folder):
     return folder / "checkpoint-2"
 
 
-DAMAGES = {
-    "trainer_state.json is missing": lambda folder: (folder / "trainer_state.json").unlink(),
-    "trainer_state.json is cut short": lambda folder: halve(folder / "trainer_state.json"),
-    "the weights are missing": lambda folder: (folder / "model.safetensors").unlink(),
-    "model.safetensors is cut short": lambda folder: halve(folder / "model.safetensors"),
-    "optimizer.pt is cut short": lambda folder: halve(folder / "optimizer.pt"),
-    "rng_state.pth is cut short": lambda folder: halve(folder / "rng_state.pth"),
-    "its saving was interrupted": lambda folder: (folder / "checkpoint-is-incomplete.txt").touch(),
-}
-
-
-def halve(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def test_an_incomplete_checkpoint_is_named_and_left_aside(tmp_path, caplog):
-    whole = one_checkpoint(tmp_path / "whole")
-    for number, (reason, damage) in enumerate(DAMAGES.items()):
-        folder = tmp_path / str(number)
-        shutil.copytree(whole, folder / "checkpoint-2")
-        damage(folder / "checkpoint-2")
-        trainer = toy_trainer(folder)
-        trainer.model.config.thresholds = [0.5] * NUM_LABELS
-        with pytest.raises(ValueError, match=f"found only checkpoint-2, where {reason}; without this argument"):
-            trainer.train(resume_from_checkpoint=True)
-        with pytest.raises(ValueError, match=f"expected a complete checkpoint, got .*checkpoint-2', where {reason}"):
-            trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
-        assert trainer.model.config.thresholds is not None  # a mistake costs nothing
-        shutil.copytree(whole.with_name("checkpoint-1"), folder / "checkpoint-1")
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            assert last_checkpoint(folder) == str(folder / "checkpoint-1")
-        assert f"checkpoint-2 is not complete and left aside: {reason}" in caplog.text
-
-
-def test_resuming_from_nothing_says_so(tmp_path):
+    checkpoint = one_checkpoint(tmp_path)
+    path = checkpoint / "optimizer.pt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert "checkpoint-2" in caplog.text and "optimizer.pt" in caplog.text
+    shutil.rmtree(tmp_path / "checkpoint-1")
     trainer = toy_trainer(tmp_path)
-    with pytest.raises(ValueError, match="resume_from_checkpoint: expected a checkpoint in .*, found none"):
+    trainer.model.config.thresholds = [0.5] * NUM_LABELS
+    for wanted in (True, str(checkpoint)):
+        with pytest.raises(ValueError, match="resume_from_checkpoint: .*checkpoint-2.*optimizer.pt"):
+            trainer.train(resume_from_checkpoint=wanted)
+    assert trainer.model.config.thresholds is not None  # a mistake costs nothing
+    shutil.rmtree(checkpoint)
+    with pytest.raises(ValueError, match="resume_from_checkpoint: .*found none"):
         trainer.train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match="resume_from_checkpoint: expected true or the folder of a checkpoint, got"):
-        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
-def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
+def with_names(model):
+    model.config.label_names = list("ABCDE")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (lambda: with_names(toy_model()), {}, "A, B, C, D, E.* LABEL_0, "),
+        (lambda: toy_model(projection_dim=8), {}, "projection.output.bias and"),
+        (toy_model, {"loss": "msc"}, "loss 'msc', got .* of 'reg'"),
+        (toy_model, {"loss": "zlpr"}, "objective 'classification', got .* of 'contrastive'"),
+        (toy_model, {"objective": "joint"}, "objective 'joint'"),
+        (toy_model, {"head_learning_rate": 1e-2}, "same parameters"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_in_one_line(model, arguments, message, tmp_path):
+    checkpoint = str(one_checkpoint(tmp_path).with_name("checkpoint-1"))
+    with pytest.raises(ValueError, match=f"resume_from_checkpoint: .*{message}") as error:
+        toy_trainer(tmp_path, model(), max_steps=2, **arguments).train(resume_from_checkpoint=checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_objective_does_not_use_and_the_data_may_differ(tmp_path):
     checkpoint = str(one_checkpoint(tmp_path))
-    others = {
-        "with the labels A, B, C, D, E, got .* with LABEL_0, ": lambda model: model.config.__setattr__(
-            "label_names", list("ABCDE")
-        ),
-        "which differs in projection.output.bias and": lambda model: None,
-    }
-    for message, change in others.items():
-        model = toy_model(projection_dim=256 if "labels" in message else 8)
-        change(model)
-        with pytest.raises(ValueError, match=f"resume_from_checkpoint: expected a checkpoint .*{message}") as error:
-            toy_trainer(tmp_path, model=model).train(resume_from_checkpoint=checkpoint)
-        assert "\n" not in str(error.value)
+    arguments = {"classification_loss": "bce", "per_device_train_batch_size": 16, "max_steps": 5}
+    trainer = toy_trainer(tmp_path, train=toy_dataset(64), **arguments)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    assert trainer.state.global_step == 5
 
 
-def test_a_missing_random_state_is_told(tmp_path, caplog):
+def test_a_missing_random_state_is_told(tmp_path, log):
     checkpoint = one_checkpoint(tmp_path)
     for name in ("rng_state.pth", "running_sums_0.pth"):
         (checkpoint / name).unlink()
-    logger = logging.getLogger("transformers")
-    logger.propagate = True
-    logging.getLogger("hf_mlcl").propagate = True
     run(tmp_path, str(checkpoint), **{**EVERY_STEP, "eval_strategy": "no", "max_steps": 3})
-    assert "holds no random state of process 0" in caplog.text
+    assert "holds no random state of process 0" in log.text
 
 
 def test_saving_leaves_no_trace_of_an_earlier_killed_saving(tmp_path):
@@ -277,24 +231,7 @@ def test_saving_leaves_no_trace_of_an_earlier_killed_saving(tmp_path):
     assert not (tmp_path / STAGING).exists() and (tmp_path / "config.json").is_file()
 
 
-def test_data_of_another_length_is_no_reason_to_fail(tmp_path):
-    """Resuming is for the same data; with others it is at least no error."""
-    checkpoint = one_checkpoint(tmp_path)
-    trainer = toy_trainer(tmp_path, train=toy_dataset(64), per_device_train_batch_size=16, max_steps=5)
-    trainer.train(resume_from_checkpoint=str(checkpoint))
-    assert trainer.state.global_step == 5
-
-
 @pytest.mark.slow
-def test_two_processes_resume_bit_identically(tmp_path):
+def test_two_processes_resume_bit_identically(tmp_path_factory):
     """Joint objective, early stopping, best model; a signal to one of them; batches grouped by length; a queue."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    here = Path(__file__).resolve().parent
-    result = subprocess.run(
-        [*command, str(here / "resume_job.py"), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    folder_of_ranks(tmp_path_factory, "resume_job.py", 2)

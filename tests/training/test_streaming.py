@@ -1,32 +1,30 @@
-"""Training on a stream: what a data set without positions can do, and what it needs."""
+"""Training on a stream: it equals training on the same rows in order, also of texts with names, and what it needs."""
 
 import pytest
 import torch
-from toy import toy_dataset, toy_model, toy_trainer
+from datasets import IterableDataset
+from toy import SIZES, same, toy_dataset, toy_model, toy_trainer
+from transformers import AutoConfig, AutoModel
+
+from hf_mlcl import MLCLForSequenceClassification
+from hf_mlcl.data import preprocess_function
+from hf_mlcl.data.toy import build_word_tokenizer, generated_corpus
 
 
-def streaming_trainer(folder, rows=48, **arguments):
-    stream = toy_dataset(rows).to_iterable_dataset()
-    return toy_trainer(folder, train=stream, max_steps=4, model=toy_model(dropout=0.0), **arguments)
+def trainer_on(folder, train, **arguments):
+    options = {"max_steps": 4, "model": toy_model(dropout=0.0), "train_sampling_strategy": "sequential", **arguments}
+    return toy_trainer(folder, train=train, **options)
 
 
 def test_a_stream_trains_as_the_same_rows_in_order_do(tmp_path):
-    stream = streaming_trainer(tmp_path)
-    rows = toy_trainer(
-        tmp_path,
-        train=toy_dataset(),
-        max_steps=4,
-        model=toy_model(dropout=0.0),
-        train_sampling_strategy="sequential",
-    )
+    stream, rows = (trainer_on(tmp_path, data) for data in (toy_dataset().to_iterable_dataset(), toy_dataset()))
     for trainer in (stream, rows):
         trainer.train()
-    for name, parameter in rows.model.named_parameters():
-        torch.testing.assert_close(dict(stream.model.named_parameters())[name], parameter, msg=name)
+    assert same(dict(stream.model.state_dict()), dict(rows.model.state_dict()))
 
 
 def test_a_stream_is_probed_fitted_and_measured_as_its_rows_are(tmp_path):
-    stream, rows = streaming_trainer(tmp_path), toy_trainer(tmp_path, model=toy_model(dropout=0.0))
+    stream, rows = (trainer_on(tmp_path, data) for data in (toy_dataset().to_iterable_dataset(), toy_dataset()))
     assert stream.model.config.train_label_counts is None
     scores = [trainer.evaluate()["eval_micro_f1"] for trainer in (stream, rows)]
     assert scores[0] == pytest.approx(scores[1])
@@ -35,24 +33,59 @@ def test_a_stream_is_probed_fitted_and_measured_as_its_rows_are(tmp_path):
     assert stream.model.config.train_label_counts == rows.model.config.train_label_counts
     torch.testing.assert_close(stream.model.classifier.weight, rows.model.classifier.weight, rtol=1e-4, atol=1e-5)
     test = toy_dataset(20, seed=3)
-    expected = rows.predict(test).predictions
-    found = rows.predict(test.to_iterable_dataset()).predictions
-    assert torch.tensor(found).allclose(torch.tensor(expected), atol=1e-6)
+    found, expected = (rows.predict(data).predictions for data in (test.to_iterable_dataset(), test))
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_stream_needs_a_number_of_steps(tmp_path):
+def test_what_a_stream_needs(tmp_path):
     with pytest.raises(ValueError, match="max_steps has to be specified"):
         toy_trainer(tmp_path, train=toy_dataset().to_iterable_dataset())
 
-
-def test_a_stream_that_cannot_be_cut_is_not_probed(tmp_path):
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
             return iter(toy_dataset())
 
     trainer = toy_trainer(tmp_path, train=Stream(), max_steps=2)
     trainer.train()
-    with pytest.raises(ValueError, match="train_dataset: expected a data set with positions .*, got Stream"):
+    with pytest.raises(ValueError, match="train_dataset: .*Stream"):  # it cannot be cut for the probe
         trainer.evaluate()
     trainer.fit_classifier()
     assert trainer.evaluate()["eval_macro_f1"] > 0
+
+
+def named_rows(data):
+    """Texts with lists of names; every tenth example is unlabelled."""
+    for number, row in enumerate(data.splits["train"]):
+        labels = [name for name, has in zip(data.label_names, row["labels"], strict=True) if has]
+        yield {"text": row["text"], "tags": None if number % 10 == 9 else labels}
+
+
+def test_texts_and_names_of_a_stream_train_as_those_of_a_data_set_do(tmp_path):
+    corpus = generated_corpus(64, 1, 1, num_labels=5, num_topics=2, imbalance=2)
+    stream = IterableDataset.from_generator(named_rows, gen_kwargs={"data": corpus})
+    tokenizer = build_word_tokenizer(corpus.splits["train"]["text"], max_length=24)
+    function = preprocess_function(tokenizer, corpus.label_names, label_column="tags")
+    batches = []
+    for source in (stream, corpus.splits["train"].from_list(list(named_rows(corpus)))):
+        train = source.map(function, batched=True, remove_columns=["text", "tags"])
+        encoder = AutoModel.from_config(AutoConfig.for_model("bert", **(SIZES | {"vocab_size": len(tokenizer)})))
+        model = MLCLForSequenceClassification.from_encoder(encoder, labels=corpus.label_names)
+        trainer = trainer_on(tmp_path, train, model=model, max_steps=6)
+        trainer.processing_class = trainer.data_collator.processor = tokenizer
+        batches.append([batch["labels"] for batch in trainer.get_train_dataloader()])
+        assert trainer.train().global_step == 6
+    assert len(batches[0]) == 8 and same(*batches)
+    assert sum(int((labels == -100).all(1).sum()) for labels in batches[0]) == 6
+
+
+def test_a_shuffled_stream_has_another_order_in_each_pass(tmp_path):
+    stream = IterableDataset.from_generator(
+        lambda: ({"input_ids": [20 + k], "attention_mask": [1], "labels": [1, 0, 0, 0, 1]} for k in range(16))
+    ).shuffle(seed=3, buffer_size=16)
+    trainer, seen = toy_trainer(tmp_path, train=stream, max_steps=6, eval_strategy="no"), []
+    collate = trainer.data_collator
+    trainer.data_collator = lambda rows: seen.extend(row["input_ids"][0] for row in rows) or collate(rows)
+    trainer.train()
+    passes = [seen[start : start + 16] for start in (0, 16, 32)]
+    assert all(sorted(order) == list(range(20, 36)) for order in passes)
+    assert len({tuple(order) for order in passes}) == 3

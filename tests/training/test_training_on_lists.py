@@ -1,41 +1,57 @@
-"""Training on label lists equals training on multi-hot rows, and 100,000 labels train."""
+"""Labels as lists train as rows do, 100,000 of them, too; missing labels are left out of training, fits and scores."""
+
+import itertools
 
 import datasets
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer, with_lists
+from toy import NUM_LABELS, TIMES, toy_dataset, toy_model, toy_trainer, with_lists
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import Labels
-from hf_mlcl.evaluation import LinearScores
-from hf_mlcl.losses import LabelSets
-from hf_mlcl.training.dataset_rows import count_labels, has_known_labels, without_unlabelled
+from hf_mlcl.evaluation import LinearScores, compute_metrics
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, LabelSets
+from hf_mlcl.training.dataset_rows import count_labels, dataset_labels, has_known_labels, without_unlabelled
 from hf_mlcl.training.step import label_lists
 
-TIMES = ("runtime", "per_second", "preparation_time", "epoch")
+
+def with_labels(data, labels, dtype="int8"):
+    """The same texts with other labels, as `-100` in an int8 column or NaN in a float column."""
+    if dtype == "float32":
+        labels = np.where(labels == -100, np.nan, labels.astype(np.float32))
+    feature = datasets.List(datasets.Value(dtype), length=NUM_LABELS)
+    return data.remove_columns("labels").add_column("labels", labels.tolist(), feature=feature)
 
 
-def without_some(dataset):
-    """The data set with unlabelled examples."""
-    rows = [[-100] * NUM_LABELS if n % 5 == 0 else row for n, row in enumerate(np.array(dataset["labels"]).tolist())]
-    rows = np.array(rows, dtype=np.int8).tolist()
-    feature = datasets.List(datasets.Value("int8"), length=NUM_LABELS)
-    return dataset.remove_columns("labels").add_column("labels", rows, feature=feature)
+def masked(data, share=0.33, every=6, dtype="int8"):
+    """The data with a share of the labels missing, and those of every so many examples."""
+    labels = np.asarray(data["labels"]).astype(np.int8)
+    labels[np.random.default_rng(len(labels)).random(labels.shape) < share] = -100
+    labels[::every] = -100
+    return with_labels(data, labels, dtype)
 
 
 def trainer_of(data, validation, folder, **options):
-    trainer = toy_trainer(folder, model=toy_model().double(), train=data, **options)
+    trainer = toy_trainer(folder, train=data, **{"model": toy_model().double(), **options})
     trainer.eval_dataset = validation
     return trainer
 
 
-def close(found, expected, tolerance=1e-6):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        if not name.endswith(TIMES):
-            assert found[name] == pytest.approx(value, abs=tolerance), name
+def close(found, expected, tolerance=1e-5):
+    """Whether nested numbers are nearly the same, but for times."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        return all(
+            close(found[name], value, tolerance)
+            for name, value in expected.items()
+            if not name.endswith((*TIMES, "epoch"))
+        )
+    return found == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
+
+
+# --- lists ---
 
 
 def test_rows_are_those_of_the_ids():
@@ -67,34 +83,26 @@ def test_lists_train_as_rows_do(name, unlabelled, tmp_path):
     results = []
     data, validation = toy_dataset(), toy_dataset(30, seed=1)
     if unlabelled:
-        data, validation = without_some(data), without_some(validation)
-    for train, held_out in ((data, validation), (with_lists(data), with_lists(validation))):
-        trainer = trainer_of(train, held_out, tmp_path, max_steps=3, **CASES[name])
+        data, validation = masked(data, share=0, every=5), masked(validation, share=0, every=5)
+    for form in (lambda rows: rows, with_lists):
+        trainer = trainer_of(form(data), form(validation), tmp_path, max_steps=3, **CASES[name])
         trainer.train()
         trained = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-        report = trainer.fit_classifier().to_dict()
-        results.append((trained, trainer.state.log_history, trainer.evaluate(), report, trainer.model))
-    (state, logs, scores, report, model), (same_state, same_logs, same_scores, same_report, same_model) = results
-    for key, value in state.items():
-        torch.testing.assert_close(same_state[key], value, rtol=1e-6, atol=1e-8, msg=key)
-    for log, same_log in zip(logs, same_logs, strict=True):
-        close(same_log, log, 1e-5)  # logits of lists are float32, those of rows here float64
-    close(same_scores, scores, 1e-5)
-    assert same_report.pop("strengths") == report.pop("strengths")
-    comparison, same_comparison = report.pop("comparison"), same_report.pop("comparison")
-    for when in ("before", "after"):
-        close(same_comparison[when], comparison[when], 1e-5)
-    close(same_report.pop("validation"), report.pop("validation"), 1e-5)
-    close(same_report, report)
-    assert same_model.config.train_label_counts == model.config.train_label_counts
-    assert same_model.config.thresholds == pytest.approx(model.config.thresholds, abs=1e-5)
+        report, config = trainer.fit_classifier().to_dict(), trainer.model.config
+        numbers = [*trainer.state.log_history, trainer.evaluate(), report, {"counts": config.train_label_counts}]
+        results.append((trained, numbers, config.thresholds))
+    (state, numbers, thresholds), (same_state, same_numbers, same_thresholds) = results
+    torch.testing.assert_close(same_state, state, rtol=1e-6, atol=1e-8)
+    for found, expected in zip(same_numbers, numbers, strict=True):
+        assert close(found, expected)
+    assert same_thresholds == pytest.approx(thresholds, abs=1e-5)
 
 
 def test_a_classifier_is_calibrated_and_predictions_are_made_when_asked_for(tmp_path):
-    data, validation = toy_dataset(), toy_dataset(30, seed=1)
     found = []
-    for train, held_out in ((data, validation), (with_lists(data), with_lists(validation))):
-        trainer = trainer_of(train, held_out, tmp_path, max_steps=2, objective="joint")
+    for form in (lambda rows: rows, with_lists):
+        held_out = form(toy_dataset(30, seed=1))
+        trainer = trainer_of(form(toy_dataset()), held_out, tmp_path, max_steps=2, objective="joint")
         trainer.train()
         trainer.fit_classifier(linear_evaluation=False)
         found.append((trainer.predict(held_out), trainer.core_model.config.thresholds))
@@ -108,15 +116,8 @@ def test_a_classifier_is_calibrated_and_predictions_are_made_when_asked_for(tmp_
 
 def test_metrics_of_the_user_get_arrays(tmp_path):
     """And what they make of the logits of a batch is left alone."""
-    validation = with_lists(toy_dataset(30, seed=1))
-    trainer = trainer_of(with_lists(toy_dataset()), validation, tmp_path)
-    seen = []
-
-    def metrics(prediction):
-        seen.append((prediction.predictions, prediction.label_ids))
-        return {}
-
-    trainer.compute_metrics = metrics
+    trainer, seen = trainer_of(with_lists(toy_dataset()), with_lists(toy_dataset(30, seed=1)), tmp_path), []
+    trainer.compute_metrics = lambda prediction: seen.append((prediction.predictions, prediction.label_ids)) or {}
     trainer.evaluate()
     trainer.preprocess_logits_for_metrics = lambda logits, labels: logits.topk(2).indices
     trainer.evaluate()
@@ -125,54 +126,32 @@ def test_metrics_of_the_user_get_arrays(tmp_path):
     assert best.shape == (30, 2) and set(lists[0].tolist()) - {-1, -100} == set(np.flatnonzero(labels[0]))
 
 
-def test_features_in_a_file_keep_the_order_of_lists(tmp_path):
-    data = with_lists(without_some(toy_dataset()))
-    for memory in (4.0, 0.0):
-        trainer = trainer_of(data, None, tmp_path, max_feature_memory=memory, per_device_eval_batch_size=4)
-        features, lists = trainer.features(data)
-        assert isinstance(features, np.memmap) == (memory == 0)
-        assert [None if ids is None else ids.tolist() for ids in map(lists.ids, range(48))] == data["label_ids"][:]
-
-
-def test_all_absent_prototypes_sampled_is_the_full_loss(tmp_path):
+def test_a_sample_of_all_absent_labels_is_the_whole_objective(tmp_path):
     """With rows and with lists; and fewer of them are the same ones in both."""
     states = {}
-    for size in (None, NUM_LABELS, 1):
-        for lists in (False, True):
-            data = with_lists(toy_dataset()) if lists else toy_dataset()
-            options = {"prototype_sample_size": size, "per_device_train_batch_size": 2, "max_steps": 3}
-            trainer = trainer_of(data, None, tmp_path, **options)
-            trainer.train()
-            states[size, lists] = trainer.model.state_dict()
-    for key, expected in states[None, False].items():
-        for case in ((None, True), (NUM_LABELS, False), (NUM_LABELS, True)):
-            torch.testing.assert_close(states[case][key], expected, rtol=1e-6, atol=1e-8, msg=f"{case} {key}")
-        torch.testing.assert_close(states[1, False][key], states[1, True][key], rtol=1e-6, atol=1e-8)
-    assert not torch.allclose(states[1, True]["prototypes.weight"], states[None, True]["prototypes.weight"])
+    for size, form in itertools.product((None, NUM_LABELS, 1), (lambda rows: rows, with_lists)):
+        options = {"prototype_sample_size": size, "per_device_train_batch_size": 2, "max_steps": 3}
+        trainer = trainer_of(form(toy_dataset()), None, tmp_path, **options)
+        trainer.train()
+        states.setdefault(size == 1, []).append(dict(trainer.model.state_dict()))
+    for expected, *others in states.values():
+        for other in others:
+            torch.testing.assert_close(other, expected, rtol=1e-6, atol=1e-8)
+    whole, sampled = (states[sampled][0]["prototypes.weight"] for sampled in (False, True))
+    assert not torch.allclose(whole, sampled)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"prototype_sample_size": 0}, "prototype_sample_size: expected an integer of at least 1, got 0"),
-    (
-        {"prototype_sample_size": 2, "loss": "supcon_any"},
-        "prototype_sample_size=2 .* 'supcon_any', which has no prototypes",
-    ),
-    (
-        {"prototype_sample_size": 2, "loss": "bce"},
-        "prototype_sample_size=2 .* objective 'classification'",
-    ),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prototype_sample_size": 0}, "prototype_sample_size"),
+        ({"prototype_sample_size": 2, "loss": "supcon_any"}, "prototype_sample_size=2 .* 'supcon_any'"),
+        ({"prototype_sample_size": 2, "loss": "bce"}, "prototype_sample_size=2 .* 'classification'"),
+    ],
+)
 def test_a_sample_without_prototypes_is_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         toy_trainer(tmp_path, **options)
-
-
-def test_unlabelled_examples_of_lists_are_known_as_such():
-    data = datasets.Dataset.from_dict({"label_ids": [[1], None, [], [1, 0]]})
-    assert count_labels(data, 4) == [1, 2, 0, 0] and count_labels(data) == [1, 2]
-    assert without_unlabelled(data)["label_ids"][:] == [[1], [], [1, 0]] and has_known_labels(data)
-    feature = datasets.Features({"label_ids": datasets.List(datasets.Value("int32"))})
-    assert not has_known_labels(datasets.Dataset.from_dict({"label_ids": [None, None]}, features=feature))
 
 
 def test_a_hundred_thousand_labels_train(tmp_path):
@@ -195,5 +174,105 @@ def test_a_hundred_thousand_labels_train(tmp_path):
 
 def test_another_number_of_labels_is_named(tmp_path):
     data = toy_dataset(8).remove_columns("labels").add_column("label_ids", [[NUM_LABELS]] * 8)
-    with pytest.raises(ValueError, match=f"expected label ids from 0 to {NUM_LABELS - 1}, got {NUM_LABELS}"):
+    with pytest.raises(ValueError, match=f"label ids .*got {NUM_LABELS}"):
         toy_trainer(tmp_path, model=toy_model(), train=data, max_steps=1).train()
+
+
+# --- missing labels ---
+
+
+@pytest.mark.parametrize("loss", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
+def test_every_loss_trains_and_the_classifier_is_fitted(loss, tmp_path):
+    train, validation = masked(toy_dataset()), masked(toy_dataset(30, seed=1))
+    trainer = trainer_of(train, validation, tmp_path, model=toy_model(), loss=loss, max_steps=2)
+    trainer.train()
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    before = trainer.evaluate()  # by the probe, or the head that the loss has trained
+    trainer.fit_classifier()
+    for metrics in (*logged, before, trainer.evaluate()):
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert trainer.model.config.train_label_counts == (np.array(train["labels"]) == 1).sum(0).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_features_keep_what_is_missing_and_the_order_of_the_data(dtype, tmp_path):
+    trainer, data = toy_trainer(tmp_path, per_device_eval_batch_size=7), toy_dataset(30, seed=1)
+    features, labels = trainer.features(masked(data, dtype=dtype))
+    assert labels.dtype == np.int8 and (labels == np.asarray(masked(data)["labels"])).all()
+    plain, known = trainer.features(data)
+    assert known.dtype == bool and (plain == features).all()
+    for memory in (4.0, 0.0):  # and so in a file, with lists
+        trainer = toy_trainer(tmp_path, max_feature_memory=memory, per_device_eval_batch_size=4)
+        features, lists = trainer.features(with_lists(masked(data, share=0)))
+        assert features == pytest.approx(plain, abs=1e-5)
+        assert [row.tolist() for row in np.asarray(lists)[1:6]] == [row.tolist() for row in known[1:6]]
+
+
+def test_metrics_are_those_of_the_known_entries_whatever_is_hidden(tmp_path):
+    trainer, whole = toy_trainer(tmp_path), toy_dataset(30, seed=1)
+    trainer.fit_classifier()
+    partial = masked(whole)
+    prediction, hidden = trainer.predict(whole), trainer.predict(partial)
+    np.testing.assert_array_equal(prediction.predictions, hidden.predictions)
+    config, known = trainer.model.config, np.asarray(partial["labels"]) != -100
+    truth = np.asarray(whole["labels"])
+    expected = compute_metrics(
+        (prediction.predictions, np.where(known, truth, np.nan)),
+        thresholds=config.thresholds,
+        train_label_counts=config.train_label_counts,
+    )
+    assert {name: hidden.metrics[f"test_{name}"] for name in expected} == pytest.approx(expected)
+    predicted = 1 / (1 + np.exp(-prediction.predictions.astype(float))) >= config.thresholds
+    assert expected["hamming_loss"] == pytest.approx((truth != predicted)[known].mean())
+
+
+def test_unlabelled_examples_change_neither_probe_nor_classifier(tmp_path):
+    """Inserted between labelled ones, in training and in validation data."""
+    trainers, unlabelled = [], with_labels(toy_dataset(9, seed=7), np.full((9, 5), -100))
+    for inserted in (False, True):
+        parts = [masked(toy_dataset(rows, seed)) for rows, seed in ((40, 0), (30, 1))]
+        if inserted:
+            parts = [datasets.concatenate_datasets([unlabelled, part, unlabelled]) for part in parts]
+        trainers.append(trainer_of(*parts, tmp_path, model=toy_model(dropout=0.0)))
+    probed = [trainer.evaluate() for trainer in trainers]
+    names = [name for name in probed[0] if "f1" in name or "map" in name or name == "eval_ece"]
+    assert {name: probed[1][name] for name in names} == pytest.approx({name: probed[0][name] for name in names})
+    reports = [trainer.fit_classifier() for trainer in trainers]
+    assert reports[1].strengths == reports[0].strengths
+    torch.testing.assert_close(trainers[1].model.classifier.weight, trainers[0].model.classifier.weight)
+    np.testing.assert_allclose(trainers[1].model.config.thresholds, trainers[0].model.config.thresholds, atol=1e-6)
+
+
+def test_rows_and_counts_look_at_known_labels():
+    class WithLabels(torch.utils.data.Dataset):
+        labels = np.array([[1, -100], [-100, -100], [np.nan, 1], [0, 1]])
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return index
+
+    data = WithLabels()
+    assert dataset_labels(data).rows().tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
+    assert count_labels(data) == [1, 2]
+    assert list(without_unlabelled(data)) == [0, 2, 3] and has_known_labels(data)
+    whole = toy_dataset(8)
+    assert without_unlabelled(whole) is whole and has_known_labels(whole)
+    unlabelled = with_labels(whole, np.full((8, NUM_LABELS), -100, dtype=np.int8))
+    assert not has_known_labels(unlabelled) and without_unlabelled(unlabelled) is unlabelled
+    other = torch.utils.data.TensorDataset(torch.zeros(2))
+    assert without_unlabelled(other) is other and has_known_labels(other)
+    lists = datasets.Dataset.from_dict({"label_ids": [[1], None, [], [1, 0]]})
+    assert count_labels(lists, 4) == [1, 2, 0, 0] and count_labels(lists) == [1, 2]
+    assert without_unlabelled(lists)["label_ids"][:] == [[1], [], [1, 0]] and has_known_labels(lists)
+    feature = datasets.Features({"label_ids": datasets.List(datasets.Value("int32"))})
+    assert not has_known_labels(datasets.Dataset.from_dict({"label_ids": [None, None]}, features=feature))
+
+
+def test_nothing_known_is_one_line(tmp_path):
+    unlabelled, trainer = masked(toy_dataset(16), share=1), toy_trainer(tmp_path)
+    for ask in (lambda: trainer.fit_classifier(eval_dataset=unlabelled), lambda: trainer.evaluate(unlabelled)):
+        with pytest.raises(ValueError, match="labels: .*known"):
+            ask()

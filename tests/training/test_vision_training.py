@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from toy import same
 from transformers import AutoConfig, AutoModel, ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArguments
@@ -37,27 +38,15 @@ def trainer_on_images(folder, seed=0, **options):
     )
 
 
-def test_resuming_with_augmentation_is_bit_identical(tmp_path):
+def test_resuming_is_bit_identical_and_evaluations_change_no_augmentation(tmp_path):
+    """They take features of training images, of no epoch."""
+    measured = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 0}
     whole = trainer_on_images(tmp_path)
     whole.train()
-    for checkpoint in (2, 6):
-        resumed = trainer_on_images(tmp_path / "again", seed=9)
-        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint}"))
-        for name, tensor in whole.model.state_dict().items():
-            assert resumed.model.state_dict()[name].equal(tensor), name
-
-
-def test_evaluations_do_not_change_the_augmentation(tmp_path):
-    """They take features of training images, of no epoch."""
-    options = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 0}
-    whole, unmeasured = trainer_on_images(tmp_path, **options), trainer_on_images(tmp_path / "unmeasured")
-    resumed = trainer_on_images(tmp_path / "again", seed=9, **options)
-    whole.train()
-    unmeasured.train()
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    for name, tensor in whole.model.state_dict().items():
-        assert unmeasured.model.state_dict()[name].equal(tensor), name
-        assert resumed.model.state_dict()[name].equal(tensor), name
+    for checkpoint, options in ((2, {}), (4, measured), (None, measured)):
+        other = trainer_on_images(tmp_path / "again", seed=0 if checkpoint is None else 9, **options)
+        other.train(resume_from_checkpoint=checkpoint and str(tmp_path / f"checkpoint-{checkpoint}"))
+        assert same(dict(other.model.state_dict()), dict(whole.model.state_dict()))
 
 
 def test_every_epoch_is_told_and_augments_anew(tmp_path):
@@ -88,11 +77,10 @@ def test_the_best_checkpoint_is_really_loaded(tmp_path):
     """Its weights are stored under older names than the model's own."""
     trainer = trainer_on_images(tmp_path)
     trainer.train()
-    best = MLCLForImageClassification.from_pretrained(tmp_path / "checkpoint-1")
     trainer.state.best_model_checkpoint = str(tmp_path / "checkpoint-1")
     trainer._load_best_model()
-    for name, tensor in best.state_dict().items():
-        assert trainer.model.state_dict()[name].equal(tensor), name
+    best = MLCLForImageClassification.from_pretrained(tmp_path / "checkpoint-1")
+    assert same(dict(trainer.model.state_dict()), dict(best.state_dict()))
 
 
 @pytest.mark.parametrize(
@@ -117,5 +105,5 @@ def test_workers_change_nothing_but_the_time(tmp_path, monkeypatch):
         trainer = trainer_on_images(tmp_path, save_strategy="no", num_train_epochs=2, **options)
         assert trainer.get_train_dataloader().num_workers == workers
         trainer.train()
-        trained.append(trainer.model.state_dict())
-    assert all(tensor.equal(trained[1][name]) for name, tensor in trained[0].items())
+        trained.append(dict(trainer.model.state_dict()))
+    assert same(*trained)

@@ -3,9 +3,10 @@
 import datasets
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, TrainerCallback
 
 from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.data import MultiLabelCollator
 
 NUM_LABELS = 5
 SIZES = {
@@ -31,6 +32,9 @@ class Tokenizer:
 
     def save_pretrained(self, *_, **__):
         return ()
+
+
+COLLATE = MultiLabelCollator(Tokenizer(), NUM_LABELS)
 
 
 def toy_dataset(rows=48, seed=0):
@@ -89,3 +93,62 @@ def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, *
         processing_class=Tokenizer(),
         callbacks=callbacks,
     )
+
+
+TIMES = ("runtime", "per_second", "preparation_time", "train_loss")  # `train_loss` is that of the steps of one call
+
+
+def losses(trainer):
+    """The losses that were logged."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def logs(trainer):
+    """What was logged, without times."""
+    return [
+        {name: value for name, value in entry.items() if not any(word in name for word in TIMES)}
+        for entry in trainer.state.log_history
+    ]
+
+
+def same(left, right):
+    """Whether two structures of tensors and values are bit-identical."""
+    if isinstance(left, torch.Tensor):
+        return left.equal(right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+class KeepGradients(TrainerCallback):
+    """The gradients of every step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append({name.removeprefix("module."): g.clone() for name, g in gradients(model).items()})
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def step_gradients(model, data, accumulation=1, collate=COLLATE):
+    """The gradients of one step on all of the data, by the model alone."""
+    model.train().freeze_unused_parameters()
+    rows = [data[i] for i in range(len(data))]
+    size = len(rows) // accumulation
+    for start in range(0, len(rows), size):
+        (model(**collate(rows[start : start + size])).loss / accumulation).backward()
+    return gradients(model)
+
+
+def relative_difference(found, expected):
+    """Largest difference of two dicts of tensors, relative to the largest entry."""
+    assert found.keys() == expected.keys() and expected
+    largest = max(tensor.abs().max() for tensor in expected.values())
+    assert largest > 0
+    return (max((found[name] - tensor).abs().max() for name, tensor in expected.items()) / largest).item()
