@@ -136,7 +136,7 @@ def _inputs(model: Any, processor: Any, rows: int, length: int) -> dict[str, Ten
 
 
 def _write(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 
     free = {0: "batch"} if "pixel_values" in inputs else {0: "batch", 1: "sequence"}
     try:

@@ -99,8 +99,8 @@ class Page:
         rows = [
             [
                 self.labels[label],
-                round(scores[label], 3),
-                round(self.thresholds[label], 3),
+                round(float(scores[label]), 3),
+                round(float(self.thresholds[label]), 3),
                 "✓" if decided[label] else "",
             ]
             for label in shown

@@ -19,7 +19,7 @@ from hf_mlcl.evaluation.arrays import sigmoid, split_labels
 from hf_mlcl.losses import build_loss
 
 from .errors import co_predictions, confusions, frequency_groups, hardest_labels, label_difficulty
-from .gradients import FORCES, pair_gradients, summarise_gradients
+from .gradients import pair_gradients, summarise_gradients
 from .neighbours import (
     isolated_examples,
     map_embeddings,
@@ -289,7 +289,10 @@ def write_report(
         about=about,
         examples=shown,
         pictures=pictures,
-        titles={name: " ".join(figure.texts[0].get_text().split()) for name, figure in found.figures.items()},
+        titles={
+            name: " ".join(figure.texts[0].get_text().replace(r"\$", "$").split())
+            for name, figure in found.figures.items()
+        },
     )
     report = path / "report.html"
     report.write_text(text, encoding="utf-8")
@@ -298,17 +301,10 @@ def write_report(
 
 def _tables(numbers: dict[str, Any]) -> dict[str, Any]:
     """The rows of the report's tables."""
-    rows, together, gradients = numbers["labels"]["rows"], numbers["co_predictions"], numbers["gradients"]
+    rows = numbers["labels"]["rows"]
     trained = ["train_count"] if any("train_count" in row for row in rows) else []
     scores = ("f1", "best_f1", "f1_everywhere", "precision", "recall", "average_precision")
     purity = [row for row in numbers["neighbours"]["purity"] if row["purity"] is not None]
-    forces = []
-    for group, of in (("kinds", ""), ("overlaps", " labels in common (two examples)"), ("groups", " labels")):
-        for name, part in (gradients or {}).get(group, {}).items():
-            pairs, whole = part.get("pairs"), gradients["total"]["pull"] or 1.0
-            means = [f"{part[force] / pairs:.1e}" if pairs else None for force in ("pull", "push")]
-            shares = [percent(part[force] / whole, 1) for force in FORCES]
-            forces.append([name + of, None if pairs is None else round(pairs), *shares, *means])
     return {
         "label_heads": ["label", "fails by", "F1", "best F1", "everywhere", "precision", "recall", "AP"]
         + ["missed", "wrong", "positives", *["in training"] * len(trained), "median margin"],
@@ -324,13 +320,8 @@ def _tables(numbers: dict[str, Any]) -> dict[str, Any]:
             + [f"{row['expected']:.1f}", f"{row['lift']:.1f}"]
             for row in numbers["confusions"][:SHOWN_PAIRS]
         ],
-        "pair_rows": [
-            [" + ".join(row["labels"]), row["predicted"], row["occurring"], f"{row['log2_ratio']:+.2f}"]
-            for row in (*together["more"][:SHOWN_PAIRS], *together["less"][:SHOWN_PAIRS])
-        ],
         "purity_rows": [
             [row["label"], row["examples"], percent(row["purity"]), percent(row["chance"], 1)]
             for row in sorted(purity, key=lambda row: row["purity"])
         ],
-        "force_rows": forces,
     }

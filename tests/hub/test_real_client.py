@@ -135,7 +135,7 @@ def test_private_branches_pull_requests_and_tags(story):
         ("folder", "model: .*user/name"),
         ("no card", "model: .*'me/multilabel_f1'"),
         ("nobody", "model: .*me/nothing"),
-        ("alone", "--create_pr: .*--push"),
+        ("alone", "--create_pr .*--push"),
     ],
 )
 def test_mistakes_end_in_one_line(story, case, message):
