@@ -36,7 +36,7 @@ python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-napoleon_custom_sections = ["Result", ("Added keys", "params_style")]
+napoleon_custom_sections = ["Result", ("Added keys", "params_style"), ("Args of a call", "params_style")]
 
 # Docstrings mark code as Markdown does.
 default_role = "code"

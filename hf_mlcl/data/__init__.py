@@ -6,7 +6,7 @@ May import the losses and models of this package, never evaluation, training, hu
 from .collator import MultiLabelCollator
 from .images import PreparedImages as PreparedImages
 from .images import RandAugment, prepare_images, with_image_size
-from .label_columns import encode_labels
+from .label_columns import encode_labels as encode_labels
 from .labels import Labels, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
 from .sampler import LabelAwareSampler
@@ -22,7 +22,6 @@ __all__ = [
     "MultiLabelCollator",
     "MultiLabelData",
     "RandAugment",
-    "encode_labels",
     "iterative_split",
     "load_multilabel_dataset",
     "multi_hot",

@@ -3,7 +3,8 @@
 from .calibration import fit_calibration
 from .compute_metrics import compute_metrics, per_label_metrics, reliability_curve
 from .plots import plot_f1_against_frequency, plot_reliability
-from .probe import fit_classifier, fit_linear_evaluation
+from .probe import fit_classifier
+from .probe import fit_linear_evaluation as fit_linear_evaluation
 from .scores import LinearScores
 from .thresholds import tune_thresholds
 
@@ -12,7 +13,6 @@ __all__ = [
     "compute_metrics",
     "fit_calibration",
     "fit_classifier",
-    "fit_linear_evaluation",
     "per_label_metrics",
     "plot_f1_against_frequency",
     "plot_reliability",

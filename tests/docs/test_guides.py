@@ -6,7 +6,7 @@ import pytest
 from guides import GUIDES, blocks, kind, run_guide
 
 from hf_mlcl.cli import COMMANDS, main
-from hf_mlcl.losses import CONTRASTIVE_LOSSES
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
 # Why a block may stay unrun. Whoever needs another reason has to put it here.
 REASONS = {"installs packages", "needs GPUs", "needs the Hub", "runs all tests", "installs packages and trains"}
@@ -23,10 +23,11 @@ def reader(monkeypatch, tmp_path):
     """The folder in which somebody follows a guide, on the CPU; losses that a guide adds are gone afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    losses = dict(CONTRASTIVE_LOSSES)
+    before = [(losses, dict(losses)) for losses in (CONTRASTIVE_LOSSES, CLASSIFICATION_LOSSES)]
     yield tmp_path
-    CONTRASTIVE_LOSSES.clear()
-    CONTRASTIVE_LOSSES.update(losses)
+    for losses, kept in before:
+        losses.clear()
+        losses.update(kept)
 
 
 @pytest.mark.parametrize("guide", _named(GUIDES))
