@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters, loss_summary
@@ -16,4 +17,5 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{title}:")
         for name in losses:
             parameters = ", ".join(f"{key}={value}" for key, value in loss_parameters(name).items())
-            print(f"  {name:<12} {loss_summary(name)}\n{'':<15}{parameters or 'no parameters'}")
+            text = textwrap.fill(f"  {name:<12} {loss_summary(name)}", 115, subsequent_indent=" " * 15)
+            print(f"{text}\n{'':<15}{parameters or 'no parameters'}")

@@ -21,7 +21,7 @@ from .label_sets import Comparison, LabelPairs, LabelSets
 
 
 class ProtoLoss(ContrastiveLoss):
-    """Contrasts each example with the label prototypes only; its own labels pull equally (arXiv 2412.00101)."""
+    """Contrasts each example with the label prototypes only, W_ij = 1/|Y_i| for its own labels (arXiv 2412.00101)."""
 
     uses_prototypes = True
     examples_are_references = False
@@ -99,7 +99,9 @@ class MulSupConLoss(ContrastiveLoss):
 
 
 class MSCLoss(ContrastiveLoss):
-    """Label-balanced contrast with examples, weighing `beta` in the denominator, and prototypes (arXiv 2404.08720)."""
+    """Label-balanced contrast with examples, f_ij = 1/|Y_i ∪ Y_j|, which weigh `beta` in the denominator, and with the
+    prototypes of the anchor's labels, f = 1: W_ij = 1/|Y_i| Σ_l f_ij / Σ_k f_ik [l ∈ Y_k] over the common labels l, so
+    that each label of an anchor pulls equally (arXiv 2404.08720)."""
 
     uses_prototypes = True
 
@@ -123,7 +125,8 @@ class MSCLoss(ContrastiveLoss):
 
 
 class MSCWRGLoss(ContrastiveLoss):
-    """Label-balanced contrast in which prototypes are anchors too; the gradient is the value's (arXiv 2412.00101)."""
+    """Label-balanced contrast in which prototypes are anchors, too: W_ij = 1/|Y_i| Σ_l f_ij / Σ_k f_ik [l ∈ Y_k] over
+    the common labels l, with f_ij = (|Y_i ∩ Y_j| / |Y_j|)^alpha; the gradient is the value's (arXiv 2412.00101)."""
 
     uses_prototypes = True
     prototypes_are_anchors = True
@@ -159,7 +162,10 @@ class MSCWRGLoss(ContrastiveLoss):
 
 
 class RegLoss(MSCWRGLoss):
-    """The study's own loss: `mscwrg` without the part of the gradient that pushes positives away (arXiv 2412.00101).
+    """The study's own loss: W_ij = 1/|Y_i| Σ_l f_ij / Σ_k f_ik [l ∈ Y_k] over the common labels l, with
+    f_ij = (|Y_i ∩ Y_j| / |Y_j|)^alpha; prototypes are anchors, too. Of the gradient of a positive pair only the pull
+    is kept, dL/ds_ij = min(r_i sigma_ij - W_ij, 0), with r_i = Σ_j W_ij and the softmax sigma_ij: that is `mscwrg`
+    without the part that pushes positives away (arXiv 2412.00101).
 
     Its gradient is not the gradient of its value: do not gradcheck it and do not select models by it.
     """
