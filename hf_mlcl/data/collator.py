@@ -13,6 +13,7 @@ from .errors import DataError
 from .labels import LABEL_IDS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids
 
 DATASET_INDEX = "dataset_index"
+_LABELS = (LABEL_IDS, "labels", "label")  # the last as transformers' collators do
 
 
 class MultiLabelCollator:
@@ -62,16 +63,9 @@ class MultiLabelCollator:
 
     def _tokens(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.processor is None:  # texts that are equally long, such as those padded to a fixed length
-            tokens = [
-                {name: v for name, v in e.items() if name not in (LABEL_IDS, "labels", "label")} for e in examples
-            ]
-            lengths = {len(example["input_ids"]) for example in tokens}
-            if len(lengths) > 1:
-                raise DataError(
-                    f"processing_class: expected the tokenizer, which pads texts of {min(lengths)} to {max(lengths)} "
-                    "tokens, got None"
-                )
-            return default_data_collator(tokens)
+            if len({len(example["input_ids"]) for example in examples}) > 1:
+                raise DataError("processing_class: texts of different lengths need the tokenizer, which pads them")
+            return default_data_collator([{k: v for k, v in e.items() if k not in _LABELS} for e in examples])
         if not hasattr(self.processor, "model_input_names"):
             raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
         names = [name for name in self.processor.model_input_names if name in examples[0]]
@@ -81,25 +75,19 @@ class MultiLabelCollator:
         return {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
 
     def _labels(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        columns = (LABEL_IDS, "labels", "label")  # the last as transformers' collators do
-        column = next((column for column in columns if any(column in example for example in examples)), None)
+        column = next((column for column in _LABELS if any(column in example for example in examples)), None)
         if column is None:
             return {}
         absent = sum(column not in example for example in examples)
         if absent:
-            raise DataError(
-                f"{column}: expected labels in all {len(examples)} examples of a batch or in none, got "
-                f"{absent} without"
-            )
+            raise DataError(f"{column}: {absent} of the {len(examples)} examples of a batch have no labels")
         rows = [None if example[column] is None else np.asarray(example[column]) for example in examples]
         if column == LABEL_IDS:
             return {LABEL_IDS: torch.from_numpy(padded_ids(rows, self.num_labels))}
-        unknown = np.full(self.num_labels, UNKNOWN_LABEL)
-        filled = [unknown if row is None else row for row in rows]
+        filled = [np.full(self.num_labels, UNKNOWN_LABEL) if row is None else row for row in rows]
         for number, row in enumerate(filled):
             if row.shape != (self.num_labels,):
-                got = f"{len(row)} values" if row.ndim == 1 else f"shape {row.shape}"
-                raise DataError(f"labels: expected {self.num_labels} values of 0 or 1, got {got} in row {number}")
+                raise DataError(f"labels: row {number} of the batch has shape {row.shape}, not ({self.num_labels},)")
         try:
             labels = canonical_labels(np.stack(filled))
         except ValueError:

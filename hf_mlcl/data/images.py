@@ -67,21 +67,20 @@ def prepare_images(
 def with_image_size(image_processor: Any, image_size: int) -> Any:
     """A copy of an image processor that makes square images with sides of `image_size` pixels.
 
-    >>> from transformers import ViTImageProcessor
-    >>> dict(with_image_size(ViTImageProcessor(), 96).size)["height"]
-    96
+    Example:
+        >>> from transformers import ViTImageProcessor
+        >>> dict(with_image_size(ViTImageProcessor(), 96).size)["height"]
+        96
     """
     if not isinstance(image_size, int) or image_size < 1:
         raise ValueError(f"image_size: expected at least 1 pixel, got {image_size!r}")
     processor = copy.deepcopy(image_processor)
     square = {"height": image_size, "width": image_size}
     crops = getattr(processor, "do_center_crop", None)
-    size = square
-    if "shortest_edge" in _given(processor.size) and (crops or getattr(processor, "crop_pct", None)):
-        size = {"shortest_edge": image_size}  # the crop makes it square
+    is_cropped = "shortest_edge" in _given(processor.size) and (crops or getattr(processor, "crop_pct", None))
     if crops:
         processor.crop_size = type(processor.crop_size)(**square)
-    processor.size = type(processor.size)(**size)
+    processor.size = type(processor.size)(**({"shortest_edge": image_size} if is_cropped else square))
     processor.do_resize = True
     return processor
 
@@ -145,16 +144,11 @@ class PreparedImages(torch.utils.data.Dataset):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several items with one call of the image processor; the data loader of torch uses it."""
         numbers = [int(index) % len(self) if -len(self) <= index < 0 else int(index) for index in indices]
-        images = [
-            self._image(number, value) for number, value in zip(numbers, self._images[numbers]["image"], strict=True)
-        ]
+        images = list(map(self._image, numbers, self._images[numbers]["image"]))
         try:
             pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
         except ValueError as error:
-            reason = first_line(error)
-            raise DataError(
-                f"image processor: expected images of one size, got: {reason}; image_size makes all images one size"
-            ) from error
+            raise DataError(f"image processor: {first_line(error)}; image_size makes all images one size") from error
         if isinstance(self.labels, Labels):
             labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
         else:
@@ -195,16 +189,14 @@ class PreparedImages(torch.utils.data.Dataset):
         problems: list[str] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self), _CHUNK):  # the pool would take all images into memory at once
-                numbers = range(start, min(start + _CHUNK, len(self)))
                 cells = self._images[start : start + _CHUNK]["image"]
-                problems += pool.map(lambda number, value: _decoded(number, value)[0], numbers, cells)
-        bad = [problem for problem in problems if problem]
+                problems += pool.map(lambda *cell: _decoded(*cell)[0], range(start, start + len(cells)), cells)
+        bad = list(filter(None, problems))
         if not bad:
             return self
         if len(bad) == len(self):
             raise ValueError(f"column 'image': expected images, got {len(bad)} that cannot be decoded: {bad[0]}")
-        shown = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
-        logger.warning("corrupt images: %d of %d are left out: %s", len(bad), len(self), shown)
+        logger.warning("corrupt images: %d of %d are left out: %s", len(bad), len(self), "; ".join(bad[:3]))
         return self.select([number for number, problem in enumerate(problems) if not problem])
 
     def _image(self, number: int, value: dict[str, Any] | None) -> PILImage.Image:
@@ -215,8 +207,7 @@ class PreparedImages(torch.utils.data.Dataset):
         if self._augmentation is None:
             return image
         entropy = [self._seed, self.epoch, number, *([self._view] if self._view else [])]
-        generator = np.random.default_rng(entropy)
-        return self._augmentation(_resized(image, self.image_processor), generator)
+        return self._augmentation(_resized(image, self.image_processor), np.random.default_rng(entropy))
 
 
 def read_image(value: dict[str, Any] | None) -> PILImage.Image:
@@ -237,8 +228,7 @@ def _decoded(number: int, value: dict[str, Any] | None) -> tuple[str, PILImage.I
     except Exception as error:  # PIL raises many types on damaged files
         path = (value or {}).get("path")
         where = f" ('{printable(path)}')" if path else ""
-        problem = f"expected an image, got one that cannot be decoded: {first_line(error)}"
-        return f"image of row {number}{where}: {problem}", None
+        return f"image of row {number}{where} cannot be decoded: {first_line(error)}", None
 
 
 def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:

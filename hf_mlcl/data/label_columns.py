@@ -23,7 +23,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,12 +35,13 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_da
 from .errors import nearest, shown
 from .label_texts import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
 from .labels import (
+    LIST_TYPES,
     UNKNOWN_LABEL,
     Labels,
     arrow_column,
     canonical_labels,
     checked_label_names,
-    duplicates,
+    different_names,
     normal_name,
     too_large_for_rows,
 )
@@ -55,8 +56,13 @@ LABEL_COLUMNS = (
 # How files write that nothing is known. The others may mean that, "no label", or be the name of one.
 _UNKNOWN_TEXTS = ("-100", "-100.0", "nan", "<na>")
 _NOTHING_TEXTS = ("na", "n/a", "none", "null", "nat", "?")
-_YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 _BLANK, _OTHER = 2, 3  # what else than 0, 1 and -100 a cell of a 0/1 column may be
+_INDICATORS = (
+    dict.fromkeys(("1", "true", "yes", "y", "t"), 1)
+    | dict.fromkeys(("0", "false", "no", "n", "f"), 0)
+    | dict.fromkeys((*_UNKNOWN_TEXTS, *_NOTHING_TEXTS), UNKNOWN_LABEL)
+    | {"": _BLANK}
+)
 _STRINGS = ("string", "large_string", "string_view")
 
 _Encoded = tuple[dict[str, Labels], list[str]]  # the labels of each split, and their names
@@ -64,23 +70,41 @@ _Encoded = tuple[dict[str, Labels], list[str]]  # the labels of each split, and 
 
 @dataclass(frozen=True)
 class _Cells:
-    """The label column of one split: `values[k]` stands in row `rows[k]`.
+    """The label column of one split: `values[k]`, of one arrow type and maybe null, stands in row `rows[k]`."""
 
-    Attributes:
-        rows: int64 (K,), ascending.
-        values: arrow array (K,) of one type; may hold nulls.
-        num_rows: number of rows N of the split.
-        is_list: whether a cell of the column is a list.
-        empty: bool (N,), the cells that are null instead of a list.
-        class_names: names of the ids where the column is a ClassLabel, else None.
-    """
-
-    rows: np.ndarray
+    column: str
+    split: str
+    rows: np.ndarray  # int64 (K,), ascending
     values: pa.Array
-    num_rows: int
-    is_list: bool
-    empty: np.ndarray
-    class_names: list[str] | None = None
+    empty: np.ndarray  # bool (N,), cells that are null instead of a list
+    is_list: bool = False
+    class_names: list[str] | None = None  # of the ids of a ClassLabel
+
+    @classmethod
+    def read(cls, array: pa.Array, feature: Any, column: str, split: str) -> _Cells:
+        """Strings, int64, float64, booleans, ids of a ClassLabel, or lists of these."""
+        inner = feature.feature if isinstance(feature, (List, LargeList)) else feature
+        where = f"label column '{column}': class names"
+        names = different_names(inner.names, where) if isinstance(inner, ClassLabel) else None
+        cells = cls(column, split, np.arange(len(array)), array, np.zeros(len(array), dtype=bool), class_names=names)
+        if isinstance(array.type, LIST_TYPES):
+            is_fixed = isinstance(array.type, pa.FixedSizeListType)
+            cells = cells.lists(array.cast(pa.list_(array.type.value_type)) if is_fixed else array)
+        values = cells.values
+        if pa.types.is_null(values.type) or str(values.type) in _STRINGS:
+            values = values.cast(pa.string())
+        elif pa.types.is_integer(values.type):
+            values = values.cast(pa.int64())
+        elif pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values.cast(pa.float64()))
+        elif not pa.types.is_boolean(values.type):
+            raise cells.error(f"expected label names, ids, 0/1 values or lists of one of these, got {values.type}")
+        return replace(cells, values=values)
+
+    def error(self, problem: str, place: int | None = None) -> ValueError:
+        """An error about the column, or about the cell of `values[place]`."""
+        where = "" if place is None else f", row {self.rows[place]} of '{self.split}'"
+        return ValueError(f"label column '{self.column}'{where}: {problem}")
 
     @property
     def missing(self) -> np.ndarray:
@@ -98,18 +122,21 @@ class _Cells:
             return "class"
         if len(self.values) == self.values.null_count:
             return "nothing"
-        type_ = self.values.type
-        kinds = (("bool", pa.types.is_boolean), ("integer", pa.types.is_integer), ("float", pa.types.is_floating))
-        return next((kind for kind, is_kind in kinds if is_kind(type_)), "string")
+        return {"bool": "bool", "int64": "integer", "double": "float"}.get(str(self.values.type), "string")
 
     def only(self, keep: pa.Array) -> _Cells:
         """Those of the values that are kept (null: they are)."""
         keep = pc.fill_null(keep, True)
         return replace(self, rows=self.rows[_bools(keep)], values=pc.filter(self.values, keep))
 
+    def without_numbers(self, *numbers: int) -> _Cells:
+        """Nulls in place of some numbers."""
+        absent = pa.array(numbers, pa.int64())
+        return replace(self, values=pc.if_else(pc.is_in(self.values, absent), None, self.values))
+
     def lists(self, lists: pa.Array) -> _Cells:
         """The items of one list (or null) in place of each value."""
-        empty = np.zeros(self.num_rows, dtype=bool)
+        empty = np.zeros(len(self.empty), dtype=bool)
         empty[self.rows] = _bools(lists.is_null())
         rows = self.rows[pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)]
         return replace(self, rows=rows, values=pc.list_flatten(lists), is_list=True, empty=empty)
@@ -148,17 +175,14 @@ def encode_labels(
         (['a', 'b', 'c'], [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
     """
     label_names = None if label_names is None else checked_label_names(label_names)
-    available = list(dict.fromkeys(name for split in splits.values() for name in split.column_names))
-    absent = [column for column in columns if column not in set(available)]
+    available = dict.fromkeys(name for split in splits.values() for name in split.column_names)
+    absent = [column for column in columns if column not in available]
     if absent:
-        raise ValueError(f"label column '{absent[0]}': expected one of {shown(available)}, got none")
+        raise ValueError(f"label column '{absent[0]}': there are only the columns {shown(available)}")
     splits = {name: _with_unknown_columns(split, name, columns) for name, split in splits.items()}
     if len(columns) > 1 if indicators is None else indicators:
-        twice = duplicates([normal_name(column) for column in columns])
-        if twice:
-            raise ValueError(f"label_column: expected different columns, got '{twice[0]}' twice")
         tables = {name: _indicator_table(split, columns) for name, split in splits.items()}
-        labels, names = _from_tables(tables, label_names)
+        labels, names = _from_tables(tables, label_names, "label_column")
     else:
         labels, names = _from_column(splits, columns[0], delimiter, label_names)
     for split_name, of_split in labels.items():
@@ -182,25 +206,23 @@ def encode_batch(
     Raises:
         ValueError: a label is not in `label_names`, or a row has another length.
     """
-    cells = _read_cells(values, feature, column)
+    cells = _Cells.read(values, feature, column, "batch")
     if cells.kind in ("string", "nothing"):
         if not cells.is_list:
             cells = _cut_cells(cells, delimiter)
-        return _from_names({"batch": cells}, column, label_names, exact=True)[0]["batch"]
+        return _from_names([cells], label_names, exact=True)[0]["batch"]
     rows, numbers = _numbers(cells)
-    width, lengths = len(label_names), np.bincount(rows, minlength=cells.num_rows)
+    width, lengths = len(label_names), np.bincount(rows, minlength=len(values))
     if cells.kind == "bool" or (multi_hot and cells.is_list):
         wrong = np.setdiff1d(lengths, (0, width))
         if len(wrong):
             raise ValueError(f"column '{column}': expected rows of {width} 0/1 values, got {wrong[0]}")
-        return _from_multi_hot({"batch": cells}, width, column, label_names)[0]["batch"]
+        return _from_multi_hot([cells], width, label_names)[0]["batch"]
     for row in numbers[lengths[rows] == width].reshape(-1, width).tolist():
         if len(set(row)) < width and set(row) <= {0, 1}:
             raise ValueError(f"column '{column}': expected ids, got the 0/1 row {row}; rows need multi_hot=True")
-    if cells.class_names is None:
-        cells = replace(cells, class_names=list(label_names))
-    cells = _checked_ids(cells, "batch", column)
-    return _from_names({"batch": cells}, column, label_names, exact=True)[0]["batch"]
+    cells = replace(cells, class_names=cells.class_names or list(label_names))
+    return _from_names([_checked_ids(cells)], label_names, exact=True)[0]["batch"]
 
 
 def _with_unknown_columns(split: Dataset, split_name: str, columns: Sequence[str]) -> Dataset:
@@ -223,90 +245,59 @@ def _from_column(
 ) -> _Encoded:
     mappings = {name: _mappings(split, column) for name, split in splits.items()}
     if any(row for rows in mappings.values() for row in rows or ()):
-        return _from_tables(_mapping_tables(mappings, column), label_names)
-    cells = {
-        name: _read_cells(arrow_column(split, column), split.features[column], column)
+        return _from_tables(_mapping_tables(mappings, column), label_names, f"label column '{column}'")
+    cells = [
+        _Cells.read(arrow_column(split, column), split.features[column], column, name)
         for name, split in splits.items()
-    }
-    texts = {name: split for name, split in cells.items() if split.kind == "string" and not split.is_list}
+    ]
+    texts = [split for split in cells if split.kind == "string" and not split.is_list]
     if texts:
-        cells |= _read_texts(texts, column, delimiter, label_names)
-    kinds = {split.kind for split in cells.values()} - {"nothing"}
-    if kinds == {"bool"} and not any(split.is_list for split in cells.values()):
-        return _from_tables({name: _indicator_table(split, [column]) for name, split in splits.items()}, label_names)
+        read = {split.split: split for split in _read_texts(texts, delimiter, label_names)}
+        cells = [read.get(split.split, split) for split in cells]
+    kinds = {split.kind for split in cells} - {"nothing"}
+    if kinds == {"bool"} and not any(split.is_list for split in cells):
+        tables = {name: _indicator_table(split, [column]) for name, split in splits.items()}
+        return _from_tables(tables, label_names, "label_column")
     if delimiter and not texts:
         got = ", ".join(sorted(kinds)) or "nothing"
-        raise ValueError(f"label_delimiter: expected a label column of strings, got {got} values in '{column}'")
-    for name, split in cells.items():
-        if split.kind == "string":
-            cells[name] = replace(split, values=_with_nulls(split.values, _UNKNOWN_TEXTS, label_names or ()))
-    if kinds == {"string"} and all(split.is_list for split in cells.values() if split.kind == "string"):
-        said = {text for split in cells.values() for text in _different(split.values) if text.strip()}
+        raise ValueError(f"label_delimiter: the label column '{column}' holds no strings, but {got}")
+    cells = [
+        replace(split, values=_with_nulls(split.values, _UNKNOWN_TEXTS, label_names or ()))
+        if split.kind == "string"
+        else split
+        for split in cells
+    ]
+    if kinds == {"string"} and all(split.is_list for split in cells if split.kind == "string"):
+        said = {text for text in _different(*(split.values for split in cells)) if text.strip()}
         if all(map(_is_number, said)) and are_numbers(said):  # as ids they may be rows of 0/1
-            cells = {name: _with_numbers(split) if split.kind == "string" else split for name, split in cells.items()}
-    cells = {name: _checked_ids(split, name, column) for name, split in cells.items()}
-    kinds = {split.kind for split in cells.values()} - {"nothing"}
+            cells = [_with_numbers(split) if split.kind == "string" else split for split in cells]
+    cells = [_checked_ids(split) for split in cells]
+    kinds = {split.kind for split in cells} - {"nothing"}
     if not kinds:
-        raise ValueError(f"label column '{column}': expected at least one label, got only empty cells")
-    if not (len(kinds) == 1 or kinds == {"class", "string"}):
-        got = ", ".join(f"{split.kind} in '{name}'" for name, split in cells.items())
-        raise ValueError(f"label column '{column}': expected one type in all splits, got {got}")
-    width = _multi_hot_width(list(cells.values()), column)
-    return _from_multi_hot(cells, width, column, label_names) if width else _from_names(cells, column, label_names)
+        raise cells[0].error("there are only empty cells")
+    if len(kinds) > 1 and kinds != {"class", "string"}:
+        got = ", ".join(f"{split.kind} in '{split.split}'" for split in cells)
+        raise cells[0].error(f"expected one type in all splits, got {got}")
+    width = _multi_hot_width([split for split in cells if split.kind != "nothing"])
+    return _from_multi_hot(cells, width, label_names) if width else _from_names(cells, label_names)
 
 
-def _read_cells(array: pa.Array, feature: Any, column: str) -> _Cells:
-    """Strings, integers, booleans, ClassLabels, or lists of these; the feature tells the names of classes."""
-    inner = feature.feature if isinstance(feature, (List, LargeList)) else feature
-    names = list(inner.names) if isinstance(inner, ClassLabel) else None
-    num_rows, type_ = len(array), array.type
-    if pa.types.is_fixed_size_list(type_):
-        array = array.cast(pa.list_(type_.value_type))
-    elif not (pa.types.is_list(type_) or pa.types.is_large_list(type_)):
-        rows, empty = np.arange(num_rows), np.zeros(num_rows, dtype=bool)
-        return _Cells(rows, _plain(array, column), num_rows, False, empty, names)
-    rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False).astype(np.int64)
-    return _Cells(rows, _plain(pc.list_flatten(array), column), num_rows, True, _bools(array.is_null()), names)
-
-
-def _plain(values: pa.Array, column: str) -> pa.Array:
-    """Reduce the many arrow types of one kind to string, int64, float64 or bool."""
-    type_ = values.type
-    if pa.types.is_null(type_) or str(type_) in _STRINGS:
-        return values.cast(pa.string())
-    if pa.types.is_integer(type_):
-        return values.cast(pa.int64())
-    if pa.types.is_floating(type_):
-        return pc.if_else(pc.is_nan(values), None, values.cast(pa.float64()))
-    if pa.types.is_boolean(type_):
-        return values
-    raise ValueError(
-        f"label column '{column}': expected label names, ids, a delimited string, 0/1 values or a list of one of "
-        f"these in every row, got values of type {type_}"
-    )
-
-
-def _checked_ids(cells: _Cells, split_name: str, column: str) -> _Cells:
-    """Ids as integers (pandas writes ids with gaps as floats), with nulls in place of those that mean "not given".
-
-    These are a single -100, and of a ClassLabel -1 as well.
-    """
+def _checked_ids(cells: _Cells) -> _Cells:
+    """Ids as integers (pandas writes ids with gaps as floats), null where -100, or -1 of a ClassLabel, is no id."""
     if pa.types.is_floating(cells.values.type):
         numbers = cells.values.to_numpy(zero_copy_only=False)
         wrong = np.flatnonzero(((numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)) & (numbers == numbers))
         if len(wrong):
-            raise ValueError(
-                f"label column '{column}': expected ids or 0/1, got {numbers[wrong[0]]} in row "
-                f"{cells.rows[wrong[0]]} of '{split_name}'; scores are no labels: write 0 or 1 (label_delimiter '' "
-                "takes texts as names)"
+            problem = (
+                f"{numbers[wrong[0]]} is no id; write 0 or 1 for scores (label_delimiter '' reads texts as names)"
             )
+            raise cells.error(problem, wrong[0])
         cells = replace(cells, values=cells.values.cast(pa.int64()))
-    if cells.kind == "class" and cells.is_list:  # padded to one length
-        cells = cells.only(pc.not_equal(cells.values, -1))
-    if cells.kind == "class" or (cells.kind == "integer" and not cells.is_list):
-        absent = pa.array([UNKNOWN_LABEL, -1] if cells.kind == "class" else [UNKNOWN_LABEL], pa.int64())
-        cells = replace(cells, values=pc.if_else(pc.is_in(cells.values, absent), None, cells.values))
-    return cells
+    if cells.kind == "class":
+        if cells.is_list:  # padded to one length
+            cells = cells.only(pc.not_equal(cells.values, -1))
+        return cells.without_numbers(UNKNOWN_LABEL, -1)
+    return cells.without_numbers(UNKNOWN_LABEL) if cells.kind == "integer" and not cells.is_list else cells
 
 
 def _numbers(cells: _Cells) -> tuple[np.ndarray, np.ndarray]:
@@ -315,137 +306,98 @@ def _numbers(cells: _Cells) -> tuple[np.ndarray, np.ndarray]:
     return cells.rows[there], cells.values.cast(pa.float64()).to_numpy(zero_copy_only=False)[there]
 
 
-def _multi_hot_width(cells: list[_Cells], column: str) -> int:
+def _multi_hot_width(cells: list[_Cells]) -> int:
     """Width of the rows if they are multi-hot by the rule of the module; 0 if they are names or ids."""
-    filled = [split for split in cells if split.kind != "nothing"]
-    kind = filled[0].kind
-    if kind not in ("bool", "integer", "float") or not all(split.is_list for split in filled):
+    kind = cells[0].kind
+    if kind not in ("bool", "integer") or not all(split.is_list for split in cells):
         return 0
-    parts = [_numbers(split) for split in filled]
-    lengths = [np.bincount(rows) for rows, _ in parts]
-    widths = np.unique(np.concatenate([length[length > 0] for length in lengths]))
+    parts = [_numbers(split) for split in cells]
+    lengths = np.concatenate([np.bincount(rows) for rows, _ in parts])
+    widths = np.unique(lengths[lengths > 0]).tolist()
+    if kind == "bool" and len(widths) > 1:
+        raise cells[0].error(f"expected multi-hot rows of one width, got widths {widths[:5]}")
     if kind == "bool":
-        if len(widths) > 1:
-            raise ValueError(
-                f"label column '{column}': expected multi-hot rows of one width, got widths {widths.tolist()[:5]}"
-            )
-        return int(widths[0])
-    if widths.tolist() == [1]:
+        return widths[0]
+    if widths == [1] or not all(np.isin(np.nan_to_num(values), (0, 1, UNKNOWN_LABEL)).all() for _, values in parts):
         return 0
-    if not all((np.isin(values, (0, 1, UNKNOWN_LABEL)) | np.isnan(values)).all() for _, values in parts):
-        return 0
-    if len(widths) == 1:
-        for _, values in parts:  # a row with 0 or 1 twice, or with a -100, is no set of ids
-            table = values.reshape(-1, widths[0])
-            if ((table == 1).sum(axis=1) > 1).any() or ((table == 0).sum(axis=1) > 1).any() or (table < 0).any():
-                return int(widths[0])
-        logger.warning("label column '%s': rows such as %s are read as ids; booleans are multi-hot", column, table[0])
-        return 0
-    for rows, values in parts:
+    for rows, values in parts:  # a row with 0 or 1 twice, or with a -100, is no set of ids
         binary = values >= 0
-        found, counts = np.unique(2 * rows[binary] + values[binary].astype(np.int64), return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(
-                f"label column '{column}': expected rows of 0/1 of one length, got other lengths beside row "
-                f"{found[counts > 1][0] // 2}, which holds a value twice as no set of ids does"
+        twice = np.flatnonzero(np.bincount(2 * rows[binary] + values[binary].astype(np.int64)) > 1) // 2
+        if len(widths) == 1 and (len(twice) or (values < 0).any()):
+            return widths[0]
+        if len(twice):
+            raise cells[0].error(
+                f"row {twice[0]} holds 0 or 1 twice, as no set of ids does, but rows differ in length"
             )
+    if len(widths) == 1:
+        row = parts[-1][1][: widths[0]]
+        logger.warning(
+            "label column '%s': rows such as %s are read as ids; booleans are multi-hot", cells[0].column, row
+        )
     return 0
 
 
-def _from_multi_hot(
-    cells: Mapping[str, _Cells], width: int, column: str, label_names: Sequence[str] | None
-) -> tuple[dict[str, Labels], list[str]]:
+def _from_multi_hot(cells: list[_Cells], width: int, label_names: Sequence[str] | None) -> _Encoded:
     names = [str(number) for number in range(width)] if label_names is None else list(label_names)
     if len(names) != width:
-        raise ValueError(f"label column '{column}': expected multi-hot rows of {len(names)} labels, got width {width}")
+        raise cells[0].error(f"expected multi-hot rows of {len(names)} labels, got width {width}")
     result = {}
-    for name, split in cells.items():
+    for split in cells:
         rows, numbers = _numbers(split)
-        values, places = canonical_labels(numbers, f"label column '{column}'"), np.arange(len(rows)) % width
+        values, places = canonical_labels(numbers, f"label column '{split.column}'"), np.arange(len(rows)) % width
         ones, unknown = values == 1, values == UNKNOWN_LABEL
-        result[name] = Labels.from_pairs(
-            rows[ones], places[ones], (split.num_rows, width), split.missing, (rows[unknown], places[unknown])
-        )
+        shape, missing = (len(split.empty), width), (rows[unknown], places[unknown])
+        result[split.split] = Labels.from_pairs(rows[ones], places[ones], shape, split.missing, missing)
     return result, names
 
 
-def _from_names(
-    cells: Mapping[str, _Cells], column: str, label_names: Sequence[str] | None, exact: bool = False
-) -> _Encoded:
+def _from_names(cells: list[_Cells], label_names: Sequence[str] | None, exact: bool = False) -> _Encoded:
     """Names, or ids; with `exact` numbers among the texts are names."""
-    for name, split in cells.items():
-        if split.kind == "integer":  # lists padded with -100
-            cells = {
-                **cells,
-                name: replace(split, values=pc.if_else(pc.equal(split.values, UNKNOWN_LABEL), None, split.values)),
-            }
-    missing = {name: split.missing for name, split in cells.items()}
-    named = {name: _as_names(split, column, name) for name, split in cells.items()}
-    present = _different(*(split.values for split in named.values()))
-    declared = list(dict.fromkeys(text for split in cells.values() for text in _class_names(split, column)))
-    by_number = bool(present) and all(map(_is_number, present))
-    if label_names is not None:
-        names = list(label_names)
-    else:
+    # Lists of ids may be padded with -100.
+    cells = [split.without_numbers(UNKNOWN_LABEL) if split.kind == "integer" else split for split in cells]
+    named = [_as_names(split) for split in cells]
+    present = _different(*(split.values for split in named))
+    declared = list(dict.fromkeys(name for split in cells for name in split.class_names or ()))
+    if label_names is None:
         rest = set(present).difference(declared)
         order: Any = (lambda text: (int(text), text)) if all(map(_is_number, rest)) else None
         names = declared + sorted(rest, key=order)
+    else:
+        names = list(label_names)
     if not names:
-        raise ValueError(f"label column '{column}': expected at least one label, got only empty cells")
-    keys = names
+        raise cells[0].error("there are only empty cells")
+    keys, by_number = names, all(map(_is_number, present))
     if label_names is not None and not declared and by_number and not exact and set(names).isdisjoint(present):
         keys = [str(number) for number in range(len(names))]  # numbers that are not names count in the given names
-    num_rows, pairs = sum(split.num_rows for split in cells.values()), sum(len(split.rows) for split in named.values())
+    num_rows, pairs = sum(len(split.empty) for split in cells), sum(len(split.rows) for split in named)
     if label_names is None and not declared and 2 * len(names) > pairs and too_large_for_rows(num_rows, len(names)):
-        raise ValueError(
-            f"label column '{column}': {len(names)} different labels in {num_rows} rows, most of them once; is it the "
-            "label column?"
-        )
+        problem = f"{len(names)} different labels in {num_rows} rows, most of them once; is it the label column?"
+        raise cells[0].error(problem)
     result = {}
-    for name, split in named.items():
-        index = pc.index_in(split.values, value_set=pa.array(keys, pa.string()))
+    for split, of_split in zip(cells, named, strict=True):
+        index = pc.index_in(of_split.values, value_set=pa.array(keys, pa.string()))
         if index.null_count:
-            wrong = pc.filter(split.values, pc.is_null(index))[0].as_py()
-            raise _unknown(wrong, name, f"label column '{column}'", names)
-        shape = (split.num_rows, len(names))
-        result[name] = Labels.from_pairs(split.rows, index.to_numpy(), shape, missing[name])
+            wrong = pc.filter(of_split.values, pc.is_null(index))[0].as_py()
+            raise _unknown(wrong, split.split, f"label column '{split.column}'", names)
+        shape = (len(split.empty), len(names))
+        result[split.split] = Labels.from_pairs(of_split.rows, index.to_numpy(), shape, split.missing)
     return result, names
 
 
-def _as_names(cells: _Cells, column: str, split_name: str) -> _Cells:
+def _as_names(cells: _Cells) -> _Cells:
     """Replace ids by names (numbers where there are none), strip names, and drop what means no label."""
-    values = cells.values
-    if cells.kind == "class":
-        names = _class_names(cells, column)
-        wrong = pc.filter(values, pc.or_(pc.less(values, 0), pc.greater_equal(values, len(names))))
-        if len(wrong):
-            raise ValueError(
-                f"label column '{column}': expected ids below {len(names)}, got {wrong[0]} in '{split_name}'"
-            )
-        values = pa.array(names, pa.string()).take(values)
-    elif cells.kind == "integer":
-        if (pc.min(values).as_py() or 0) < 0:
-            row = cells.rows[pc.index(values, pc.min(values)).as_py()]
-            raise ValueError(
-                f"label column '{column}': expected ids from 0, got {pc.min(values)} in row {row} of '{split_name}'; "
-                "write -100 where nothing is known"
-            )
-        values = values.cast(pa.string())
-    else:
-        values = _normalized(values.cast(pa.string()))
+    values, kind = cells.values, cells.kind
+    if kind in ("class", "integer"):
+        below = 2**63 - 1 if kind == "integer" else len(cells.class_names or ())
+        place = pc.index(pc.or_(pc.less(values, 0), pc.greater_equal(values, below)), True).as_py()
+        if place >= 0:
+            expected = "from 0" if kind == "integer" else f"below {below}"
+            raise cells.error(f"expected ids {expected}, and -100 where nothing is known, got {values[place]}", place)
+    if kind == "class":
+        values = pa.array(cells.class_names, pa.string()).take(values)
+    values = values.cast(pa.string())
+    values = values if kind == "integer" else _normalized(values)
     return replace(cells, values=values).only(pc.fill_null(pc.not_equal(values, ""), False))
-
-
-def _class_names(cells: _Cells, column: str) -> list[str]:
-    """The names of a ClassLabel as `normal_name` writes them; ValueError if that makes two of them the same."""
-    names = [normal_name(name) for name in cells.class_names or []]
-    twice = duplicates(names)
-    if twice:
-        raise ValueError(
-            f"label column '{column}': expected different class names, got {twice[0]!r} twice (blanks around it and "
-            "its Unicode form do not count)"
-        )
-    return names
 
 
 def _is_number(text: str) -> bool:
@@ -462,59 +414,65 @@ def _unknown(label: str, split_name: str, where: str, names: Sequence[str]) -> V
 # Single strings: printed lists, truth values, numbers, rows of 0/1, or names with a delimiter.
 
 
-def _read_texts(
-    cells: Mapping[str, _Cells], column: str, delimiter: str | None, label_names: Sequence[str] | None
-) -> dict[str, _Cells]:
+def _read_texts(cells: list[_Cells], delimiter: str | None, label_names: Sequence[str] | None) -> list[_Cells]:
     """What single strings hold.
 
     Cells that all print a list (see `parse_printed`) are parsed. Otherwise the delimiter is the given one ("" keeps
     each cell whole), or found by `detect_delimiter`; `label_names`, where given, tell what is a name. A name in double
-    quotes is not cut: `"Arts, Crafts",Books` are two labels.
-
-    Raises:
-        ValueError: the cells may be read in two ways; says which cell, and what to write.
+    quotes is not cut: `"Arts, Crafts",Books` are two labels. ValueError where cells may be read in two ways.
     """
-    known = set(label_names or ())
-    texts = {name: _with_nulls(_normalized(split.values), _UNKNOWN_TEXTS, known) for name, split in cells.items()}
-    filled = _different(*texts.values())
-    for name, values in texts.items():
+    known, column = set(label_names or ()), cells[0].column
+    texts = [_with_nulls(_normalized(split.values), _UNKNOWN_TEXTS, known) for split in cells]
+    filled = _different(*texts)
+    for number, values in enumerate(texts):
         if filled and not _different(values) and pc.any(pc.equal(values, "")).as_py():
-            logger.warning("split '%s': its labels are unknown, label column '%s' is empty", name, column)
-            texts[name] = pa.nulls(len(values), pa.string())
-    sure = {name: _with_nulls(values, _NOTHING_TEXTS, known) for name, values in texts.items()}
-    said = _different(*sure.values())
+            split = cells[number].split
+            logger.warning("split '%s': its labels are unknown, label column '%s' is empty", split, column)
+            texts[number] = pa.nulls(len(values), pa.string())
+    sure = [_with_nulls(values, _NOTHING_TEXTS, known) for values in texts]
+    said = _different(*sure)
     open_form = bool(said) and not known.issuperset(said)
 
-    def where(text: str) -> str:
-        row, name = next((row, name) for name, part in texts.items() if (row := pc.index(part, text).as_py()) >= 0)
-        return f"row {cells[name].rows[row]} of '{name}'"
+    def error(problem: str, text: str) -> ValueError:
+        places = ((split, pc.index(part, text).as_py()) for split, part in zip(cells, texts, strict=True))
+        split, place = next((split, place) for split, place in places if place >= 0)
+        return split.error(problem, place)
 
-    def filled_cells(of: Mapping[str, pa.Array]) -> dict[str, _Cells]:
+    def with_values(of: Iterable[pa.Array]) -> list[_Cells]:
+        return [replace(split, values=values) for split, values in zip(cells, of, strict=True)]
+
+    def not_blank(of: Iterable[pa.Array]) -> list[_Cells]:
         """Without those that are blank, which say that there is no label."""
-        return {name: replace(cells[name], values=part).only(pc.not_equal(part, "")) for name, part in of.items()}
+        return [split.only(pc.not_equal(split.values, "")) for split in with_values(of)]
 
     if delimiter != "" and open_form:
         items = {text: parse_printed(text) for text in said}
         other = next((text for text in said if not isinstance(items[text], list)), None)
         bracketed = all(text[0] + text[-1] in ("[]", "{}") for text in said)
         if other is None:
-            return {name: _printed_lists(split, items, column) for name, split in filled_cells(sure).items()}
+            return [_printed_lists(split, items) for split in not_blank(sure)]
         if delimiter and bracketed:
-            texts = {name: pc.utf8_slice_codeunits(values, 1, -1) for name, values in sure.items()}
+            texts = [pc.utf8_slice_codeunits(values, 1, -1) for values in sure]
         elif bracketed or (delimiter is None and any(items.values())):
-            hint = "; '...' stands for what was left out" if "..." in other else ""
-            raise ValueError(
-                f"label column '{column}': expected a printed list such as \"['a', 'b']\" in every row, got {other!r} "
-                f"in {where(other)}{hint}"
-            )
+            hint = " ('...' stands for what was left out)" if "..." in other else ""
+            raise error(f"expected a printed list such as \"['a', 'b']\" in every row, got {other!r}{hint}", other)
     if delimiter is None and open_form:
         if all(text.lower() in ("true", "false") for text in said):
-            return {name: replace(cells[name], values=pc.equal(pc.utf8_lower(v), "true")) for name, v in sure.items()}
-        if _are_rows_of_digits(said, column, where):
-            items = {text: list(map(int, text)) for text in said}
-            return {name: _printed_lists(split, items, column) for name, split in filled_cells(sure).items()}
+            return with_values(pc.equal(pc.utf8_lower(values), "true") for values in sure)
+        lengths = set(map(len, said))
+        if len(lengths) == 1 and lengths != {1} and set("".join(said)) <= {"0", "1"}:  # 0110: one digit a label
+            padded = any(text[0] == "0" for text in said)
+            if (lengths == {2}) if padded else (lengths != {2} and len(said) > 1):
+                text = next(text for text in said if text[0] == "0" or not padded)
+                raise error(
+                    f"{text!r} may be a label or a row of 0/1; write {','.join(text)!r} for a row, or give "
+                    "label_delimiter ('') for a label",
+                    text,
+                )
+            if padded:
+                return [_printed_lists(s, {text: list(map(int, text)) for text in said}) for s in not_blank(sure)]
         if are_numbers(said):
-            return {name: _with_numbers(split) for name, split in filled_cells(sure).items()}
+            return [_with_numbers(split) for split in not_blank(sure)]
     used = detect_delimiter(said, column, known) if delimiter is None else delimiter
     parts = {part.lower() for cell in said for part in label_parts(cell, used)} if used else set()
     numbers = are_numbers(parts.difference(_UNKNOWN_TEXTS))
@@ -525,18 +483,18 @@ def _read_texts(
         parts = {part for cell in filled if used and used in cell for part in label_parts(cell, used)}
         doubtful = next((text for text in alone if text not in parts), None)
         if doubtful is not None:
-            raise ValueError(
-                f"label column '{column}': expected label names, got {doubtful!r} in {where(doubtful)}, which may be "
-                "a name, no label or unknown; leave the cell empty for no label, write nan for unknown, or give "
-                f"label_delimiter ({used!r}) to take it as a name"
+            raise error(
+                f"{doubtful!r} may be a name, no label or unknown; leave the cell empty for no label, write nan for "
+                f"unknown, or give label_delimiter ({used!r}) to take it as a name",
+                doubtful,
             )
     if not used and not (delimiter is None and any(map(holds_quoted, filled))):
-        return {name: replace(cells[name], values=texts[name]) for name in cells}
+        return with_values(texts)
     logger.info("label column '%s': strings are cut at %r", column, used)
     if used and all(text.endswith(used) for text in filled):
-        texts = {name: pc.utf8_rtrim(values, used) for name, values in texts.items()}
-    cut = {name: _cut_cells(split, used) for name, split in filled_cells(texts).items()}
-    return {name: _with_numbers(split) for name, split in cut.items()} if numbers else cut
+        texts = [pc.utf8_rtrim(values, used) for values in texts]
+    cut = [_cut_cells(split, used) for split in not_blank(texts)]
+    return [_with_numbers(split) for split in cut] if numbers else cut
 
 
 def _bools(array: pa.Array) -> np.ndarray:
@@ -574,39 +532,19 @@ def _with_numbers(cells: _Cells) -> _Cells:
         return replace(cells, values=texts.cast(pa.float64()))
 
 
-def _are_rows_of_digits(texts: Sequence[str], column: str, where: Callable[[str], str]) -> bool:
-    """Whether strings such as 0110 are rows of 0/1, one digit a label: all of one length, and no numbers."""
-    lengths = set(map(len, texts))
-    if len(lengths) > 1 or lengths == {1} or not set("".join(texts)) <= {"0", "1"}:
-        return False
-    padded = [text for text in texts if text[0] == "0"]
-    if (padded and lengths == {2}) or (not padded and lengths != {2} and len(texts) > 1):
-        raise ValueError(
-            f"label column '{column}': expected a clear form, got {texts[0]!r} in {where(texts[0])}, which may be a "
-            f"label or a row of 0/1; write {','.join(texts[0])!r} for a row, or give label_delimiter ('') for a label"
-        )
-    return bool(padded)
-
-
-def _printed_lists(cells: _Cells, items: Mapping[str, Any], column: str) -> _Cells:
-    """Cells of the items that each string stands for; null strings become null cells.
-
-    All items must be strings, all booleans or all numbers; null and NaN may stand among them.
-    """
+def _printed_lists(cells: _Cells, items: Mapping[str, Any]) -> _Cells:
+    """The items, all strings, all booleans or all numbers, that each string stands for; NaN is null as null is."""
     lists = [None if text is None else items[text] for text in cells.values.to_pylist()]
     lists = [None if row is None else [None if item != item else item for item in row] for row in lists]
     types = {type(item) for row in lists for item in row or ()} - {type(None)}
     if not any(types <= allowed for allowed in ({bool}, {int, float}, {str})):
-        got = ", ".join(sorted(type_.__name__ for type_ in types))
-        raise ValueError(f"label column '{column}': expected lists of names or of ids, got values of types {got}")
+        raise cells.error(f"lists hold values of types {', '.join(sorted(type_.__name__ for type_ in types))}")
     kinds = {str: pa.string(), bool: pa.bool_(), float: pa.float64(), int: pa.int64()}
     type_ = next((kinds[kind] for kind in kinds if kind in types), pa.string())
     try:
         return cells.lists(pa.array(lists, pa.list_(type_)))
     except (OverflowError, ValueError) as error:  # numbers too large, halves of characters
-        raise ValueError(
-            f"label column '{column}': expected names or ids in lists, got a value that is none"
-        ) from error
+        raise cells.error("a list holds a value that is neither a name nor an id") from error
 
 
 def _cut_cells(cells: _Cells, delimiter: str) -> _Cells:
@@ -636,10 +574,10 @@ def _indicator_table(split: Dataset, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _from_tables(tables: Mapping[str, pa.Table], label_names: Sequence[str] | None) -> _Encoded:
+def _from_tables(tables: Mapping[str, pa.Table], label_names: Sequence[str] | None, where: str) -> _Encoded:
     """One 0/1 column per label, named as the column; a label of `label_names` without a column is unknown."""
     columns = next(iter(tables.values())).column_names
-    own_names = [normal_name(column) for column in columns]
+    own_names = different_names(columns, where)
     names = own_names if label_names is None else list(label_names)
     position = {name: number for number, name in enumerate(names)}
     absent = set(names).difference(own_names)
@@ -652,16 +590,13 @@ def _from_tables(tables: Mapping[str, pa.Table], label_names: Sequence[str] | No
         for column, name in zip(columns, own_names, strict=True):
             values = _indicator_values(table.column(column))
             if (values == _OTHER).any():
-                raise ValueError(
-                    f"label_column: expected only 0 and 1 in column '{column}' (one column per label), "
-                    f"{_wrong_indicator(table, split_name, column, values)}"
-                )
+                raise _wrong_indicator(table, split_name, column, values)
             blanks = values == _BLANK
             blank += int(np.count_nonzero(blanks))
             if name in position:
                 by_label[position[name]] = np.where(blanks, 0, values)
             elif (values == 1).any():
-                raise _unknown(column, split_name, "label_column", names)
+                raise _unknown(column, split_name, where, names)
         ones = by_label == 1
         if blank and len(tables) > 1 and not ones.any() and blank == np.count_nonzero(by_label == 0):
             logger.warning("split '%s': its labels are unknown, the 0/1 columns are empty", split_name)
@@ -683,35 +618,29 @@ def _indicator_values(column: pa.ChunkedArray) -> np.ndarray:
 
     Read are numbers, booleans and what texts write for them; null, NaN and texts such as NA are unknown.
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    type_ = array.type
+    array = column.combine_chunks()
+    type_, null = array.type, _bools(array.is_null())
     if str(type_) in _STRINGS:
         texts = pc.utf8_lower(_trimmed(array.cast(pa.string())))
         texts = pc.replace_substring_regex(texts, r"^(0|1|-100)\.0*$", r"\1")
-        values = np.full(len(array), _OTHER, dtype=np.int8)
-        for value, known in (
-            (1, _YES),
-            (0, _NO),
-            (UNKNOWN_LABEL, (*_UNKNOWN_TEXTS, *_NOTHING_TEXTS)),
-            (_BLANK, ("",)),
-        ):
-            values[_bools(pc.is_in(texts, pa.array(known)))] = value
-        values[_bools(array.is_null())] = UNKNOWN_LABEL
-        return values
-    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        numbers = array.cast(pa.float64() if pa.types.is_floating(type_) else pa.int64()).to_numpy(
-            zero_copy_only=False
-        )
+        index = pc.fill_null(pc.index_in(texts, pa.array(_INDICATORS)), len(_INDICATORS)).to_numpy()
+        values = np.array([*_INDICATORS.values(), _OTHER])[index]
+    elif pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        null = null | np.isnan(numbers)
         values = np.where(np.isin(numbers, (0, 1, UNKNOWN_LABEL)), numbers, _OTHER)
-        return np.where(numbers != numbers, UNKNOWN_LABEL, values).astype(np.int8)
-    return np.where(_bools(array.is_null()), UNKNOWN_LABEL, _OTHER).astype(np.int8)
+    else:
+        values = np.full(len(array), _OTHER)
+    return np.where(null, UNKNOWN_LABEL, values).astype(np.int8)
 
 
-def _wrong_indicator(table: pa.Table, split_name: str, column: str, values: np.ndarray) -> str:
-    """What a message says of the first cell that is neither 0 nor 1 nor unknown."""
+def _wrong_indicator(table: pa.Table, split_name: str, column: str, values: np.ndarray) -> ValueError:
+    """An error about the first cell that is neither 0 nor 1 nor unknown."""
     row = int(np.flatnonzero(values == _OTHER)[0])
-    got = table.column(column)[row].as_py()
-    return f"got {got!r} in row {row} of split '{split_name}'; write 1, 0, or nan where it is unknown"
+    return ValueError(
+        f"label_column: a column per label holds only 1, 0, or nan where it is unknown, but '{column}' holds "
+        f"{table.column(column)[row].as_py()!r} in row {row} of split '{split_name}'"
+    )
 
 
 def _mappings(split: Dataset, column: str) -> list[Mapping[str, Any] | None] | None:
@@ -735,22 +664,17 @@ def _mappings(split: Dataset, column: str) -> list[Mapping[str, Any] | None] | N
 def _mapping_tables(mappings: Mapping[str, list[Mapping[str, Any] | None] | None], column: str) -> dict[str, pa.Table]:
     """One column of texts per label; an empty mapping is no label, a missing name unknown."""
     names = list(dict.fromkeys(key for rows in mappings.values() for row in rows or () for key in row or ()))
-    twice = duplicates([normal_name(name) for name in names])
-    if twice:
-        raise ValueError(f"label column '{column}': expected different names, got '{twice[0]}' twice")
+    different_names(names, f"label column '{column}'")  # before columns of one name hide each other
     tables = {}
     for split_name, rows in mappings.items():
         if rows is None:
-            raise ValueError(f"label column '{column}': expected mappings in all splits, got others in '{split_name}'")
+            raise ValueError(f"label column '{column}': some splits hold mappings, but not '{split_name}'")
         values = {name: [None if row is None else row.get(name) if row else 0 for row in rows] for name in names}
         texts = {name: [None if value is None else str(value) for value in cells] for name, cells in values.items()}
         tables[split_name] = pa.table({name: pa.array(cells, pa.string()) for name, cells in texts.items()})
     cells = [cell for table in tables.values() for name in names for cell in pc.unique(table[name]).to_pylist()]
     if None in cells and not any(str(cell).lower() in ("0", "0.0", "false") for cell in cells):
-        raise ValueError(
-            f"label column '{column}': expected 1 or 0 for each label in each mapping, got only 1 and labels left "
-            "out; write 0 where an example does not have a label"
-        )
+        raise ValueError(f"label column '{column}': mappings leave labels out; write 0 where an example has it not")
     return tables
 
 
@@ -779,7 +703,7 @@ def find_label_columns(
         if any(mark in label_column for mark in "*?["):
             matching = [name for name in fnmatch.filter(available, label_column) if name not in inputs]
             if not matching:
-                raise ValueError(f"label_column: expected a match among {shown(available)}, got '{label_column}'")
+                raise ValueError(f"label_column: '{label_column}' matches none of {shown(available)}")
             return matching, len(matching) > 1
         parts = [part.strip() for part in cut_text(label_column, ",") if part.strip()]
         return (parts, True) if "," in label_column and parts else ([label_column], False)
@@ -790,15 +714,12 @@ def find_label_columns(
         if len(found) > 1:
             logger.warning("label column '%s' taken; also there: %s", found[0], shown(found[1:]))
         return found[:1], False
+    wanted = None if label_names is None else set(map(normal_name, label_names))
     candidates = [name for name in available if name not in (*inputs, "id")]
-    if label_names is not None:
-        wanted = set(map(normal_name, label_names))
-        candidates = [name for name in candidates if normal_name(name) in wanted]
-    columns = _find_indicators(splits, candidates, named=label_names is not None)
-    if len(columns) < 2 and label_names is None:
-        raise ValueError(f"label_column: expected one of {shown(first)}, got none, and none is recognised")
-    if not columns:
-        raise ValueError(f"label_column: expected one, or 0/1 columns named as labels, got {shown(available)}")
+    candidates = [name for name in candidates if wanted is None or normal_name(name) in wanted]
+    columns = _find_indicators(splits, candidates, named=wanted is not None)
+    if len(columns) < (2 if wanted is None else 1):
+        raise ValueError(f"label_column: none of {shown(available)} is recognised; name it, or 0/1 columns as labels")
     logger.info("no label column: the 0/1 columns are taken as labels: %s", shown(columns))
     return columns, True
 
@@ -806,8 +727,7 @@ def find_label_columns(
 def _find_indicators(splits: Mapping[str, Dataset], candidates: Sequence[str], named: bool) -> list[str]:
     """The columns that hold only 0, 1 and unknown in every split that has them, and 0 or 1 in one.
 
-    Raises:
-        ValueError: some column holds other values, and is `named` as a label or looks like one.
+    ValueError where a column that is `named` as a label, or looks like one, holds other values.
     """
     filled: set[str] = set()
     others: dict[str, tuple[str, pa.Table, np.ndarray]] = {}  # the first split with other values
@@ -823,15 +743,11 @@ def _find_indicators(splits: Mapping[str, Dataset], candidates: Sequence[str], n
     found = [name for name in candidates if name in filled and name not in others]
     left_out = []
     for name, (split_name, table, values) in others.items():
-        rows = np.flatnonzero(values == _OTHER)
-        wrong = table.column(name).take(rows).to_pylist()
+        wrong = table.column(name).take(np.flatnonzero(values == _OTHER)).to_pylist()
         if named or (_looks_like_labels(values, wrong) and (found or len(others) > 1)):
-            raise ValueError(
-                f"label_column: expected only 0 and 1 in column '{name}', as in a column of labels, "
-                f"{_wrong_indicator(table, split_name, name, values)}; or name the label columns with label_column"
-            )
+            raise _wrong_indicator(table, split_name, name, values)
         if np.any((values == 0) | (values == 1)):
-            left_out.append(f"'{name}' ({wrong[0]!r} in row {rows[0]} of '{split_name}')")
+            left_out.append(f"'{name}' ({wrong[0]!r})")
     if left_out and found:
         logger.warning("columns that hold more than 0 and 1 are not taken as labels: %s", shown(left_out))
     return found
@@ -839,8 +755,8 @@ def _find_indicators(splits: Mapping[str, Dataset], candidates: Sequence[str], n
 
 def _looks_like_labels(values: np.ndarray, wrong: Sequence[Any]) -> bool:
     """Whether a column is one of labels, with values that are neither 0 nor 1: -1, scores, or a few others."""
-    known = int(np.sum((values == 0) | (values == 1)))
-    different = set(map(str, wrong))
+    zeros, ones, different = int(np.sum(values == 0)), int(np.sum(values == 1)), set(map(str, wrong))
+    known = zeros + ones
     try:
         numbers = [float(value) for value in different]
     except ValueError:
@@ -849,7 +765,6 @@ def _looks_like_labels(values: np.ndarray, wrong: Sequence[Any]) -> bool:
         return True
     if numbers and all(0 < number < 1 for number in numbers):
         return known >= len(wrong)
-    if not (np.any(values == 0) and np.any(values == 1)):
-        return 10 * len(wrong) <= known
     # One word or number beside both; rows may be numbered 0, 1, 2.
-    return 10 * len(wrong) <= known or (len(different) == 1 and len(wrong) < known and (known > 2 or not numbers))
+    one_more = zeros and ones and len(different) == 1 and len(wrong) < known and (known > 2 or not numbers)
+    return bool(one_more) or 10 * len(wrong) <= known

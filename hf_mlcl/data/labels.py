@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from .errors import DataError
 UNKNOWN_LABEL = -100
 LABEL_IDS = "label_ids"  # the column, and what a batch calls it
 PADDING = -1
+LIST_TYPES = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 MAX_ROW_LABELS = 10_000
 _MAX_ROW_BYTES = 2**30
 
@@ -28,34 +30,37 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
 
 
+def different_names(names: Sequence[str], where: str) -> list[str]:
+    """The names as `normal_name` writes them; ValueError, which begins with `where`, if that makes two the same."""
+    counts = Counter(map(normal_name, names))
+    if len(counts) < len(names):
+        (name, number), *_ = counts.most_common(1)
+        how = "" if list(names).count(name) == number else " (blanks around it and its Unicode form do not count)"
+        raise ValueError(f"{where}: expected different names, got {name!r} twice{how}")
+    return list(counts)
+
+
 def checked_label_names(label_names: Sequence[str]) -> list[str]:
     """The names as `normal_name` writes them; ValueError unless all are strings, not blank, and different."""
     if isinstance(label_names, str) or not label_names:
-        got = repr(label_names) if isinstance(label_names, str) else "none"
-        raise ValueError(f"label_names: expected at least one label in a list, got {got}")
+        raise ValueError(f"label_names: expected at least one label in a list, got {label_names!r}")
     wrong = [name for name in label_names if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise ValueError(f"label_names: expected strings that are not blank, got {wrong[0]!r}")
-    names = [normal_name(name) for name in label_names]
-    twice = duplicates(names)
-    if twice:
-        how = "" if twice[0] in duplicates(label_names) else " (blanks around it and its Unicode form do not count)"
-        raise ValueError(f"label_names: expected different names, got {twice[0]!r} twice{how}")
-    return names
+    return different_names(label_names, "label_names")
 
 
 def multi_hot(ids: Iterable[Iterable[int]], num_labels: int) -> np.ndarray:
     """Rows of label ids -> bool array (N, num_labels). Raises ValueError for an id outside 0..num_labels-1.
 
-    >>> multi_hot([[0, 2], []], 3).tolist()
-    [[True, False, True], [False, False, False]]
+    Example:
+        >>> multi_hot([[0, 2], []], 3).tolist()
+        [[True, False, True], [False, False, False]]
     """
-    rows = [list(row) for row in ids]
+    rows = [np.array(list(row), dtype=np.int64) for row in ids]
     result = np.zeros((len(rows), num_labels), dtype=bool)
     for number, row in enumerate(rows):
-        wrong = [id_ for id_ in row if not 0 <= id_ < num_labels]
-        if wrong:
-            raise ValueError(f"ids: expected label ids from 0 to {num_labels - 1}, got {wrong[0]} in row {number}")
+        check_ids(row, num_labels, f"ids: row {number}")
         result[number, row] = True
     return result
 
@@ -95,18 +100,17 @@ def too_large_for_rows(num_rows: int, num_labels: int) -> bool:
 class Labels:
     """Which of L labels each of N examples has: sparse, so that 100,000 labels cost no more than those in use.
 
-    >>> labels = Labels.of([[1, 0, 1], [0, -100, 0], None])
-    >>> labels.shape, labels.ids(0).tolist(), labels.ids(2)
-    ((3, 3), [0, 2], None)
-    >>> labels.rows().tolist()
-    [[1, 0, 1], [0, -100, 0], [-100, -100, -100]]
-    >>> labels.counts().tolist(), labels.known_counts().tolist()
-    ([1, 0, 1], [2, 1, 2])
-
     Attributes:
         matrix: sparse bool (N, L), True where an example is known to have a label.
         unlabelled: bool (N,), the examples of which nothing is known.
         missing: sparse bool (N, L), single labels that are unknown of the other examples; None if there are none.
+
+    Example:
+        >>> labels = Labels.of([[1, 0, 1], [0, -100, 0], None])
+        >>> labels.ids(0).tolist(), labels.counts().tolist(), labels.known_counts().tolist()
+        ([0, 2], [1, 0, 1], [2, 1, 2])
+        >>> labels.rows().tolist()
+        [[1, 0, 1], [0, -100, 0], [-100, -100, -100]]
     """
 
     matrix: sparse.csr_array
@@ -166,9 +170,8 @@ class Labels:
             return cls(matrix, unlabelled)
         unlabelled = unlabelled | (np.diff(_sparse(*missing, shape).indptr) == shape[1])
         single = ~unlabelled[missing[0]]
-        return cls(
-            matrix, unlabelled, _sparse(missing[0][single], missing[1][single], shape) if single.any() else None
-        )
+        partly = _sparse(missing[0][single], missing[1][single], shape)
+        return cls(matrix, unlabelled, partly if partly.nnz else None)
 
     @classmethod
     def from_padded(cls, label_ids: np.ndarray, num_labels: int) -> Labels:
@@ -184,9 +187,7 @@ class Labels:
         unlabelled = np.concatenate([part.unlabelled for part in parts])
         if all(part.missing is None for part in parts):
             return cls(matrix, unlabelled)
-        missing = [
-            sparse.csr_array(part.shape, dtype=bool) if part.missing is None else part.missing for part in parts
-        ]
+        missing = [p.missing if p.missing is not None else sparse.csr_array(p.shape, dtype=bool) for p in parts]
         return cls(matrix, unlabelled, sparse.vstack(missing, format="csr"))
 
     @property
@@ -210,9 +211,8 @@ class Labels:
     def __getitem__(self, rows: Any) -> Labels:
         """The labels of some of the examples, by their numbers, a slice or a mask."""
         missing = None if self.missing is None else self.missing[rows]
-        return Labels(
-            self.matrix[rows], self.unlabelled[rows], missing if missing is not None and missing.nnz else None
-        )
+        missing = None if missing is None or not missing.nnz else missing
+        return Labels(self.matrix[rows], self.unlabelled[rows], missing)
 
     def ids(self, row: int) -> np.ndarray | None:
         """Ids of the labels of one example, int64 and ascending; None where nothing is known."""
@@ -240,8 +240,8 @@ class Labels:
         return self.matrix.tocsc()
 
     @cached_property
-    def _missing_by_label(self) -> sparse.csc_array | None:
-        return None if self.missing is None else self.missing.tocsc()
+    def _missing_by_label(self) -> sparse.csc_array:
+        return sparse.csc_array(self.shape, dtype=bool) if self.missing is None else self.missing.tocsc()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Multi-hot rows of all labels, for functions on arrays; ValueError where they would take over 1 GiB."""
@@ -254,9 +254,7 @@ class Labels:
         dense = self.by_label[:, columns].toarray()
         if self.known:
             return dense
-        missing = self.unlabelled[:, None]
-        if self._missing_by_label is not None:
-            missing = missing | self._missing_by_label[:, columns].toarray()
+        missing = self.unlabelled[:, None] | self._missing_by_label[:, columns].toarray()
         return np.where(missing, UNKNOWN_LABEL, dense).astype(np.int8)
 
 
@@ -295,30 +293,22 @@ def _column_rows(split: Dataset) -> tuple[np.ndarray, np.ndarray, str]:
     if "labels" not in split.column_names:
         raise DataError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
     array = arrow_column(split, "labels")
-    kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
-    if not any(is_kind(array.type) for is_kind in kinds) or (array.null_count and array.null_count == len(array)):
-        raise DataError(f"column 'labels': expected multi-hot lists in every row, got {split.features['labels']}")
+    type_, kinds = array.type, (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+    is_list = isinstance(type_, LIST_TYPES) and any(is_kind(type_.value_type) for is_kind in kinds)
+    if not is_list or (array.null_count and array.null_count == len(array)):
+        raise DataError(f"column 'labels': expected multi-hot lists of numbers, got {split.features['labels']}")
     present = array.drop_null()
     widths = pc.unique(pc.list_value_length(present)).to_pylist()
     if len(widths) > 1:
         raise DataError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
     width = widths[0] if widths else max(split.features["labels"].length, 0)
-    values = pc.list_flatten(present)
-    if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        raise DataError(f"column 'labels': expected multi-hot rows of numbers, got {split.features['labels']}")
-    rows = values.to_numpy(zero_copy_only=False).reshape(len(present), width)
-    return (
-        rows,
-        array.is_null().to_numpy(zero_copy_only=False),
-        "column 'labels': expected multi-hot rows; label values",
-    )
+    rows = pc.list_flatten(present).to_numpy(zero_copy_only=False).reshape(len(present), width)
+    return rows, array.is_null().to_numpy(zero_copy_only=False), "column 'labels': multi-hot rows"
 
 
 def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
     array = arrow_column(split, LABEL_IDS)
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)) or not pa.types.is_integer(
-        array.type.value_type
-    ):
+    if not (isinstance(array.type, LIST_TYPES[:2]) and pa.types.is_integer(array.type.value_type)):
         raise DataError(f"column 'label_ids': expected lists of label ids, got {split.features[LABEL_IDS]}")
     rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
     ids = pc.list_flatten(array).fill_null(PADDING).to_numpy(zero_copy_only=False)
@@ -346,9 +336,3 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
         raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
-
-
-def duplicates(names: Sequence[str]) -> list[str]:
-    """The names that occur for the second time, in order."""
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

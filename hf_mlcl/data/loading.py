@@ -28,6 +28,7 @@ TEXT_COLUMNS = (
     "message", "utterance", "description", "question", "title",
 )  # fmt: skip
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "image_path", "path", "file", "filename")
+_INPUT_ARGUMENTS = {"text": ("text_column", "text_pair_column"), "vision": ("image_column",)}
 _STRINGS, _BYTES = ("string", "large_string", "string_view"), ("binary", "large_binary")
 
 
@@ -44,6 +45,12 @@ class MultiLabelData:
         label_names: names of the L labels, in the order of `labels`.
         task: "text" or "vision".
         name: short name of the dataset, for tables and cards.
+
+    Example:
+        >>> train = Dataset.from_dict({"text": ["oil fell"], "labels": [[True, False]]})
+        >>> data = MultiLabelData(DatasetDict({"train": train}), ["crude", "grain"], "text", "news")
+        >>> data.splits["train"][0]["labels"]
+        [True, False]
     """
 
     splits: DatasetDict
@@ -105,24 +112,22 @@ def load_multilabel_dataset(
         "text_column": text_column, "text_pair_column": text_pair_column, "image_column": image_column,
         "label_column": label_column, "label_delimiter": label_delimiter,
     }  # fmt: skip
-    for argument, text in texts.items():
-        if not isinstance(text, str | None):
-            raise ValueError(f"{argument}: expected a text, got {text!r}")
+    numbers = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1)}
+    numbers["max_eval_samples"] = (max_eval_samples, 1)
     if task not in ("text", "vision"):
         raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
-    for argument in ("image_column",) if task == "text" else ("text_column", "text_pair_column"):
-        if texts[argument] is not None:
-            raise ValueError(f"{argument}: expected none for task '{task}', got '{texts[argument]}'")
     if isinstance(splits, str):
         raise ValueError(f"splits: expected a list of names, got {splits!r}")
     if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
-    least = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1), "max_eval_samples": (max_eval_samples, 1)}
-    for argument, (number, at_least) in least.items():
-        if number is None and at_least:
-            continue
-        if not isinstance(number, (int, np.integer)) or number < at_least:
-            raise ValueError(f"{argument}: expected at least {at_least}, got {number!r}")
+    for argument, text in texts.items():
+        if not isinstance(text, str | None):
+            raise ValueError(f"{argument}: expected a text, got {text!r}")
+        if text is not None and argument in _INPUT_ARGUMENTS["vision" if task == "text" else "text"]:
+            raise ValueError(f"{argument}: expected none for task '{task}', got '{text}'")
+    for argument, (number, least) in numbers.items():
+        if not (number is None and least) and (not isinstance(number, (int, np.integer)) or number < least):
+            raise ValueError(f"{argument}: expected at least {least}, got {number!r}")
     label_names = None if label_names is None else checked_label_names(label_names)
 
     source = read_source(dataset, splits, config_name=config_name, revision=revision)
@@ -138,9 +143,8 @@ def load_multilabel_dataset(
     as_ids = too_large and all(part.missing is None for part in labels.values())
     ready: dict[str, Dataset] = {}
     for split, rows in source.splits.items():
-        renamed = dict(inputs)
-        if "id" in rows.column_names and "id" not in (*inputs, *columns):
-            renamed["id"] = "id"
+        has_id = "id" in rows.column_names and "id" not in (*inputs, *columns)
+        renamed = inputs | ({"id": "id"} if has_id else {})
         rows = rows.select_columns(list(renamed))
         rows = rows if list(renamed) == list(renamed.values()) else rows.rename_columns(renamed)
         rows = add_label_column(rows, labels[split], as_ids)
@@ -166,32 +170,29 @@ def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) ->
     """The columns of the text (and its pair) or image, and what they become: `text`, `text_pair` or `image`."""
     name = "text" if task == "text" else "image"
     column, pair = given[f"{name}_column"], given["text_pair_column"]
+    column = _detect(first, task) if column is None else column
     if column is None:
-        column = _detect_text(first) if task == "text" else _detect_image(first)
-    if column is None:
-        raise ValueError(
-            f"{name}_column: expected one of {shown(first.column_names)}, got none, and none is recognised"
-        )
+        raise ValueError(f"{name}_column: name one of {shown(first.column_names)}; none is recognised")
     if column == pair:
         raise ValueError(f"text_pair_column: expected another column than text_column, got '{column}' for both")
     return {column: name} if pair is None else {column: name, pair: "text_pair"}
 
 
-def _detect_text(split: Dataset) -> str | None:
-    """The first known name that is a column of strings."""
+def _detect(split: Dataset, task: Task) -> str | None:
+    """The first column of images; else the first known name that is a column of strings, for images also of bytes."""
+    types, known = (_STRINGS, TEXT_COLUMNS) if task == "text" else ((*_STRINGS, *_BYTES), IMAGE_COLUMNS)
+    if task == "vision":
+        images = (name for name, feature in split.features.items() if isinstance(feature, Image) or _is_cell(feature))
+        if image := next(images, None):
+            return image
     features = {name.lower(): (name, feature) for name, feature in split.features.items()}
-    known = (features[name] for name in TEXT_COLUMNS if name in features)
-    return next((name for name, feature in known if getattr(feature, "dtype", None) in _STRINGS), None)
+    there = (features[name] for name in known if name in features)
+    return next((name for name, feature in there if getattr(feature, "dtype", None) in types), None)
 
 
-def _detect_image(split: Dataset) -> str | None:
-    """The first column of images (decoded, bytes, or a struct of bytes and path); else a known name with paths."""
-    for name, feature in split.features.items():
-        if isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
-            return name
-    features = {name.lower(): (name, feature) for name, feature in split.features.items()}
-    known = (features[name] for name in IMAGE_COLUMNS if name in features)
-    return next((name for name, feature in known if getattr(feature, "dtype", None) in (*_STRINGS, *_BYTES)), None)
+def _is_cell(feature: object) -> bool:
+    """Whether images are stored as bytes or a path, by another library than datasets."""
+    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
 
 def _check_columns(splits: Mapping[str, Dataset], inputs: Mapping[str, str], labels: Sequence[str]) -> None:
@@ -236,7 +237,7 @@ def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:
         # An absolute path stays itself when joined to a folder.
         paths = [None if path is None else str(folder.resolve() / path) for path in rows["image"]]
         rows = rows.remove_columns("image").add_column("image", pa.array(paths, pa.string()), feature=Value("string"))
-    elif dtype not in _BYTES and not (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+    elif dtype not in _BYTES and not _is_cell(feature):
         raise ValueError(f"image_column: expected images, bytes or paths in column '{column}', got {feature}")
     return rows.cast_column("image", Image())
 
@@ -246,17 +247,12 @@ def _carve(labels: Labels, fraction: float, seed: int, at_random: bool) -> tuple
     kept, held = iterative_split(labels, fraction, seed)
     wanted = max(1, round(fraction * len(labels)))
     if at_random and len(held) < wanted < len(labels):
-        logger.warning(
-            "the validation split of %d rows is drawn at random: there are not as many without the only example of "
-            "a label",
-            wanted,
-        )
+        logger.warning("the validation split is drawn at random: too few rows are not the only example of a label")
         order = np.random.default_rng(seed).permutation(len(labels))
         held, kept = np.sort(order[:wanted]), np.sort(order[wanted:])
     if not (len(kept) and len(held)):
         raise ValueError(
-            f"validation_fraction: expected a share that leaves rows on both sides, got {fraction} of {len(labels)} "
-            f"training rows, which leaves {len(kept)} for training and {len(held)} for validation; give a validation "
-            "split or another fraction"
+            f"validation_fraction: {fraction} of {len(labels)} training rows leaves {len(kept)} for training and "
+            f"{len(held)} for validation; give a validation split or another fraction"
         )
     return kept, held

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,7 @@ def read_source(
     if path.exists():
         for argument, value in (("config_name", config_name), ("revision", revision)):
             if value is not None:
-                raise ValueError(
-                    f"{argument}: expected none for '{dataset}', which is no dataset on the Hub, got {value!r}"
-                )
+                raise ValueError(f"{argument}: '{dataset}' is here and no dataset on the Hub, got {value!r}")
         source = _read_file(path, wanted) if path.is_file() else _read_folder(path, wanted)
     else:
         is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
@@ -97,19 +95,19 @@ def split_of_path(relative: Path) -> str | None:
 
 
 def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> Source:
-    expected = f"dataset: expected a file, a folder or a Hub id, got '{dataset}', which is no file or folder here"
     try:
         loaded = load_dataset(dataset, name=config_name, revision=revision)
-    except (DatasetNotFoundError, FileNotFoundError) as error:
-        raise ValueError(f"{expected} and was not found on the Hub ({first_line(error)})") from error
-    except (ConnectionError, OSError) as error:
-        raise ValueError(f"{expected} and the Hub cannot be reached ({first_line(error)})") from error
-    except (ValueError, RuntimeError, DatasetGenerationError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         message = " ".join(str(cause).split())[:500]  # several lines: the list of configurations comes in the second
-        raise ValueError(f"dataset: expected one that the Hub gives, got '{dataset}' ({message})") from error
+        what = "is no file or folder here, and the Hub cannot be reached"
+        if isinstance(error, (DatasetNotFoundError, FileNotFoundError)):
+            what = "is no file or folder here, and was not found on the Hub"
+        elif not isinstance(error, OSError):
+            what = "cannot be loaded from the Hub"
+        raise ValueError(f"dataset: '{dataset}' {what} ({message})") from error
     return Source(_by_canonical_name(dataset, loaded), {}, dataset.split("/")[-1])
 
 
@@ -127,7 +125,7 @@ def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
     if wanted is not None and says not in (None, split):
         raise ValueError(f"splits: expected '{says}', as the name of the file '{path.name}' says, got '{split}'")
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"dataset: expected a file ending in {shown(FORMATS)}, got '{path.name}'")
+        raise ValueError(f"dataset: '{path.name}' ends in none of {shown(FORMATS)}")
     return Source({split: _read_files([path])}, {split: path.parent}, path.stem)
 
 
@@ -137,10 +135,8 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
         try:
             loaded = load_from_disk(str(folder))
         except Exception as error:  # a KeyError or an arrow error, where files of it are missing or damaged
-            raise ValueError(
-                f"dataset: expected what save_to_disk writes, got '{folder}', which cannot be read: "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ValueError(f"dataset: '{folder}', written by save_to_disk, cannot be read: {reason}") from error
         saved = _by_canonical_name(str(folder), loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
         return Source(saved, dict.fromkeys(saved, folder), name)
     by_split = _group_files(folder)
@@ -162,19 +158,21 @@ def _group_files(folder: Path) -> dict[str, list[Path]]:
     images = sum(path.suffix.lower() in _IMAGES for path in paths)
     if not data:
         hint = f" ({images} images, but no metadata.csv, .jsonl or .parquet with their labels)" if images else ""
-        raise ValueError(f"dataset: expected files ending in {shown(FORMATS)} in '{folder}', got none{hint}")
+        raise ValueError(f"dataset: no file in '{folder}' ends in one of {shown(FORMATS)}{hint}")
     metadata = [path for path in data if path.stem == "metadata" and images]
     files = metadata or [path for path in data if split_of_path(path.relative_to(folder))] or data
     formats = sorted({FORMATS[path.suffix.lower()] for path in files})
     if len(formats) > 1:
         raise ValueError(f"dataset: expected files of one format in '{folder}', got {shown(formats)}; name one file")
-    by_split: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_split[split_of_path(path.relative_to(folder)) or "train"].append(path)
-    left_out = [path.name for path in paths if path.suffix.lower() in FORMATS and path not in files]
+    says = [split_of_path(path.relative_to(folder)) or "train" for path in files]
+    left_out = [path.name for path in paths if path.suffix.lower() in FORMATS and path not in set(files)]
     if left_out:
         logger.warning("files of '%s' that name no split are left out: %s", folder, shown(left_out))
-    return {split: by_split[split] for split in SPLITS if split in by_split}
+    return {
+        split: [path for path, said in zip(files, says, strict=True) if said == split]
+        for split in SPLITS
+        if split in says
+    }
 
 
 def _divide_by_image_folder(rows: Dataset) -> dict[str, Dataset]:
@@ -191,23 +189,23 @@ def _read_files(files: list[Path]) -> Dataset:
     """Read files of one format into one dataset; what cannot be read becomes one line that names the file."""
     for path in files:
         if path.stat().st_size == 0:
-            raise ValueError(f"dataset: expected rows in '{path}', got an empty file")
+            raise ValueError(f"dataset: '{path}' is an empty file")
         if not os.access(path, os.R_OK):
-            raise ValueError(f"dataset: expected a file that may be read, got '{path}' (permission denied)")
+            raise ValueError(f"dataset: '{path}' may not be read (permission denied)")
     kind = files[0].suffix.lower()
     read = {"csv": _read_csv, "json": Dataset.from_json, "parquet": Dataset.from_parquet}[FORMATS[kind]]
     try:
         return read([str(path) for path in files])
     except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
-        if isinstance(error, ValueError) and str(error).startswith("dataset:"):
+        if str(error).startswith("dataset:"):
             raise
         reason = first_line(error)
         if "corresponds to no data" in reason or isinstance(error, StopIteration):  # what datasets says without rows
-            raise ValueError(f"dataset: expected rows in '{files[0]}', got none") from error
+            reason = "there are no rows"
         if "Length of header" in reason:
             reason = "a row has more fields than the header; texts that hold the separator need quotes"
         where = f"'{files[0]}'" if len(files) == 1 else f"one of {len(files)} files such as '{files[0]}'"
-        raise ValueError(f"dataset: expected a readable {kind} file, got {where}: {reason}") from error
+        raise ValueError(f"dataset: {where} cannot be read as {kind}: {reason}") from error
 
 
 def _read_csv(files: list[str]) -> Dataset:
@@ -238,13 +236,13 @@ def _read_csv(files: list[str]) -> Dataset:
 
 def _csv_head(path: str) -> tuple[str, list[str]]:
     """Separator and column names of a csv file: the separator that cuts the first line into most columns."""
-    best: tuple[str, list[str]] = (",", [])
+    names: dict[str, list[str]] = {}
     for separator in "\t" if path.lower().endswith(".tsv") else ",;\t|":
         with open(path, newline="", encoding="utf-8-sig") as lines:
             fields = next(csv.reader(lines, delimiter=separator), [])
-        if len(fields) > len(best[1]):
-            best = separator, [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]
-    twice = next((name for name, count in Counter(best[1]).items() if count > 1), None)
-    if twice is not None:
-        raise ValueError(f"dataset: expected different column names in '{path}', got '{twice}' twice")
+        names[separator] = [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]
+    best = max(names.items(), key=lambda item: len(item[1]))
+    twice = [name for name, count in Counter(best[1]).items() if count > 1]
+    if twice:
+        raise ValueError(f"dataset: '{path}' has the column '{twice[0]}' twice")
     return best

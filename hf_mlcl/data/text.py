@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +26,7 @@ logger = logging.getLogger(__name__)
 _DEFAULT_MAX_LENGTH = 512
 _NO_LIMIT = 10**9  # tokenizers that know no limit say 1e30
 _CUT_TO = re.compile(r"hf_mlcl: texts are cut to (\d+) tokens")  # in the description that goes with a dataset
-_EMPTY, _CUT = 1, 2  # how a text came out, in the column that `report` adds
-_REPORT = "__report"
+_EMPTY, _CUT, _REPORT = 1, 2, "__report"  # how a text came out, in a column that `report` adds
 _WINDOW = 64  # batches sorted together: enough texts for batches of one length, few enough to answer soon
 
 Split = TypeVar("Split", Dataset, IterableDataset)
@@ -81,10 +81,10 @@ def prepare_text(
     prepared.info.description = f"{prepared.info.description or ''}\n{note}".strip()
     if not len(prepared):  # nothing was called
         return prepared
-    outcomes = arrow_column(prepared, _REPORT).to_numpy(zero_copy_only=False)
+    counts = Counter(prepared[_REPORT])
     for outcome, what in ((_EMPTY, "empty"), (_CUT, f"cut to {function.max_length} tokens")):
-        if (outcomes == outcome).any():
-            logger.warning("texts: %d of %d are %s", (outcomes == outcome).sum(), len(outcomes), what)
+        if counts[outcome]:
+            logger.warning("texts: %d of %d are %s", counts[outcome], len(prepared), what)
     return prepared.remove_columns(_REPORT)
 
 
@@ -192,14 +192,21 @@ class TextPreprocessing:
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any] | pa.Table:
         """Tokens and labels of a batch: a table where labels are made of a `Dataset`'s batch, else columns."""
-        texts = self._texts(batch, "text_column")
-        pairs = None if self.text_pair_column is None else self._texts(batch, "text_pair_column")
+        texts, pairs = self._texts(batch, "text_column"), self._texts(batch, "text_pair_column")
         encoded = self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
         columns: dict[str, Any] = dict(encoded)
-        self._fill_empty(columns)
+        # One token for texts that have none; attention to nothing would be NaN.
+        known = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id, 0)
+        filler = {"input_ids": next(id_ for id_ in known if id_ is not None), "attention_mask": 1}
+        for name, values in columns.items():
+            columns[name] = [row or [filler.get(name, 0)] for row in values]
         if self.report:
             empty = [not text.strip() for text in map("".join, zip(texts, pairs or texts, strict=True))]
-            cut = self._cut(encoded, texts, pairs)
+            if encoded.encodings is not None:  # tokenizers in Rust keep what they cut off
+                cut = [bool(encoding.overflowing) for encoding in encoded.encodings]
+            else:
+                full = self.tokenizer(texts, pairs, verbose=False)["input_ids"]
+                cut = [len(ids) > self.max_length for ids in full]
             columns[_REPORT] = [_EMPTY if e else _CUT * c for e, c in zip(empty, cut, strict=True)]
         if self.label_names is None:
             return columns
@@ -212,8 +219,10 @@ class TextPreprocessing:
         arrays["labels"] = pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), labels.shape[1])
         return pa.table(arrays)
 
-    def _texts(self, batch: Mapping[str, Any], argument: str) -> list[str]:
+    def _texts(self, batch: Mapping[str, Any], argument: str) -> Any:
         column = getattr(self, argument)
+        if column is None:
+            return None
         if column not in batch:
             raise ValueError(f"{argument}: expected one of {', '.join(batch)}, got {column!r}")
         texts = ["" if text is None else text for text in batch[column]]
@@ -236,21 +245,6 @@ class TextPreprocessing:
             values, feature, self.label_names or (), column, delimiter=self.label_delimiter, multi_hot=self.multi_hot
         )
         return labels.rows().astype(np.int8)
-
-    def _cut(self, encoded: Any, texts: list[str], pairs: list[str] | None) -> list[bool]:
-        """Which texts were longer than `max_length`."""
-        if encoded.encodings is not None:  # tokenizers in Rust keep what they cut off
-            return [bool(encoding.overflowing) for encoding in encoded.encodings]
-        full = self.tokenizer(texts, pairs, verbose=False)["input_ids"]
-        return [len(ids) > self.max_length for ids in full]
-
-    def _fill_empty(self, columns: dict[str, Any]) -> None:
-        """Give one token to texts that have none; attention to nothing would be NaN."""
-        known = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id)
-        filler = {"input_ids": next((id_ for id_ in known if id_ is not None), 0), "attention_mask": 1}
-        for number in [number for number, ids in enumerate(columns["input_ids"]) if not ids]:
-            for name, values in columns.items():
-                values[number] = [filler.get(name, 0)]
 
 
 def predict_texts(
@@ -301,17 +295,10 @@ def predict_texts(
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
     limits: dict[str, Any] = {"top_k": top_k, "min_labels": min_labels, "threshold": threshold}
-    rows = ((text, None) for text in texts) if text_pairs is None else _paired(texts, text_pairs)
-    while window := list(islice(rows, _WINDOW * batch_size)):
-        first, second = zip(*window, strict=True)
-        pairs = None if text_pairs is None else second
-        yield from model.predict(first, tokenizer, pairs, batch_size=batch_size, **limits)
-
-
-def _paired(texts: Iterable[str], text_pairs: Iterable[str]) -> Iterator[tuple[Any, Any]]:
-    end = object()
-    for number, pair in enumerate(zip_longest(texts, text_pairs, fillvalue=end)):
-        if end in pair:
-            got = "fewer" if pair[1] is end else "more"
-            raise ValueError(f"text_pairs: expected as many as texts, got {got}: there is no other for row {number}")
-        yield pair
+    first, second = iter(texts), None if text_pairs is None else iter(text_pairs)
+    while True:
+        window = list(islice(first, _WINDOW * batch_size))
+        pairs = None if second is None else list(islice(second, max(1, len(window))))
+        if not (window or pairs):
+            return
+        yield from model.predict(window, tokenizer, pairs, batch_size=batch_size, **limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -69,9 +71,8 @@ def split_labels(
 
 def check_positive(name: str, value: float, *, zero: bool = False, whole: bool = False) -> None:
     """Raises ValueError unless `value` is a finite number above 0 (`zero`: or 0; `whole`: and an integer)."""
-    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and bool(np.isfinite(value))
-    if not good or value < 0 or (value == 0 and not zero):
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and value >= 0 and (value or zero)):
         expected = f"a {'whole ' if whole else 'finite '}number {'of at least 0' if zero else 'above 0'}"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
 

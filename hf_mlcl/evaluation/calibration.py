@@ -84,8 +84,8 @@ def fit_calibration(logits: Any, labels: Any) -> Calibration:
     support = labels.counts()
     mixed = np.flatnonzero((support > 0) & (support < labels.known_counts()))
     for ids, columns, truth, known in scores.blocks(labels, mixed):
-        start, weights = parameters[:, ids], 1 if known is None else known
-        problem = _Problem(columns / unit, truth.astype(np.float64), weights, start, _LABEL_PRECISION)
+        start = parameters[:, ids]
+        problem = _Problem(columns / unit, truth.astype(np.float64), known, start, _LABEL_PRECISION)
         parameters[:, ids] = problem.minimum(start)
     scale, shift = np.exp(parameters[0]) / unit, parameters[1]
     before = expected_calibration_error(scores, labels)
@@ -101,7 +101,7 @@ def _pooled(scores: Scores, labels: Labels) -> tuple[float, _Problem]:
     """
     squares, number, lowest, highest = 0.0, 0, np.inf, -np.inf
     for _, columns, _, known in scores.blocks(labels):
-        logits = columns if known is None else columns[known]
+        logits = columns[known]
         squares, number = squares + float((logits**2).sum()), number + logits.size
         lowest, highest = min(lowest, logits.min(initial=np.inf)), max(highest, logits.max(initial=-np.inf))
     unit = max(float(np.sqrt(squares / number)), 1e-12)
@@ -109,7 +109,7 @@ def _pooled(scores: Scores, labels: Labels) -> tuple[float, _Problem]:
     counts, sums, positives = np.zeros(_POOL_BINS), np.zeros(_POOL_BINS), []
     for _, columns, truth, known in scores.blocks(labels):
         positives.append(columns[truth])
-        negatives = columns[~truth if known is None else known & ~truth]
+        negatives = columns[known & ~truth]
         bins = np.minimum(((negatives - lowest) / width).astype(np.int64), _POOL_BINS - 1)
         counts += np.bincount(bins, minlength=_POOL_BINS)
         sums += np.bincount(bins, negatives, _POOL_BINS)
@@ -133,7 +133,7 @@ class _Problem:
 
     Attributes:
         logits, targets: float64, N x L.
-        weights: of the decisions: 1, or N x L.
+        weights: of the decisions: a number, or N x L.
         centre: 2 x L; the log scale and shift without a penalty.
         precision: 2; of the penalties of both.
     """
@@ -145,6 +145,8 @@ class _Problem:
     precision: np.ndarray
 
     def of_labels(self, ids: np.ndarray) -> _Problem:
+        if len(ids) == self.logits.shape[1]:
+            return self
         weights = self.weights if np.isscalar(self.weights) else self.weights[:, ids]
         return _Problem(self.logits[:, ids], self.targets[:, ids], weights, self.centre[:, ids], self.precision)
 
@@ -173,16 +175,14 @@ class _Problem:
         """The parameters (2 x L) with the lowest value, by damped Fisher scoring of the labels that still move."""
         parameters, value, moving = start.copy(), self.objective(start), np.arange(start.shape[1])
         for _ in range(_MAX_ITERATIONS):
-            part = self if len(moving) == len(value) else self.of_labels(moving)
+            part = self.of_labels(moving)
             gradient, step = part.newton_step(parameters[:, moving])
             slope, length = (gradient * step).sum(axis=0), np.ones(len(moving))
             last = -slope <= _ROUNDING * value[moving]  # so near to the minimum the full step leads there, untested
             trial, reached, worse = parameters[:, moving] + step, value[moving], np.flatnonzero(~last)
             for _ in range(40):
                 trial[:, worse] = parameters[:, moving[worse]] + length[worse] * step[:, worse]
-                reached[worse] = (part if len(worse) == len(moving) else part.of_labels(worse)).objective(
-                    trial[:, worse]
-                )
+                reached[worse] = part.of_labels(worse).objective(trial[:, worse])
                 worse = worse[~(reached <= value[moving] + 1e-4 * length * slope)[worse]]
                 if not len(worse):
                     break

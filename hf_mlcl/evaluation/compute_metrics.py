@@ -151,10 +151,7 @@ def reliability_curve(probabilities: Any, labels: Any, *, num_bins: int = 15) ->
     scores, labels = scores_and_labels(probabilities, labels, "probabilities")
     total = np.zeros((3, num_bins))
     for _, columns, truth, known in scores.blocks(labels):
-        values, positive = scores.probabilities(columns), truth
-        if known is not None:
-            values, positive = values[known], truth[known]
-        values, positive = values.ravel(), positive.ravel()
+        values, positive = scores.probabilities(columns)[known].ravel(), truth[known].ravel()
         bins = np.minimum((values * num_bins).astype(np.int64), num_bins - 1)
         total += [np.bincount(bins, weights, num_bins) for weights in (None, values, positive)]
     counts, mass, positives = total[:, total[0] > 0]

@@ -34,6 +34,11 @@ def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_count
     Raises:
         ValueError: no method, or arrays that do not have one number per label.
         ImportError: matplotlib is missing.
+
+    Example:
+        >>> figure = plot_f1_against_frequency({"mulsupcon": [0.9, 0.4]}, [120, 7])
+        >>> figure.axes[0].get_xscale()
+        'log'
     """
     if not per_label_f1:
         raise ValueError("per_label_f1: expected at least one method, got none")
@@ -65,6 +70,12 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
     Raises:
         ValueError: no curve.
         ImportError: matplotlib is missing.
+
+    Example:
+        >>> from hf_mlcl.evaluation import reliability_curve
+        >>> figure = plot_reliability({"model": reliability_curve([[0.1, 0.9]], [[0, 1]])})
+        >>> figure.axes[0].get_xlabel()
+        'predicted probability'
     """
     if not curves:
         raise ValueError("curves: expected at least one curve, got none")

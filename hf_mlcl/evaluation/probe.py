@@ -324,8 +324,8 @@ def fit_linear_evaluation(
     """
     train = _Examples.of("train", train_features, train_labels)
     validation = _Examples.of("validation", validation_features, validation_labels, like=train)
-    counts = {"num_initializations": num_initializations, "num_epochs": num_epochs, "batch_size": batch_size}
-    for name, count in counts.items():
+    options = {"num_initializations": num_initializations, "num_epochs": num_epochs, "batch_size": batch_size}
+    for name, count in options.items():
         check_positive(name, count, whole=True)
     grid = list(itertools.product(map(float, learning_rates), map(float, weight_decays)))
     if not grid:
@@ -333,27 +333,22 @@ def fit_linear_evaluation(
     for learning_rate, weight_decay in grid:
         check_positive("learning_rates", learning_rate)
         check_positive("weight_decays", weight_decay, zero=True)
-    options = {"num_epochs": num_epochs, "batch_size": batch_size, "seed": seed, "progress": progress}
-    return _Study(train, validation, grid, num_initializations, options, device).result()
+    return _Study(train, validation, grid, device, seed=seed, progress=progress, **options).result()
 
 
 class _Study:
     """The grid trained on blocks of labels, of each of which the chosen solution is kept."""
 
     def __init__(
-        self,
-        train: _Examples,
-        validation: _Examples,
-        grid: list[tuple[float, float]],
-        num_initializations: int,
-        options: dict[str, Any],
-        device: str | torch.device,
+        self, train: _Examples, validation: _Examples, grid: list[tuple[float, float]], device: Any, **options: Any
     ) -> None:
         self.train, self.validation, self.grid, self.device = train, validation, grid, torch.device(device)
-        self.num_initializations, self.options = num_initializations, options
-        tensors = [(part.features, torch.from_numpy(part.features)) for part in (train, validation)]
+        self.num_initializations, self.options = options.pop("num_initializations"), options
         # A file stays one: its rows go to the device when they are needed.
-        self.features, self.held_out = (each if in_file(array) else each.to(device) for array, each in tensors)
+        self.features, self.held_out = (
+            torch.from_numpy(part.features).to("cpu" if in_file(part.features) else self.device)
+            for part in (train, validation)
+        )
         self.num_labels, self.width = train.labels.shape[1], train.features.shape[1] + 1
         self.best = np.empty((self.num_labels, self.width), dtype=np.float32)
         self.chosen = np.zeros(self.num_labels, dtype=np.int64)
@@ -367,28 +362,20 @@ class _Study:
         self.fit(np.flatnonzero(choosing), range(len(self.grid)))
         f1, losses = self.scores[:2, :, choosing].mean(axis=2)
         self.fit(np.flatnonzero(~present), [int(np.where(f1 == f1.max(), losses, np.inf).argmin())])
-        gaps = self.scores[2, self.chosen, np.arange(self.num_labels)]
-        return LinearEvaluation(
-            self.best[:, :-1].copy(), self.best[:, -1].copy(), self.grid, self.chosen, float(gaps.max())
-        )
+        gap = float(self.scores[2, self.chosen, np.arange(self.num_labels)].max())
+        return LinearEvaluation(self.best[:, :-1].copy(), self.best[:, -1].copy(), self.grid, self.chosen, gap)
 
     @torch.no_grad()
     def fit(self, all_ids: np.ndarray, points: Sequence[int]) -> None:
         """Trains labels at some grid points, and keeps of each the best one on the validation examples."""
-        models, batch_size = len(self.grid) * self.num_initializations, self.options["batch_size"]
-        per_label = max(
-            models * max(self.width, min(batch_size, len(self.train))), len(self.train), len(self.validation)
-        )
+        models, batch = len(self.grid) * self.num_initializations, min(self.options["batch_size"], len(self.train))
+        per_label = max(models * max(self.width, batch), len(self.train), len(self.validation))
         size = max(1, _MAX_GRID_NUMBERS // per_label)
+        grid, seed = [self.grid[point] for point in points], self.options["seed"]
         for ids in (all_ids[start : start + size] for start in range(0, len(all_ids), size)):
-            initial = initial_parameters(
-                self.num_initializations, self.num_labels, self.width, self.options["seed"], ids
-            )
-            rows = torch.from_numpy(self.train.labels.rows(ids)).to(self.device)
-            grid = [self.grid[point] for point in points]
-            solutions = train_grid(
-                self.features, rows, initial.to(self.device), grid, num_labels=self.num_labels, **self.options
-            )
+            initial = initial_parameters(self.num_initializations, self.num_labels, self.width, seed, ids)
+            rows, initial = torch.from_numpy(self.train.labels.rows(ids)).to(self.device), initial.to(self.device)
+            solutions = train_grid(self.features, rows, initial, grid, num_labels=self.num_labels, **self.options)
             never = rows.lt(0).all(dim=0)
             solutions[:, :, never] = 0
             solutions[:, :, never, -1] = log_odds(self.train.labels)

@@ -64,13 +64,12 @@ class Scores:
 
     def blocks(
         self, labels: Labels, ids: np.ndarray | None = None, most: int = _MAX_NUMBERS
-    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]]:
-        """Blocks of at most `most` labels: which, logits, positives, and what is known (None: all); all N x l."""
+    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, Any]]:
+        """Blocks of at most `most` labels: which, logits, positives, and what is known (True: all); all N x l."""
         for part in _parts(self.shape[1] if ids is None else len(ids), self.shape[0], most):
             which = part if ids is None else ids[part]
             rows = labels.rows(which)
-            positive, known = (rows, None) if rows.dtype == bool else (rows == 1, rows >= 0)
-            yield which, self.columns(which), positive, known
+            yield which, self.columns(which), rows == 1, np.True_ if rows.dtype == bool else rows >= 0
 
     def top_k(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of each example: logits, float32 (N, k), falling, and ids, int64 (N, k).

@@ -149,7 +149,7 @@ def _candidate_logits(positives: np.ndarray) -> np.ndarray:
 
 
 def _hits_and_false(
-    probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray | None, limits: np.ndarray
+    probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and false positives of each label at each limit, 2 x l x limits; what they would be on average if the
     probabilities were right; and the sums of the probabilities, l x 1."""
@@ -160,12 +160,8 @@ def _hits_and_false(
         histogram = np.bincount(places, weights, num_labels * width).reshape(num_labels, width)
         return histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
 
-    hits = reached(cells[truth])
-    if known is None:
-        cells, weights = cells.ravel(), probabilities.ravel()
-    else:
-        cells, weights = cells[known], probabilities[known]
-    predicted, expected = reached(cells), reached(cells, weights)
+    hits, cells = reached(cells[truth]), cells[known].ravel()
+    predicted, expected = reached(cells), reached(cells, probabilities[known].ravel())
     observed = np.stack([hits, predicted - hits])
     return observed[..., 1:], np.stack([expected, predicted - expected])[..., 1:], expected[:, :1]
 

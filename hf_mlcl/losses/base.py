@@ -62,20 +62,6 @@ class ContrastiveLoss(nn.Module):
         learnable_temperature: Whether the temperature is trained, from `temperature` on, as the parameter
             `log_temperature`; of `reg` by the same gradient as its vectors.
 
-    Args of a call:
-        embeddings: (B, d) floating-point vectors, not normalised.
-        labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
-            known to have no label is no anchor but a negative.
-        prototypes: (L, d) label vectors, not normalised, or a module that looks up some of them, such as an
-            `nn.Embedding`; ignored by losses that have no use for them.
-        keys: What to contrast the batch with; by default its own examples.
-
-    Returns:
-        A scalar; 0 with zero gradients for a batch without a positive pair.
-
-    Raises:
-        ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
-
     Attributes:
         statistics: With `count_positives` set, of the last call: `positives_per_anchor`, how many other examples share
             a label with a labelled example, on average, and `anchors_without_positives`, the share of labelled
@@ -177,6 +163,22 @@ class ContrastiveLoss(nn.Module):
         *,
         keys: Keys | None = None,
     ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (B, d) floating-point vectors, not normalised.
+            labels: (B, L) multi-hot labels, bool, int or float, -100 or NaN where missing; or `LabelSets`. An example
+                known to have no label is no anchor but a negative.
+            prototypes: (L, d) label vectors, not normalised, or a module that looks up some of them, such as an
+                `nn.Embedding`; ignored by losses that have no use for them.
+            keys: What to contrast the batch with; by default its own examples.
+
+        Returns:
+            A scalar; 0 with zero gradients for a batch without a positive pair.
+
+        Raises:
+            ValueError: For wrong shapes or values, or where a loss that needs prototypes gets none.
+        """
         check_vectors("embeddings", embeddings)
         if isinstance(labels, LabelSets):
             sets = labels
@@ -221,7 +223,7 @@ class ContrastiveLoss(nn.Module):
         self, examples: Tensor, prototypes: Tensor | None, compared: Comparison, keys: Keys | None
     ) -> Tensor:
         """The loss on examples (B, d) and prototypes, of labels with a column and then of others (P + S, d)."""
-        self._positives = [] if self.count_positives else None
+        self._positives, self.statistics = [] if self.count_positives else None, {}
         present, absent_weight = compared.anchors.positives.shape[1], compared.anchors.absent_weight
         others = examples if keys is None else keys.embeddings.detach().to(examples)
         if not self.examples_are_references:

@@ -97,30 +97,28 @@ class MLCLTrainingArguments(TrainingArguments):
     default to None, which leaves the model's configuration as it is; given, they are written into it.
     """
 
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Examples a batch and device in training."})
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Examples a batch and device in evaluation."}
-    )
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Training batch size per device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Evaluation batch size per device."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, not on biases and norms."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
-    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an epoch's last incomplete batch."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
     dataloader_num_workers: int | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "Processes that prepare batches beside the step. Default: for images one a spare core of this "
-            "process, at most 4, where processes can be forked; for tokens none."
+            "help": "Worker processes that prepare batches. Default: for images one per spare core, at most 4, where "
+            "processes can be forked; for tokens none."
         },
     )
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs", "classification_loss_kwargs"]
 
-    objective: str | None = _choice("What is trained.", OBJECTIVES)
+    objective: str | None = _choice("Training objective.", OBJECTIVES)
     loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
     temperature: float | None = _choice("Temperature of the contrastive loss.")
     alpha: float | None = _choice("Exponent of the affinity in `reg` and `mscwrg`.")
-    beta: float | None = _choice("Weight of examples in the denominator of `msc`.")
-    classification_loss: str | None = _choice("The loss on logits in the joint or classification objective.")
+    beta: float | None = _choice("Weight of in-batch examples in the denominator of `msc`.")
+    classification_loss: str | None = _choice("Classification loss of the joint and the classification objective.")
     classification_weight: float | None = _choice("Weight of the classification loss in the joint objective.")
     loss_kwargs: dict | str | None = field(
         default=None,
@@ -129,44 +127,42 @@ class MLCLTrainingArguments(TrainingArguments):
     classification_loss_kwargs: dict | str | None = field(
         default=None, metadata={"help": "Parameters of the classification loss in the joint objective, as JSON."}
     )
-    freeze_batch_norm: bool | None = _choice("Keep the encoder's batch statistics as they are.")
+    freeze_batch_norm: bool | None = _choice("Freeze the statistics of the encoder's batch normalisation.")
     views: int = field(
         default=1,
-        metadata={"help": "Views of each training example in its batch, extra positives by augmentation or dropout."},
+        metadata={"help": "Views of each training example in its batch: extra positives by augmentation or dropout."},
     )
     gradient_cache_chunk_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Rows the encoder runs at once in a step; the contrast is over the whole batch all the same."
-        },
+        metadata={"help": "Micro-batch size for gradient caching; the loss still sees the full batch."},
     )
     label_aware_batches: bool = field(
         default=False,
-        metadata={"help": "Order examples so that each label of a step has two carriers, as far as the data allow."},
+        metadata={
+            "help": "Compose batches so that each label in a batch occurs at least twice, where the data allow."
+        },
     )
     prototype_sample_size: int | None = field(
         default=None,
-        metadata={
-            "help": "So many of the labels that a batch lacks, drawn at each step, are negatives for all of these. "
-            "Default: all of them."
-        },
+        metadata={"help": "Number of sampled negative label prototypes per step. Default: all labels."},
     )
-    queue_size: int = field(
-        default=0, metadata={"help": "Keys of so many past examples are references, beside those of the batch."}
-    )
+    queue_size: int = field(default=0, metadata={"help": "Size of the memory queue of past embeddings."})
     momentum: float | None = field(
         default=None,
         metadata={
-            "help": "Weight m of the old in a moving average of the model that makes keys. Default: no average."
+            "help": "Momentum of the moving average of the model that makes the keys of the memory queue (MoCo). "
+            "Default: the model itself makes them."
         },
     )
     head_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate of projection, prototypes and classifier. Default: the encoder's."},
+        metadata={"help": "Learning rate of projection, prototypes and classifier. Default: learning_rate."},
     )
     max_feature_memory: float = field(
         default=4.0,
-        metadata={"help": "GiB of features in memory while the classifier is fitted; more lie in a temporary file."},
+        metadata={
+            "help": "GiB of features kept in memory while the classifier is fitted; more go to a temporary file."
+        },
     )
     pooling: str | None = _choice("How encoder outputs become features; fixed once the model is built.", POOLINGS)
     projection_dim: int | None = _choice("Size of the embeddings; fixed once the model is built.")

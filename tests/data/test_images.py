@@ -128,27 +128,12 @@ def test_prepared_images_can_be_pickled():
     assert copy.epoch == 2 and torch.equal(copy[1]["pixel_values"], prepared[1]["pixel_values"])
 
 
-def test_damaged_images_are_named(tmp_path):
-    cut = png(photo(0, (200, 200)))
-    cut["bytes"] = cut["bytes"][:300]
-    (tmp_path / "bad.png").write_bytes(b"not an image")
-    cells = [png(photo(0)), cut, None, {"bytes": None, "path": str(tmp_path / "bad.png")}]
-    cells += [{"bytes": None, "path": str(tmp_path / "absent.png")}]
-    prepared = prepare_images(image_split(cells), vit())
-    for row, message in ((1, "row 1"), (2, "row 2.*empty"), (3, "row 3 .*bad.png"), (4, "row 4 .*absent.png")):
-        with pytest.raises(ValueError, match=message) as error:
-            prepared.__getitems__([0, row])
-        assert "\n" not in str(error.value)
-
-
 def test_damaged_images_are_named_in_one_line_by_worker_processes_too():
     split = image_split([png(photo(0)), {"bytes": b"no image", "path": "bad.png"}])
     loader = torch.utils.data.DataLoader(
         prepare_images(split, vit()), batch_size=2, collate_fn=MultiLabelCollator(None, 2), num_workers=1
     )
-    with pytest.raises(
-        ValueError, match="^image of row 1 ..bad.png'.: expected an image, got one that cannot be decoded: "
-    ) as error:
+    with pytest.raises(ValueError, match="^image of row 1 ..bad.png'. cannot be decoded: ") as error:
         next(iter(loader))
     assert "\n" not in str(error.value)
 
@@ -220,13 +205,3 @@ def test_corrupt_images_are_left_out_where_asked(caplog):
     assert message.startswith("corrupt images: 2 of 5 are left out: image of row 1") and "'three.png'" in message
     whole = prepare_images(photos(), vit(), corrupt_images="skip")
     assert len(whole) == 4 and len(caplog.records) == 1  # nothing to say
-
-
-def test_nothing_but_corrupt_images_is_an_error():
-    split = image_split([{"bytes": b"no image", "path": None}] * 2)
-    with pytest.raises(
-        ValueError, match="column 'image': expected images, got 2 that cannot be decoded: image of row"
-    ):
-        prepare_images(split, vit(), corrupt_images="skip")
-    with pytest.raises(ValueError, match="corrupt_images: expected 'error' or 'skip', got 'drop'"):
-        prepare_images(split, vit(), corrupt_images="drop")

@@ -101,8 +101,7 @@ def test_what_is_no_multi_hot_labels_is_refused(values):
 
 
 def test_multi_hot_refuses_ids_out_of_range():
-    assert multi_hot([[0, 2], []], 3).tolist() == [[True, False, True], [False] * 3]
-    with pytest.raises(ValueError, match="from 0 to 2, got 3 in row 1"):
+    with pytest.raises(ValueError, match="row 1.* from 0 to 2, got 3"):
         multi_hot([[0], [3]], 3)
 
 

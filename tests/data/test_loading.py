@@ -205,7 +205,7 @@ def test_columns_of_labels_with_other_values_are_refused_and_features_are_left_o
     for wrong, values in (("-1", "0,1,-1,"), ("-1.0", "-1.0,,,"), ("0.5", "0,1,0,0.5"), ("maybe", "0,1,maybe,0")):
         path = write_with(values.split(","))
         row = values.split(",").index(wrong)
-        with pytest.raises(ValueError, match=f"only 0 and 1 in column 'more', .* got '{wrong}' in row {row} of split"):
+        with pytest.raises(ValueError, match=f"'more' holds '{wrong}' in row {row} of split"):
             load(path)
         assert load(path, label_column="a,b").label_names == ["a", "b"]  # the way out that the message tells
     for values, said in (("30,1,41,0", True), ("0,1,2,3", True), ("0.9,0.8,0.7,0.7", False), (",,,some note", False)):
@@ -238,7 +238,7 @@ def test_labels_without_a_column_are_unknown_and_named(tmp_path, caplog):
     assert Labels.of(data.splits["train"]).rows().tolist() == [[0, -100, 1], [1, -100, 0]]
     assert "labels without a column are unknown: z" in caplog.text
     write(path, "text,a,b\nx,1,4\ny,0,1\n")
-    with pytest.raises(ValueError, match="only 0 and 1 in column 'b', .*got '4' in row 0"):
+    with pytest.raises(ValueError, match="'b' holds '4' in row 0"):
         load(path, label_names=["a", "b"])
 
 
@@ -308,20 +308,12 @@ def test_hub_data_sets_are_loaded_with_configuration_and_revision(monkeypatch):
     assert list(load("someone/things", splits=["extra"]).splits) == ["extra"]
 
 
-def test_hub_offline_or_unknown_is_one_line(monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="got 'nobody/nothing', which is no file or folder here and") as error:
-        load("nobody/nothing")
-    assert "\n" not in str(error.value)
-
-
 def test_hub_errors_keep_the_list_of_configurations(monkeypatch):
     def load_dataset(path, **arguments):
         raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['raw', 'simplified']")
 
     monkeypatch.setattr("hf_mlcl.data.sources.load_dataset", load_dataset)
-    with pytest.raises(ValueError, match="got 'someone/things' .*'simplified'"):
+    with pytest.raises(ValueError, match="'someone/things' .*'simplified'"):
         load("someone/things")
 
 

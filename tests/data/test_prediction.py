@@ -59,10 +59,10 @@ def test_pairs_and_empty_texts(model, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("one text",), "texts: expected several texts, got one string 'one text'"),
-        ((["a"], ["b", "c"]), "text_pairs: expected as many as texts, got more"),
-        ((["a", "b"], ["c"]), "text_pairs: expected as many as texts, got fewer"),
-        (([1],), "texts must be strings, got 1"),
+        (("one text",), "texts: .*'one text'"),
+        ((["a"], ["b", "c"]), "text_pairs"),
+        ((["a", "b"], ["c"]), "text_pairs"),
+        (([1],), "texts .*1"),
     ],
 )
 def test_mistakes_are_one_line(model, tokenizer, arguments, message):

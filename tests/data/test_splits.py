@@ -56,16 +56,6 @@ def test_rows_without_labels_are_spread_over_both_parts():
     assert [len(part) for part in only_empty] == [8, 2]
 
 
-def test_unknown_labels_count_as_not_there():
-    labels = long_tailed_labels(300, 6).astype(np.float32)
-    unknown = np.random.default_rng(1).random(labels.shape) < 0.3
-    known = np.where(unknown, 0, labels)
-    for value, dtype in ((-100, np.int8), (np.nan, np.float32)):
-        masked = np.where(unknown, value, labels).astype(dtype)
-        for part, expected in zip(iterative_split(masked, 0.2, 3), iterative_split(known, 0.2, 3), strict=True):
-            assert np.array_equal(part, expected)
-
-
 def test_global_random_state_is_neither_read_nor_changed():
     labels = long_tailed_labels(200, 6)
     np.random.seed(0)

@@ -150,21 +150,6 @@ def test_classifier_of_labels_is_that_of_arrays(sizes, unlabelled, refit, monkey
     assert isinstance(found.validation_logits.by_label, np.memmap) == (sizes == "blocks and a file")
 
 
-def test_small_blocks_of_the_classifier_are_blocks(monkeypatch):
-    """What the test above relies on: labels are fitted in several blocks, and those that no example has not at all."""
-    sizes = []
-
-    def counted(self, ids, *arguments, **options):
-        sizes.append(len(ids))
-        return solve(self, ids, *arguments, **options)
-
-    solve = logistic_regression.Problem.solve
-    monkeypatch.setattr(logistic_regression.Problem, "solve", counted)
-    classifiers(monkeypatch, "blocks and a file")
-    whole, small = sizes[:2], sizes[2:]
-    assert whole[0] == 40 > whole[1] and max(small) < 12 and sum(small) == sum(whole)
-
-
 def test_best_labels_are_those_of_a_stable_sort():
     scores, _, logits, _ = problem(tied=True)
     for k in (1, 5, 40, 90):
@@ -177,11 +162,3 @@ def test_arrays_above_a_gibibyte_are_not_made():
     scores = LinearScores(np.zeros((2**10, 1), np.float32), np.zeros((2**18 + 1, 1), np.float32), np.zeros(2**18 + 1))
     with pytest.raises(ValueError, match="1 GiB"):
         np.asarray(scores)
-
-
-def test_mistakes_are_named():
-    scores, labels, *_ = problem()
-    with pytest.raises(ValueError, match=r"labels: .*\(60, 40\).*\(2, 40\)"):
-        compute_metrics((scores, labels[np.array([0, 1])]))
-    with pytest.raises(ValueError, match="labels: .*at least one known"):
-        compute_metrics((scores[[1, 7]], labels[np.array([1, 7])]))

@@ -16,8 +16,6 @@ from hf_mlcl.evaluation import (
     reliability_curve,
     tune_thresholds,
 )
-from hf_mlcl.evaluation.calibration import _LABEL_PRECISION, _POOL_PRECISION
-from hf_mlcl.evaluation.compute_metrics import expected_calibration_error
 from hf_mlcl.evaluation.logistic_regression import fit_logistic_regression
 from hf_mlcl.evaluation.probe import NUM_FOLDS, deal_folds
 
@@ -78,14 +76,6 @@ def test_forms_of_missing_agree(fit):
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_known_labels_of_any_type_agree_with_bool(fit):
-    features, logits, labels = make_case(missing=0)
-    expected = FITS[fit](features, logits, labels == 1)
-    for form in (labels, labels.astype(np.uint8), labels.astype(np.float16)):
-        assert_same(FITS[fit](features, logits, form), expected)
-
-
-@pytest.mark.parametrize("fit", FITS)
 def test_unlabelled_examples_change_nothing(fit):
     features, logits, labels = make_case()
     before = FITS[fit](features, logits, labels)
@@ -102,32 +92,6 @@ def test_logits_of_missing_entries_change_nothing(fit):
     other = np.where(labels == -100, -3 * logits + 5, logits)
     before, after = (FITS[fit](features, values, labels) for values in (logits, other))
     assert_same(after, before, exactly=fit != "calibration")
-
-
-def test_calibration_is_the_minimum_over_the_known_entries():
-    from scipy.optimize import minimize
-
-    _, logits, labels = make_case(num_examples=60, num_labels=3)
-    fitted, known = fit_calibration(logits, labels), labels != -100
-
-    def best(values, targets, centre, precision):
-        def value(point):
-            moved = np.exp(point[0]) * values + point[1]
-            return (np.logaddexp(0, moved) - targets * moved).sum() + 0.5 * (precision * (point - centre) ** 2).sum()
-
-        return minimize(value, centre, tol=1e-12).x
-
-    unit = np.sqrt((logits[known] ** 2).mean())
-    pool = best(logits[known] / unit, labels[known], np.array([np.log(unit), 0.0]), _POOL_PRECISION)
-    for label in range(3):
-        rows = known[:, label]
-        scale, shift = best(logits[rows, label] / unit, labels[rows, label], pool, _LABEL_PRECISION)
-        np.testing.assert_allclose(
-            [fitted.scale[label] * unit, fitted.shift[label]], [np.exp(scale), shift], atol=1e-4
-        )
-    assert fitted.ece_before == pytest.approx(
-        expected_calibration_error(sigmoid(logits[known])[:, None], labels[known][:, None])
-    )
 
 
 # --- classifiers ---
@@ -232,15 +196,6 @@ def test_strengths_have_the_lowest_loss_over_the_known_validation_entries():
 
 
 # --- metrics ---
-
-
-@pytest.mark.parametrize("fit", FITS)
-def test_nothing_known_and_other_values_raise_one_line(fit):
-    features, logits, labels = make_case(num_examples=20)
-    with pytest.raises(ValueError, match="labels: .*at least one known"):
-        FITS[fit](features, logits, np.full(labels.shape, -100))
-    with pytest.raises(ValueError, match="labels: .*got -1"):
-        FITS[fit](features, logits, np.where(labels == 1, -1, labels))
 
 
 @pytest.mark.parametrize("num_labels", [1, 2, 5000])

@@ -59,13 +59,3 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"plots need matplotlib: pip install 'hf-mlcl\[plots\]'"):
         plot_f1_against_frequency({"reg": [0.5]}, [3])
-
-
-def test_mistakes_raise_one_line():
-    pytest.importorskip("matplotlib")
-    with pytest.raises(ValueError, match="per_label_f1: expected at least one method"):
-        plot_f1_against_frequency({}, [1])
-    with pytest.raises(ValueError, match=r"per_label_f1\['reg'\]: expected one number per label \(2\)"):
-        plot_f1_against_frequency({"reg": [0.5]}, [1, 2])
-    with pytest.raises(ValueError, match="curves: expected at least one curve"):
-        plot_reliability({})

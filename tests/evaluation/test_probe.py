@@ -236,12 +236,3 @@ def test_features_in_files_give_the_same(tmp_path, monkeypatch, protocol, missin
     tolerance = 0 if protocol == "study" else 1e-3
     np.testing.assert_allclose(found.weight, expected.weight, atol=tolerance)
     np.testing.assert_allclose(found.bias, expected.bias, atol=tolerance)
-
-
-def test_tensors_that_require_gradients_are_features():
-    features, labels = (torch.from_numpy(array) for array in study_data())
-    tensors = features.double().requires_grad_(), labels.bool()
-    found, expected = (
-        fit_linear_evaluation(*pair, *pair, num_epochs=2, progress=False) for pair in (tensors, study_data())
-    )
-    assert (found.weight == expected.weight).all()

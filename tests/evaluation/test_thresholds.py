@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_mlcl.evaluation import tune_thresholds
-from hf_mlcl.evaluation.thresholds import Thresholds, _candidate_logits, _hits_and_false
+from hf_mlcl.evaluation.thresholds import Thresholds, _candidate_logits
 
 RULES = {"balanced": (200, 10, 100), "macro": (20, 2, 100), "micro": None}  # k, n and m
 
@@ -187,20 +187,6 @@ def test_a_label_without_a_positive_gets_the_threshold_of_labels_about_as_freque
 
 
 # --- values and forms ---
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_counts_equal_comparisons(missing):
-    probabilities, labels = long_tailed(40, seed=7, num_labels=6)
-    known = np.random.default_rng(0).random(labels.shape) < (0.6 if missing else 2)
-    labels &= known
-    limits = np.sort(np.append(probabilities[:5, 0], [0.2, 0.7]))
-    observed, expected, mass = _hits_and_false(probabilities, labels, known if missing else None, limits)
-    reached = ((probabilities >= limit) & known for limit in limits)
-    parts = (labels, ~labels, probabilities, 1 - probabilities)
-    table = np.array([[(mask * part).sum(axis=0) for part in parts] for mask in reached]).transpose(1, 2, 0)
-    np.testing.assert_allclose(np.concatenate([observed, expected]), table, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(mass[:, 0], (probabilities * known).sum(axis=0))
 
 
 @pytest.mark.parametrize("rule", RULES)

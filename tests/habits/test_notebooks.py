@@ -7,7 +7,6 @@ from toy import Tokenizer, toy_dataset, toy_model, toy_trainer
 from transformers import TrainerCallback
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
-from hf_mlcl.evaluation import plots
 
 
 def rates(trainer):
@@ -59,18 +58,3 @@ def test_model_init_gives_each_training_the_arguments_objective(tmp_path):
         assert trainer.model.prototypes.weight.requires_grad  # it was frozen in training only
     assert len(set(models)) == 3
     assert models[1].classifier.weight.equal(models[2].classifier.weight)
-
-
-def test_figures_belong_to_nobody_but_the_caller():
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    from matplotlib.figure import Figure
-
-    figure = plots.plot_f1_against_frequency({"reg": [0.1, 0.5, 0.9]}, [1, 10, 200])
-    assert isinstance(figure, Figure) and pyplot.get_fignums() == []
-
-
-def test_reports_show_their_numbers(tmp_path):
-    report = toy_trainer(tmp_path).fit_classifier()
-    assert repr(report).startswith("ClassifierReport(linear_evaluation=True, ")
-    assert "strengths={" in repr(report)
-    assert report.to_dict()["global_threshold"] == report.global_threshold

@@ -122,13 +122,10 @@ def test_a_batch_without_positives_has_no_forces():
     assert summary["total"]["pull"] == summary["total"]["push"] == summary["total"]["pairs"] == 0
 
 
-def test_wrong_arguments_are_named():
-    embeddings, labels, prototypes = batch()
-    with pytest.raises(ValueError, match="^loss: "):
-        pair_gradients(build_loss("bce"), embeddings, labels)
-    with pytest.raises(ValueError, match="^prototypes: "):
-        pair_gradients(build_loss("reg"), embeddings, labels)
-    with pytest.raises(ValueError, match="^labels: "):
-        pair_gradients(build_loss("base"), embeddings, labels[:3])
-    with pytest.raises(ValueError, match="^batches: "):
-        summarise_gradients([], [0])
+@pytest.mark.parametrize(
+    ("name", "loss", "rows"), [("loss", "bce", 14), ("prototypes", "reg", 14), ("labels", "base", 3)]
+)
+def test_wrong_arguments_are_named(name, loss, rows):
+    embeddings, labels, _ = batch()
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        pair_gradients(build_loss(loss), embeddings, labels[:rows])

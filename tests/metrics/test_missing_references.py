@@ -184,28 +184,3 @@ def test_a_label_that_is_never_known_is_as_if_it_were_not_there(seed):
             np.testing.assert_array_equal(np.delete(after[name], 3), value)
         else:
             assert after[name] == pytest.approx(value), name
-
-
-def test_a_label_that_is_known_to_be_absent_stays_in_the_mean():
-    probabilities = np.array([[0.9, 0.1], [0.1, 0.1]])
-    assert multilabel_scores([[1, 0], [0, 0]], probabilities=probabilities)["macro_f1"] == 0.5
-    assert multilabel_scores([[1, 0], [0, -100]], probabilities=probabilities)["macro_f1"] == 0.5
-    assert multilabel_scores([[1, -100], [0, -100]], probabilities=probabilities)["macro_f1"] == 1.0
-
-
-def test_precision_at_k_divides_by_no_more_than_the_known_labels():
-    scores = multilabel_scores([[1, -100, -100, 0], [-100, 1, -100, -100]], probabilities=np.eye(4)[:2], ks=(1, 3))
-    assert scores["precision_at_1"] == 1.0 and scores["precision_at_3"] == (1 / 2 + 1) / 2
-
-
-def test_permuting_examples_or_labels_changes_no_average():
-    references, probabilities, options = make_case(3)
-    generator = np.random.default_rng(0)
-    rows, columns = generator.permutation(25), generator.permutation(7)
-    untied = probabilities + generator.random(probabilities.shape) / 100
-    untied = np.minimum(untied, 1)
-    before = compute(references, untied, options)
-    moved = {name: values[columns] for name, values in options.items()}
-    after = compute(references[rows][:, columns], untied[rows][:, columns], moved)
-    for name, value in before.items():
-        np.testing.assert_allclose(after[name], value[columns] if name.startswith("per_label") else value, atol=1e-12)

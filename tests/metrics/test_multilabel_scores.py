@@ -67,14 +67,6 @@ def test_frequency_groups_use_the_bounds_of_the_long_tail_convention():
     assert "macro_f1_head" not in scores and "num_labels_head" not in scores and "macro_f1_tail" in scores
 
 
-def test_thresholds_are_inclusive_and_per_label():
-    references = np.array([[1, 0], [0, 1]])
-    probabilities = np.array([[0.3, 0.6], [0.2, 0.7]], dtype=np.float64)
-    scores = multilabel_scores(references, probabilities=probabilities, thresholds=[0.3, 0.7])
-    assert scores["subset_accuracy"] == 1.0
-    assert multilabel_scores(references, probabilities=probabilities, thresholds=0.3)["micro_recall"] == 1.0
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 3), (3, 2)])
 @pytest.mark.parametrize("truth", [0, 1])
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
@@ -88,15 +80,6 @@ def test_degenerate_inputs_give_finite_numbers_without_warnings(shape, truth, pr
     assert all(np.isfinite(value).all() for value in scores.values())
     assert all(len(value) == shape[1] for name, value in scores.items() if name.startswith("per_label"))
     assert scores["micro_f1"] == (1.0 if truth and probability >= 0.5 else 0.0)
-
-
-def test_one_label_equals_binary_classification():
-    generator = np.random.default_rng(0)
-    references, probabilities = generator.integers(0, 2, (50, 1)), generator.random((50, 1))
-    scores = multilabel_scores(references, probabilities=probabilities, ks=(1, 3))
-    assert scores["macro_f1"] == pytest.approx(sk.f1_score(references[:, 0], probabilities[:, 0] >= 0.5))
-    assert scores["map"] == pytest.approx(sk.average_precision_score(references[:, 0], probabilities[:, 0]))
-    assert "ndcg_at_3" not in scores and "precision_at_1" in scores
 
 
 @pytest.mark.parametrize("missing", [False, True])
