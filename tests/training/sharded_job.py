@@ -91,9 +91,8 @@ def trainer_of(folder, processes, seed=0, batch=8, lists=False, **arguments):
     """A Trainer of three steps, unless told, with so many examples of all processes in each."""
     form = with_lists if lists else lambda data: data
     sizes = {"per_device_train_batch_size": batch // processes, "max_steps": 3}
-    trainer = toy_trainer(folder, toy_model(seed, dropout=0.0), train=form(toy_dataset(24)), **sizes | arguments)
-    trainer.eval_dataset = form(trainer.eval_dataset)
-    return trainer
+    data = {"train": form(toy_dataset(24)), "validation": form(toy_dataset(30, seed=1))}
+    return toy_trainer(folder, toy_model(seed, dropout=0.0), **data, **sizes | arguments)
 
 
 def alternating(folder, processes):

@@ -63,10 +63,8 @@ def test_resuming_is_bit_identical(toy, objective, tmp_path):
 
     def run(folder, seed, checkpoint=None):
         model = with_lora(toy())
-        with torch.no_grad():  # what the resumed run starts from must not matter
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(seed)
+        for parameter in model.parameters():  # what the resumed run starts from must not matter
+            parameter.data.add_(seed * parameter.requires_grad)
         trainer = toy_trainer(folder, model=model, callbacks=[EarlyStoppingCallback(4)], **arguments)
         trainer.train(resume_from_checkpoint=checkpoint)
         return trainer
@@ -132,18 +130,6 @@ def test_the_trainer_adds_the_adapter(toy, tmp_path):
             task_type="SEQ_CLS", num_virtual_tokens=2, token_dim=32, num_layers=1, num_attention_heads=2
         )
         MLCLTrainer(model=peft.get_peft_model(toy(), prompts), **arguments)
-
-
-def test_gradient_checkpointing_gives_the_same_training(toy, tmp_path):
-    runs = []
-    for checkpointing in (False, True):
-        trainer = toy_trainer(
-            tmp_path, model=with_lora(toy()), max_steps=3, gradient_checkpointing=checkpointing, objective="joint"
-        )
-        trainer.train()
-        runs.append(states(trainer.model))
-    for name, value in runs[0].items():
-        torch.testing.assert_close(runs[1][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_head_learning_rate_reaches_the_heads_that_are_trained(toy, tmp_path):

@@ -66,6 +66,9 @@ def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_
         ({"classification_weight": -0.5}, "classification_weight"),
         ({"pooling": "mean"}, "pooling"),
         ({"projection_dim": 8}, "projection_dim"),
+        *[({"gradient_cache_chunk_size": value}, "gradient_cache_chunk_size") for value in (0, -1, 2.5, True)],
+        *[({"queue_size": value}, "queue_size") for value in (-1, 2.5)],
+        *[({"momentum": value}, "momentum") for value in (1.0, -0.1)],
     ],
 )
 def test_mistakes_are_named(fields, message, tmp_path):

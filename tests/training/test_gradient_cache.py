@@ -13,8 +13,6 @@ from distributed_job import (
 from peft import LoraConfig, get_peft_model
 from toy import KeepGradients, relative_difference, step_gradients, toy_dataset, toy_model, toy_trainer
 
-from hf_mlcl import MLCLTrainingArguments
-
 MAKERS = {"held": held_trainer, "cached": cached_trainer}
 
 
@@ -150,12 +148,6 @@ def test_two_processes_equal_held_chunks_and_one_process_and_synchronise_as_ofte
     if dropout == 0:
         model = toy_model(dropout=0.0, objective=objective).double()
         assert relative_difference(cached, step_gradients(model, toy_dataset(16), accumulation)) <= 1e-6
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_wrong_sizes_are_named(value, tmp_path):
-    with pytest.raises(ValueError, match="gradient_cache_chunk_size"):
-        MLCLTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk_size=value)
 
 
 def test_the_last_chunk_of_one_process_runs_once(tmp_path):

@@ -1,13 +1,15 @@
 """Losses of a training: parameters from the arguments, losses of the user's own, and a temperature that is trained."""
 
 import copy
+import json
 
 import pytest
 import torch
 from distributed_job import held_trainer, temperature_trainer, trained
+from peft import LoraConfig
 from toy import relative_difference, same, toy_model, toy_trainer
 
-from hf_mlcl import MLCLForSequenceClassification, MLCLTrainer
+from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, loss_parameters, register_loss
 
 
@@ -36,25 +38,17 @@ class PullLoss(torch.nn.Module):
 @pytest.mark.parametrize("loss", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
 def test_every_parameter_of_every_loss_is_reached_from_the_arguments(loss, tmp_path):
     others = {"temperature": 0.3, "learnable_temperature": True, "pos_weight": 2.0, "alpha": 0.5}
-    values = {
-        name: others.get(name, 0.25 if default is None else default / 2 if not isinstance(default, bool) else True)
-        for name, default in loss_parameters(loss).items()
-    }
-    for given in ({"loss_kwargs": values}, {"loss_kwargs": str(values).replace("'", '"').replace("True", "true")}):
-        trainer = toy_trainer(tmp_path, loss=loss, **given)
-        own = trainer.model.contrastive_loss if loss in CONTRASTIVE_LOSSES else trainer.model.classification_loss
-        config = trainer.model.config
-        kept = config.loss_parameters if loss in CONTRASTIVE_LOSSES else config.classification_loss_parameters
-        assert type(own) is type(build_loss(loss, **values)) and kept == values
-        assert all(
-            getattr(own, name, True) == value for name, value in values.items() if name != "learnable_temperature"
-        )
-
-
-def test_joint_objectives_take_parameters_of_both(tmp_path):
-    parameters = {"loss_kwargs": {"beta": 0.7}, "classification_loss_kwargs": {"gamma": 1.5}}
-    trainer = toy_trainer(tmp_path, objective="joint", classification_loss="focal", loss="msc", **parameters)
-    assert trainer.model.contrastive_loss.beta == 0.7 and trainer.model.classification_loss.gamma == 1.5
+    values = {name: others.get(name, default and default / 2) for name, default in loss_parameters(loss).items()}
+    for given in (values, json.dumps(values)):
+        model = toy_trainer(tmp_path, loss=loss, loss_kwargs=given).model
+        kind = "" if loss in CONTRASTIVE_LOSSES else "classification_"
+        own = getattr(model, f"{kind or 'contrastive_'}loss")
+        assert type(own) is type(build_loss(loss)) and getattr(model.config, f"{kind}loss_parameters") == values
+        assert all(getattr(own, name, True) == value for name, value in values.items())
+    both = {"classification_loss": "focal", "classification_loss_kwargs": {"gamma": 1.5}}
+    if loss in CONTRASTIVE_LOSSES:
+        model = toy_trainer(tmp_path, objective="joint", loss=loss, loss_kwargs=values, **both).model
+        assert model.classification_loss.gamma == 1.5 and model.config.loss_parameters == values
 
 
 @pytest.mark.parametrize(
@@ -84,13 +78,8 @@ def test_wrong_parameters_are_named(arguments, message, tmp_path):
     ],
 )
 def test_a_loss_of_ones_own_is_trained_by(loss, objective, expected, chunk, tmp_path):
-    plain = toy_trainer(tmp_path)
-    plain.args.objective, plain.args.gradient_cache_chunk_size = objective, chunk
     loss = copy.deepcopy(loss)
-    trainer = MLCLTrainer(
-        toy_model(), plain.args, train_dataset=plain.train_dataset, eval_dataset=plain.eval_dataset, loss=loss,
-        processing_class=plain.processing_class,
-    )  # fmt: skip
+    trainer = toy_trainer(tmp_path, own=loss, objective=objective, gradient_cache_chunk_size=chunk)
     config = trainer.model.config
     assert config.objective == expected
     assert loss in (trainer.model.contrastive_loss, trainer.model.classification_loss)
@@ -166,8 +155,6 @@ def test_the_temperature_is_that_of_held_chunks_and_of_two_processes(ranks, chun
 
 
 def test_where_a_temperature_cannot_be_trained_is_said(tmp_path):
-    from peft import LoraConfig
-
     toy_model().save_pretrained(tmp_path / "model")
     model = MLCLForSequenceClassification.from_pretrained(tmp_path / "model")
     model.add_adapter(LoraConfig(r=2))

@@ -34,9 +34,7 @@ def masked(data, share=0.33, every=6, dtype="int8"):
 
 
 def trainer_of(data, validation, folder, **options):
-    trainer = toy_trainer(folder, train=data, **{"model": toy_model().double(), **options})
-    trainer.eval_dataset = validation
-    return trainer
+    return toy_trainer(folder, train=data, validation=validation, **{"model": toy_model().double(), **options})
 
 
 def close(found, expected, tolerance=1e-5):

@@ -26,9 +26,7 @@ def unlike(rows, seed, share):
 
 def unlike_trainer(folder, form=lambda data: data, **arguments):
     """Training labels that follow from the texts, and validation labels that often do not."""
-    trainer = toy_trainer(folder, train=form(unlike(64, 0, 0.0)), **arguments)
-    trainer.eval_dataset = form(unlike(64, 1, 0.4))
-    return trainer
+    return toy_trainer(folder, train=form(unlike(64, 0, 0.0)), validation=form(unlike(64, 1, 0.4)), **arguments)
 
 
 def linear(features, weight, bias):
@@ -81,6 +79,9 @@ def test_what_is_calibrated_is_calibrated_on_validation_examples(protocol, form,
         fit = fit_linear_evaluation(*splits[0], *splits[1], seed=trainer.args.seed, progress=False)
         weight, bias = fit.weight, fit.bias
         report = trainer.fit_classifier(protocol="study")
+        assert report.protocol == "study" and sum(report.grid_points.values()) == labels.shape[1]
+        assert report.averaging_gap == pytest.approx(fit.averaging_gap)
+    assert not report.refit and not trainer.model.config.classifier_refitted
     raw = linear(validation, weight, bias)
     calibration = fit_calibration(raw, labels)
     calibrated = raw * calibration.scale + calibration.shift

@@ -73,8 +73,8 @@ def toy_model(seed=0, dropout=0.1, **fields):
     return MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=NUM_LABELS, **fields)
 
 
-def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, **arguments):
-    """A Trainer on CPU that logs every step and saves nothing unless told."""
+def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, validation=None, own=None, **arguments):
+    """A Trainer on CPU that logs every step and saves nothing unless told; `own` is a loss."""
     defaults = {
         "per_device_train_batch_size": 8,
         "num_train_epochs": 2,
@@ -89,9 +89,10 @@ def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, *
         model=toy_model() if model is None else model,
         args=MLCLTrainingArguments(output_dir=str(folder), **(defaults | arguments)),
         train_dataset=toy_dataset(train_rows) if train is None else train,
-        eval_dataset=toy_dataset(30, seed=1),
+        eval_dataset=toy_dataset(30, seed=1) if validation is None else validation,
         processing_class=Tokenizer(),
         callbacks=callbacks,
+        loss=own,
     )
 
 
