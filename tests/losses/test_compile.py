@@ -1,5 +1,7 @@
 """Every loss compiles into one graph, and the graph gives what the loss gives."""
 
+import itertools
+
 import pytest
 import torch
 from batches import batch, value_and_gradients
@@ -16,7 +18,13 @@ def assert_compiles(loss, backend, embeddings, labels, prototypes, **keywords):
     )
 
 
-def check(name, backend, monkeypatch):
+SLOW = itertools.product([*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES], ["aot_eager", "inductor"])
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [("reg", "eager"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+)
+def test_every_loss_is_one_graph(name, backend, monkeypatch):
     embeddings, labels, prototypes = batch(dtype=torch.float32)
     loss = build_loss(name)
     if name in CLASSIFICATION_LOSSES:
@@ -28,14 +36,3 @@ def check(name, backend, monkeypatch):
     ids = torch.arange(len(labels))
     references = Keys(embeddings.detach().flip(0), labels.flip(0), ids.flip(0), ids)
     assert_compiles(loss, backend, embeddings, labels, prototypes, keys=references)
-
-
-def test_reg_is_one_graph(monkeypatch):
-    check("reg", "eager", monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-@pytest.mark.parametrize("name", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
-def test_every_loss_is_one_graph(name, backend, monkeypatch):
-    check(name, backend, monkeypatch)

@@ -225,19 +225,21 @@ def test_metrics_are_those_of_the_known_entries_whatever_is_hidden(tmp_path):
     assert expected["hamming_loss"] == pytest.approx((truth != predicted)[known].mean())
 
 
-def test_unlabelled_examples_change_neither_probe_nor_classifier(tmp_path):
-    """Inserted between labelled ones, in training and in validation data."""
+@pytest.mark.parametrize("objective", ["contrastive", "classification"])
+def test_unlabelled_examples_change_neither_probe_nor_classifier(objective, tmp_path):
+    """Inserted between labelled ones, in training and in validation data; nor the calibration of a trained head."""
     trainers, unlabelled = [], with_labels(toy_dataset(9, seed=7), np.full((9, 5), -100))
     for inserted in (False, True):
         parts = [masked(toy_dataset(rows, seed)) for rows, seed in ((40, 0), (30, 1))]
         if inserted:
             parts = [datasets.concatenate_datasets([unlabelled, part, unlabelled]) for part in parts]
-        trainers.append(trainer_of(*parts, tmp_path, model=toy_model(dropout=0.0)))
+        model = toy_model(dropout=0.0, classifier_fitted=objective == "classification")
+        trainers.append(trainer_of(*parts, tmp_path, model=model, objective=objective))
     probed = [trainer.evaluate() for trainer in trainers]
     names = [name for name in probed[0] if "f1" in name or "map" in name or name == "eval_ece"]
     assert {name: probed[1][name] for name in names} == pytest.approx({name: probed[0][name] for name in names})
-    reports = [trainer.fit_classifier() for trainer in trainers]
-    assert reports[1].strengths == reports[0].strengths
+    reports = [trainer.fit_classifier(linear_evaluation=objective == "contrastive") for trainer in trainers]
+    assert close(reports[1].to_dict(), reports[0].to_dict())
     torch.testing.assert_close(trainers[1].model.classifier.weight, trainers[0].model.classifier.weight)
     np.testing.assert_allclose(trainers[1].model.config.thresholds, trainers[0].model.config.thresholds, atol=1e-6)
 
