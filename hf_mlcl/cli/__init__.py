@@ -15,6 +15,7 @@ from hf_mlcl.data.errors import printable
 COMMANDS = {
     "train": "train a model on a multi-label dataset: model, card and metrics in one folder",
     "evaluate": "measure a trained model on a split of a dataset",
+    "study": "compare losses on datasets: trainings, statistics, a report",
     "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",
     "push": "publish a trained model on the Hub, in one commit",

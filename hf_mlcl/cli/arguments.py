@@ -75,6 +75,9 @@ class TrainArguments(DataArguments):
             "help": "Fraction of the training split held out for validation where there is no validation split."
         },
     )
+    max_labels: int | None = field(
+        default=None, metadata={"help": "Keep only so many labels: the most frequent of the training split."}
+    )
     augmentation: str = field(
         default="none", metadata={"help": "Data augmentation of training images.", "choices": ("none", "randaugment")}
     )

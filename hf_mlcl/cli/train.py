@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import set_seed
 
-from hf_mlcl.data import RandAugment
+from hf_mlcl.data import MultiLabelData, RandAugment
 from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import RunResults
@@ -21,11 +21,8 @@ from hf_mlcl.hub.results import describe_run, scores_only
 from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.arguments import trains
-from hf_mlcl.training.checkpoints import (
-    checkpoint_to_resume,
-    last_checkpoint,
-    remove_temporary_checkpoints,
-)
+from hf_mlcl.training.checkpoints import checkpoint_to_resume, last_checkpoint, remove_temporary_checkpoints
+from hf_mlcl.training.classifier import ClassifierReport
 from hf_mlcl.training.dataset_rows import has_known_labels, without_unlabelled
 from hf_mlcl.training.shards import reshard, whole
 
@@ -66,21 +63,27 @@ def run(arguments: Sequence[str]) -> None:
             raise Interrupted(on_signal.received, what_next) from error
 
 
-def train(
-    job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal | None = None
-) -> dict[str, dict[str, float]]:
-    """Runs one training job and returns what it writes to `metrics.json`.
+@dataclass
+class Training:
+    """A training that can begin: the Trainer, its data, and the checkpoint to go on from."""
 
-    The training ends with a checkpoint, whatever `save_strategy` says, so that nothing that interrupts the rest makes
-    it train again. With `save_strategy="no"` all checkpoints go when the model and its metrics are written.
+    trainer: MLCLTrainer
+    data: MultiLabelData
+    splits: dict[str, Any]
+    resume: str | None
 
-    Raises:
-        ValueError: For anything in the arguments or the data that is not as it should be; one line.
-    """
-    started = time.time()
-    on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
-    if job.pictures:
-        import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
+    def measured_splits(self) -> list[str]:
+        """The splits that scores are given of."""
+        return [name for name in ("validation", "test") if name in self.splits]
+
+    def examples(self) -> dict[str, int]:
+        """Number of examples of each split."""
+        # Prepared splits are without images that are left out.
+        return {name: len(self.splits.get(name, split)) for name, split in self.data.splits.items()}
+
+
+def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal) -> Training:
+    """Loads data, encoder and processor, and builds the Trainer; see `train`."""
     augmentation = _augmentation(job)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
@@ -90,14 +93,15 @@ def train(
         data = load_data(
             job,
             validation_fraction=job.validation_fraction,
+            max_labels=job.max_labels,
             max_train_samples=job.max_train_samples,
             seed=args.seed,
         )
     if job.pictures and LABEL_IDS in data.splits["train"].column_names:
-        raise ValueError(f"--pictures: expected labels few enough for arrays, got {len(data.label_names)}")
+        raise ValueError(f"--pictures needs labels few enough for arrays, the dataset has {len(data.label_names)}")
     if "validation" not in data.splits:
         raise ValueError(
-            "validation_fraction: expected a validation split or a share above 0 to make one, got neither"
+            "validation_fraction: the dataset has no validation split; give a fraction above 0 to hold one out"
         )
     peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)
@@ -119,10 +123,9 @@ def train(
     for name in list(splits):
         if not has_known_labels(splits[name]):
             if name != "test":
-                raise ValueError(f"{name} split: expected at least one known label, got only unknown ones")
-            logger.warning("the test split is not measured: all its labels are unknown")
+                raise ValueError(f"the {name} split has no known label, all are missing")
+            logger.warning("the test split is not measured: all its labels are missing")
             del splits[name]
-
     trainer = MLCLTrainer(
         model=model,
         args=args,
@@ -140,36 +143,60 @@ def train(
                 raise ValueError(f"--{name} has no use with --classifier trained, which fits nothing")
     on_signal.check()
     trainer.save_last_step = True
-    trainer.train(resume_from_checkpoint=resume)
-    report = trainer.fit_classifier(
+    return Training(trainer, data, splits, resume)
+
+
+def fit(training: Training, job: TrainArguments) -> ClassifierReport:
+    """Fits the classifier as the job says."""
+    return training.trainer.fit_classifier(
         linear_evaluation=job.classifier == "linear_evaluation",
         protocol=job.protocol,
         refit=job.refit,
         thresholds=job.thresholds,
     )
+
+
+def train(
+    job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal | None = None
+) -> dict[str, dict[str, float]]:
+    """Runs one training job and returns what it writes to `metrics.json`.
+
+    The training ends with a checkpoint, whatever `save_strategy` says, so that nothing that interrupts the rest makes
+    it train again. With `save_strategy="no"` all checkpoints go when the model and its metrics are written.
+
+    Raises:
+        ValueError: For anything in the arguments or the data that is not as it should be; one line.
+    """
+    started = time.time()
+    on_signal = SaveOnSignal() if on_signal is None else on_signal  # one that is not entered receives none
+    if job.pictures:
+        import hf_mlcl.inspection.plots  # noqa: F401  # stops here where matplotlib is missing
+    training = set_up(job, args, on_signal)
+    trainer, folder = training.trainer, Path(str(args.output_dir))
+    trainer.train(resume_from_checkpoint=training.resume)
+    report = fit(training, job)
     on_signal.check()
     # Saved before it is measured: nothing that follows may lose the training.
     trainer.save_model(str(folder), _internal_call=True)  # published, where that is wanted, with card and scores
     on_signal.check()
     metrics: dict[str, dict[str, float]] = {}
     per_label: dict[str, list[dict[str, Any]]] = {}
-    for name in ("validation", "test"):
-        if name in splits:
-            metrics[name], per_label[name], logits = _measure(trainer, splits[name])
-            measured = splits[name]
-            on_signal.check()
+    for name in training.measured_splits():
+        measured = measure(trainer, training.splits[name])
+        metrics[name], per_label[name] = measured.metrics, measured.per_label
+        on_signal.check()
     if job.pictures:
-        _draw(trainer, measured, logits, folder)
+        _draw(trainer, training.splits[name], measured.logits, folder)
         on_signal.check()
     if trainer.is_world_process_zero():
         run_description = describe_run(
             args,
-            model,
-            job={**asdict(job), "dataset": data.name},
-            # Prepared splits are without images that are left out.
-            examples={name: len(splits.get(name, split)) for name, split in data.splits.items()},
+            trainer.core_model,
+            job={**asdict(job), "dataset": training.data.name},
+            examples=training.examples(),
             report=report,
-            seconds=None if resume else time.time() - started,  # of the last part of a run alone it says nothing
+            # Of the last part of a run alone it says nothing.
+            seconds=None if training.resume else time.time() - started,
         )
         RunResults(run_description, metrics, per_label).write(folder)
         remove_temporary_checkpoints(folder)
@@ -199,15 +226,25 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
     return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
 
 
-def _measure(trainer: MLCLTrainer, dataset: Any) -> tuple[dict[str, float], list[dict[str, Any]], Any]:
-    """Metrics, rows per label, and the logits behind them."""
+@dataclass
+class Measured:
+    """Scores of a split, and the logits and labels behind them."""
+
+    metrics: dict[str, float]
+    per_label: list[dict[str, Any]]
+    logits: Any
+    labels: Any
+
+
+def measure(trainer: MLCLTrainer, dataset: Any) -> Measured:
+    """Measures a split; one that the classifier was refitted on by the scores of classifiers that have not seen it."""
     prediction = trainer.predict(dataset, metric_key_prefix="x")
     config, held_out = trainer.core_model.config, trainer.held_out_scores(dataset)
     logits, labels = prediction.predictions, prediction.label_ids
     if held_out is not None:
         logits, labels = held_out.logits, held_out.labels
     rows = per_label_metrics(logits, labels, config.thresholds, config.train_label_counts, config.label_names)
-    return scores_only(prediction.metrics, "x"), rows, logits
+    return Measured(scores_only(prediction.metrics, "x"), rows, logits, labels)
 
 
 def _draw(trainer: MLCLTrainer, dataset: Any, logits: Any, folder: Path) -> None:

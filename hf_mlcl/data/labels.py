@@ -214,6 +214,12 @@ class Labels:
         missing = None if missing is None or not missing.nnz else missing
         return Labels(self.matrix[rows], self.unlabelled[rows], missing)
 
+    def columns(self, labels: np.ndarray) -> Labels:
+        """The same examples with some of the labels, by their numbers."""
+        matrix = self.matrix[:, labels]
+        missing = None if self.missing is None else self.missing[:, labels].nonzero()
+        return Labels.from_pairs(*matrix.nonzero(), matrix.shape, self.unlabelled, missing)
+
     def ids(self, row: int) -> np.ndarray | None:
         """Ids of the labels of one example, int64 and ascending; None where nothing is known."""
         if self.unlabelled[row]:

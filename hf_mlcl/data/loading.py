@@ -71,6 +71,7 @@ def load_multilabel_dataset(
     label_names: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     validation_fraction: float = 0.1,
+    max_labels: int | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 42,
@@ -92,8 +93,11 @@ def load_multilabel_dataset(
         validation_fraction: share of the training rows that becomes a missing validation split (iterative
             stratification; of `label_ids` at random, where that would take the only example of labels), or 0 for
             none. Happens before any subset is drawn.
+        max_labels: keeps only so many labels, the most frequent of the whole training split, in their order; an
+            example may be left without any.
         max_train_samples, max_eval_samples: sizes of uniform random subsets of train, and of validation and test.
-        seed: seed of carving and subsets.
+        seed: seed of carving and of the training subset; the other subsets are the same for every seed, so that
+            scores can be compared.
         config_name, revision: of a dataset on the Hub.
 
     Raises:
@@ -113,7 +117,7 @@ def load_multilabel_dataset(
         "label_column": label_column, "label_delimiter": label_delimiter,
     }  # fmt: skip
     numbers = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1)}
-    numbers["max_eval_samples"] = (max_eval_samples, 1)
+    numbers |= {"max_eval_samples": (max_eval_samples, 1), "max_labels": (max_labels, 1)}
     if task not in ("text", "vision"):
         raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
     if isinstance(splits, str):
@@ -139,6 +143,11 @@ def load_multilabel_dataset(
     labels, names = encode_labels(
         source.splits, columns, delimiter=label_delimiter, label_names=label_names, indicators=indicators
     )
+    if max_labels is not None and max_labels < len(names):
+        if label_names is not None or "train" not in labels:
+            raise ValueError("max_labels chooses among the labels of a training split, not beside label_names")
+        most = np.sort(np.argsort(-labels["train"].counts(), kind="stable")[:max_labels])
+        labels, names = {split: of.columns(most) for split, of in labels.items()}, [names[label] for label in most]
     too_large = too_large_for_rows(sum(map(len, labels.values())), len(names))
     as_ids = too_large and all(part.missing is None for part in labels.values())
     ready: dict[str, Dataset] = {}
@@ -158,7 +167,8 @@ def load_multilabel_dataset(
             split: rows for split, rows in ready.items() if split != "train"
         }
     for split, rows in ready.items():
-        subset = random_subset(len(rows), max_train_samples if split == "train" else max_eval_samples, seed)
+        size, subset_seed = (max_train_samples, seed) if split == "train" else (max_eval_samples, 0)
+        subset = random_subset(len(rows), size, subset_seed)
         rows = rows if subset is None else rows.select(subset)
         # Readers of files call everything "train"; the Trainer knows by the name what it measures.
         ready[split] = concatenate_datasets([rows], split=NamedSplit(split))

@@ -145,6 +145,7 @@ class MLCLTrainer(PublishingTrainer):
         if loss is not None and not isinstance(loss, nn.Module):
             raise ValueError(f"loss must be a module such as build_loss makes, got {loss!r}; a name goes into args")
         self._scoring = False
+        self.compare_encoder = True  # whether `train` measures the encoder as it is, for `fit_classifier` to compare
         self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which datasets
         self._held_out: HeldOutScores | None = None
         self._peft_config, self._own_loss = peft_config, loss
@@ -368,7 +369,7 @@ class MLCLTrainer(PublishingTrainer):
             self.core_model.config.classifier_fitted = False
             self.core_model.eval()
             return TrainOutput(0, 0.0, {})
-        if self.model is not None and self.model_init is None:
+        if self.compare_encoder and self.model is not None and self.model_init is None:
             self._before = self._encoder_before()
         try:
             result = super().train(resume_from_checkpoint, trial, *args, **kwargs)

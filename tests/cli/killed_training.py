@@ -17,7 +17,7 @@ PHASES = {
     "saving a checkpoint": (MLCLTrainer, "_save_checkpoint"),
     "fitting the classifier": (MLCLTrainer, "fit_classifier"),
     "saving the model": (MLCLTrainer, "save_model"),
-    "measuring": (command, "_measure"),
+    "measuring": (command, "measure"),
 }
 
 

@@ -1,0 +1,337 @@
+"""Carrying out a study: its runs in processes of their own, skipped, resumed, shared out, timed. Uses joblib."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from transformers import TrainerCallback
+
+from hf_mlcl.cli.train import set_up
+from hf_mlcl.training import SaveOnSignal
+from hf_mlcl.training.dataset_rows import select_rows
+
+from .plan import SVM, Run, Study, read_arguments
+from .results import read_results
+from .run import ARGUMENTS, LOG, RESULTS
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("local", "dask", "ray")
+RUNS = "runs"
+
+
+class _Pool:
+    """The processes of this machine: a number for each that may run, and those that do."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs, self.stopping = jobs, threading.Event()
+        self._free: queue.Queue[int] = queue.Queue()
+        for number in range(jobs):
+            self._free.put(number)
+        self._live: set[subprocess.Popen] = set()
+
+    def run(self, command: list[str], log: Path) -> int:
+        """Exit status of a command whose output goes to a file."""
+        number = self._free.get()
+        try:
+            if self.stopping.is_set():
+                return -signal.SIGTERM
+            with open(log, "ab") as output:
+                # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+                process = subprocess.Popen(
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=self._environment(number),
+                )
+                self._live.add(process)
+                status = process.wait()
+                self._live.discard(process)
+                return status
+        finally:
+            self._free.put(number)
+
+    def _environment(self, number: int) -> dict[str, str]:
+        values = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // self.jobs)), **os.environ}
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        gpus = gpus if gpus != [""] else [str(gpu) for gpu in range(torch.cuda.device_count())]
+        return values | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
+
+    def stop(self) -> None:
+        """Lets what runs save a checkpoint and end."""
+        self.stopping.set()
+        for process in list(self._live):
+            process.send_signal(signal.SIGTERM)
+
+
+def command_of(run: Run, study: Study, folder: Path) -> list[str]:
+    """The command of a run's process."""
+    options = ["--svm"] if run.row == SVM else []
+    options += ["--keep_model"] if study.keep_models and run.trains else []
+    return [
+        sys.executable,
+        "-m",
+        "hf_mlcl.study.run",
+        str(folder / RUNS / run.name),
+        *options,
+        "--protocols",
+        *study.protocols,
+    ]
+
+
+def _prepare(runs: Sequence[Run], folder: Path) -> None:
+    """Writes the arguments of each run; ValueError where its folder holds a run of other arguments."""
+    for run in runs:
+        path = folder / RUNS / run.name / ARGUMENTS
+        values = json.loads(json.dumps(dict(run.arguments)))
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
+            if changed and (path.parent / RESULTS).exists():
+                raise ValueError(
+                    f"{path.parent} holds a run with another {', '.join(changed)}; give the row another `name`, or "
+                    "write the study to another --output_dir"
+                )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def failure(path: Path) -> str:
+    """Why a run has failed, in one line: the last of its output."""
+    try:
+        lines = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].removeprefix("hf-mlcl: error: ") if lines else "it has written nothing"
+
+
+def execute(
+    study: Study,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    backend: str = "local",
+    address: str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    report: bool = True,
+) -> pd.DataFrame:
+    """Runs what has no results yet, then writes the table and the report.
+
+    Args:
+        study: What to run.
+        folder: The study's folder, on a file system that all workers share.
+        jobs: How many runs go at once; threads and GPUs of this machine are shared out among them.
+        backend: "local" processes; or "dask" or "ray", whose workers `joblib` hands the runs to.
+        address: Of the scheduler of dask or ray; None starts a cluster on this machine.
+        shard: (3, 16) runs the third of sixteen parts of the runs.
+        report: Whether to write the report at the end.
+
+    Returns:
+        The table of results, see `hf_mlcl.study.results.read_results`.
+
+    Raises:
+        ValueError: For arguments that make no sense, a folder with other runs, or, at the end, runs that have failed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if jobs < 1 or not 1 <= shard[0] <= shard[1]:
+        raise ValueError(
+            f"jobs must be at least 1 and a shard one of 1/n to n/n, got {jobs} and {shard[0]}/{shard[1]}"
+        )
+    study.check()
+    runs = study.runs()
+    folder.mkdir(parents=True, exist_ok=True)
+    _prepare(runs, folder)
+    mine = runs[shard[0] - 1 :: shard[1]]
+    todo = [run for run in mine if not (folder / RUNS / run.name / RESULTS).exists()]
+    logger.info("%d of %d runs have results already", len(mine) - len(todo), len(mine))
+    failed: dict[str, str] = {}
+    if todo:
+        failed = _run_all(study, todo, folder, jobs, backend, address)
+    table = read_results(study, runs, folder)
+    if report and len(table):
+        from .report import write_report
+
+        write_report(study, runs, table, folder)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise ValueError(
+            f"{len(failed)} of {len(mine)} runs failed, such as {name}: {reason}; see {LOG} in their folders. "
+            "The same command runs them again"
+        )
+    return table
+
+
+def _run_all(
+    study: Study, runs: Sequence[Run], folder: Path, jobs: int, backend: str, address: str | None
+) -> dict[str, str]:
+    """Runs all; names of those that failed, with the reason."""
+    pool, started = _Pool(jobs), time.time()
+
+    def one(command: list[str], log: Path) -> int:
+        return pool.run(command, log)
+
+    work = one if backend == "local" else run_elsewhere
+    tasks = [joblib.delayed(work)(command_of(run, study, folder), folder / RUNS / run.name / LOG) for run in runs]
+    done = threading.Event()
+    line = threading.Thread(target=_show_progress, args=(runs, folder, started, done), daemon=True)
+    line.start()
+    try:
+        with _parallel(backend, address, jobs):
+            options: dict[str, Any] = {"backend": "threading", "n_jobs": jobs} if backend == "local" else {}
+            statuses = joblib.Parallel(batch_size=1, pre_dispatch="all", **options)(tasks)
+    except KeyboardInterrupt:
+        pool.stop()
+        raise KeyboardInterrupt("the same command goes on") from None
+    finally:
+        done.set()
+        line.join()
+    failed = {}
+    for run, status in zip(runs, statuses, strict=True):
+        if status or not (folder / RUNS / run.name / RESULTS).exists():
+            failed[run.name] = failure(folder / RUNS / run.name)
+            logger.warning("failed: %s: %s", run.name, failed[run.name])
+    return failed
+
+
+def run_elsewhere(command: list[str], log: Path) -> int:
+    """Runs a command on a worker of dask or ray, in whatever Python that has."""
+    with open(log, "ab") as output:
+        return subprocess.run([sys.executable, *command[1:]], stdout=output, stderr=subprocess.STDOUT).returncode
+
+
+def _parallel(backend: str, address: str | None, jobs: int) -> Any:
+    """The context in which `joblib.Parallel` hands out the runs."""
+    if backend == "local":
+        return joblib.parallel_config(n_jobs=jobs)
+    try:
+        if backend == "dask":
+            from dask.distributed import Client
+
+            # One thread in a process: a run takes a whole worker.
+            client = Client(address) if address else Client(n_workers=jobs, threads_per_worker=1)
+            return joblib.parallel_config("dask", client=client, n_jobs=-1)
+        import ray
+        from ray.util.joblib import register_ray
+
+        ray.init(address=address, **({} if address else {"num_cpus": jobs}), log_to_driver=False)
+        register_ray()
+        return joblib.parallel_config("ray", n_jobs=-1 if address else jobs)
+    except ImportError as error:
+        raise ImportError(f"--backend {backend} needs pip install 'hf-mlcl[{backend}]': {error}") from error
+
+
+def _show_progress(runs: Sequence[Run], folder: Path, started: float, done: threading.Event) -> None:
+    """One line for the whole study. Looks for results in the folder, whoever writes them."""
+    weights = np.array([_weight(run) for run in runs])
+    paths = [folder / RUNS / run.name / RESULTS for run in runs]
+    shown, number = sys.stderr.isatty(), -1
+    while True:
+        ended = done.wait(1)
+        finished = np.array([path.exists() for path in paths])
+        share, spent = weights[finished].sum() / weights.sum(), time.time() - started
+        left = f"about {_duration(spent * (1 - share) / share)} left" if 0 < share < 1 else _duration(spent)
+        if shown or finished.sum() != number or ended:
+            number = finished.sum()
+            # On a terminal the line is written over; in a file there is one for each run that has ended.
+            line = f"study: {number} of {len(runs)} runs, {left}"
+            line, end = (f"\r{line:<79}", "\n" if ended else "") if shown else (line, "\n")
+            print(line, end=end, file=sys.stderr, flush=True)
+        if ended:
+            return
+
+
+def _weight(run: Run) -> float:
+    """How long a run takes in comparison with the others of its dataset: its epochs, and one for the features."""
+    return run.fraction * (run.epochs() + 0.5) + 0.1
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+# Arguments that change how a step is computed, but not noticeably how long it takes.
+_UNTIMED = (
+    "seed",
+    "loss",
+    "loss_kwargs",
+    "temperature",
+    "alpha",
+    "beta",
+    "classification_weight",
+    "max_train_samples",
+)
+_UNTIMED += ("learning_rate", "num_train_epochs", "classification_loss", "classification_loss_kwargs", "max_labels")
+
+
+def estimate(runs: Sequence[Run]) -> dict[str, float]:
+    """Seconds that each run will take, from a timed training step and a timed forward pass of each kind of run.
+
+    Returns:
+        Name of a run to seconds.
+    """
+    timed: dict[str, tuple[float, float, dict[str, int]]] = {}
+    seconds = {}
+    for run in runs:
+        kind = {name: value for name, value in run.arguments.items() if name not in _UNTIMED}
+        key = json.dumps([run.trains, kind], sort_keys=True, default=str)
+        if key not in timed:
+            timed[key] = _timed(run)
+        step, forward, sizes = timed[key]
+        sizes = sizes | {"train": min(int(run.arguments.get("max_train_samples") or sizes["train"]), sizes["train"])}
+        # 10 s to start; the features of all splits are computed once for the classifier.
+        seconds[run.name] = 10 + sizes["train"] * run.epochs() * step + sum(sizes.values()) * forward
+    return seconds
+
+
+def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
+    """Seconds for an example of a training step and of a forward pass; number of examples of each split."""
+    clock = _StepClock()
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"max_steps": 2} if run.trains else {"num_train_epochs": 0}
+        values = {name: value for name, value in run.arguments.items() if name != "max_train_samples"}
+        job, args = read_arguments({**values, **steps}, folder)
+        args.disable_tqdm = True
+        prepared = set_up(job, args, SaveOnSignal())
+        trainer = prepared.trainer
+        trainer.save_last_step = trainer.compare_encoder = False
+        trainer.add_callback(clock)
+        trainer.train()
+        rows = min(256, len(prepared.splits["train"]))
+        started = time.time()
+        trainer.features(select_rows(prepared.splits["train"], np.arange(rows)))
+        forward = (time.time() - started) / rows
+    step = clock.seconds / (run.batch_size or 1)
+    return step, forward, prepared.examples()
+
+
+class _StepClock(TrainerCallback):
+    """Seconds of the last training step."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._started = time.time()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds = time.time() - self._started

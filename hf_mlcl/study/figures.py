@@ -1,0 +1,133 @@
+"""The figures of a study's report. Imports matplotlib when one is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .plan import FROZEN, SVM
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind tell apart; markers tell the rest apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vPX"
+MOST_LINES = 7  # of which a line figure shows the best, beside the baselines
+
+
+def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("the report of a study needs matplotlib: pip install 'hf-mlcl[study]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _styles(rows: list[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each row, the baselines grey; the same for the same rows."""
+    styles = {FROZEN: {"color": "0.45", "linestyle": "--"}, SVM: {"color": "0.65", "linestyle": ":"}}
+    others = [row for row in rows if not row.startswith((FROZEN, SVM))]
+    found = {
+        row: dict(styles[FROZEN if row.startswith(FROZEN) else SVM], marker=".") for row in rows if row not in others
+    }
+    for number, row in enumerate(others):
+        marker = _MARKERS[(number // len(_COLOURS) + number) % len(_MARKERS)]
+        found[row] = {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "linestyle": "-"}
+    return found
+
+
+def _shown(rows: list[str]) -> list[str]:
+    """The rows of a line figure: the best, and the baselines."""
+    baselines = [row for row in rows if row.startswith((FROZEN, SVM))]
+    return [*[row for row in rows if row not in baselines][:MOST_LINES], *baselines]
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def plot_frequency(labels: dict[str, tuple[np.ndarray, np.ndarray]], rows: list[str], groups: int = 6) -> Figure:
+    """Mean F1 of labels in groups of equal size by frequency in training.
+
+    Args:
+        labels: Name of a row to frequency and F1 of each label, NaN for a label that the split lacks.
+        rows: Names of the rows, the best first.
+        groups: At most how many groups.
+    """
+    figure, axes = _figure()
+    styles = _styles(rows)
+    for row in _shown(rows):
+        counts, f1 = labels[row]
+        there = np.flatnonzero(~np.isnan(f1))
+        parts = np.array_split(there[np.argsort(counts[there], kind="stable")], min(groups, max(len(there) // 2, 1)))
+        centres = [np.exp(np.log(np.maximum(counts[part], 0.5)).mean()) for part in parts if len(part)]
+        means = [100 * f1[part].mean() for part in parts if len(part)]
+        axes.plot(centres, means, label=row, markersize=5, linewidth=1.4, **styles[row])
+    axes.set(xscale="log", xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def plot_scores(summary: pd.DataFrame) -> Figure:
+    """Macro-F1 against mAP of each row, with standard deviations over seeds."""
+    figure, axes = _figure()
+    styles = _styles(list(summary["row"]))
+    for row in summary.to_dict("records"):
+        style = {**styles[row["row"]], "linestyle": "none"}
+        deviations = {axis: 100 * row[f"{score}_sd"] for axis, score in (("xerr", "map"), ("yerr", "macro_f1"))}
+        deviations = {axis: value for axis, value in deviations.items() if not pd.isna(value)}
+        axes.errorbar(
+            100 * row["map"],
+            100 * row["macro_f1"],
+            label=row["row"],
+            markersize=7,
+            elinewidth=0.7,
+            **deviations,
+            **style,
+        )
+    axes.set(xlabel="mAP (%)", ylabel="Macro-F1 (%)")
+    _legend(axes)
+    return figure
+
+
+def plot_curves(lines: pd.DataFrame, column: str, name: str) -> Figure:
+    """Mean Macro-F1 of each row, with standard deviations over seeds, against a column of the results."""
+    figure, axes = _figure()
+    rows = list(lines.groupby("row")["macro_f1"].mean().sort_values(ascending=False).index)
+    styles = _styles(rows)
+    for row in _shown(rows):
+        found = lines[lines["row"] == row].groupby(column)["macro_f1"].agg(["mean", "std"])
+        error = None if found["std"].isna().any() else 100 * found["std"]
+        axes.errorbar(
+            found.index,
+            100 * found["mean"],
+            yerr=error,
+            label=row,
+            markersize=5,
+            linewidth=1.4,
+            capsize=2,
+            **styles[row],
+        )
+    ticks = sorted(lines[column].unique())
+    axes.set(xscale="log", xlabel=name, ylabel="Macro-F1 (%)")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def plot_ranks(ranks: Any) -> Figure:
+    """Critical-difference diagram of average ranks (Demsar 2006)."""
+    from scikit_posthocs import critical_difference_diagram
+
+    figure, axes = _figure(height=0.9 + 0.22 * len(ranks.average))
+    critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, text_h_margin=0.02)
+    return figure

@@ -1,0 +1,309 @@
+"""`Study`: which trainings a comparison consists of, from its YAML file to the arguments of each run."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from hf_mlcl.cli.arguments import DataclassParser, TrainArguments
+from hf_mlcl.cli.prepare import load_data
+from hf_mlcl.evaluation.probe import PROTOCOLS
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
+from hf_mlcl.models import MLCLConfig
+from hf_mlcl.training import MLCLTrainingArguments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FROZEN = "encoder as it is"
+SVM = "TF-IDF + linear SVM"
+METRICS = ("micro_f1", "macro_f1", "map")
+# Arguments of one task; those for all datasets of a study reach only the datasets that they can mean.
+_ONLY = {"text": ("max_length", "text_column"), "vision": ("image_size", "image_column", "augmentation")}
+# What the study itself decides for each run.
+_OWN = ("output_dir", "seed", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures", "task")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "_"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study, or one fit of a baseline.
+
+    Attributes:
+        dataset: Name of the dataset.
+        row: Name of the row of the table: a loss with its arguments, or a baseline.
+        seed, batch_size: Of the training; a baseline has the batch size None.
+        fraction: Share of the training examples.
+        max_labels: Only so many labels, the most frequent; None for all.
+        arguments: Arguments of `hf-mlcl train`, without the output folder.
+    """
+
+    dataset: str
+    row: str
+    seed: int
+    batch_size: int | None
+    fraction: float
+    max_labels: int | None
+    arguments: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        """The folder of the run inside the study's."""
+        parts = [f"seed-{self.seed}"]
+        parts += [] if self.batch_size is None else [f"batch-{self.batch_size}"]
+        parts += [f"fraction-{self.fraction:g}", f"labels-{self.max_labels or 'all'}"]
+        return f"{_slug(self.dataset)}/{_slug(self.row)}/{'_'.join(parts)}"
+
+    @property
+    def trains(self) -> bool:
+        return self.row not in (FROZEN, SVM)
+
+    def epochs(self) -> float:
+        """Epochs of training; 0 for a baseline."""
+        default = MLCLTrainingArguments.__dataclass_fields__["num_train_epochs"].default
+        return float(self.arguments.get("num_train_epochs", default)) if self.trains else 0.0
+
+
+@dataclass
+class Study:
+    """A comparison of losses: every loss on every dataset, with every seed, fraction and number of labels.
+
+    The encoder as it is and, for texts, TF-IDF with a linear SVM are rows of every study.
+
+    Args:
+        datasets: A mapping for each, with `dataset`, `task` and `encoder` as `hf-mlcl train` takes them, perhaps a
+            `name`, and any other argument of `train` that this dataset needs.
+        losses: Names of losses, or mappings of arguments of `train` with a `name` of their own, such as
+            `{"loss": "reg", "objective": "joint", "name": "joint"}`; all losses by default.
+        seeds: Of the trainings; they also draw the subsets of `fractions`.
+        batch_sizes: Each loss is trained with each of them, and shown with its best by `choose_by` on the validation
+            split; by default the batch size of the arguments.
+        fractions: Shares of the training examples.
+        label_subsets: Numbers of labels, the most frequent ones; None stands for all.
+        protocols: How the classifier is fitted on a trained encoder, "logistic_regression" or "study".
+        choose_by: The score, or the mean of several, by which the batch size is chosen.
+        keep_models: Keep the trained models in the folders of their runs.
+        arguments: Any argument of `train`, for all runs; one of a dataset or of a loss goes before it.
+
+    Raises:
+        ValueError: For what cannot be run: an unknown argument, two rows of one name, a loss that does not exist.
+
+    Example:
+        >>> news = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
+        >>> study = Study([news], losses=["reg", "zlpr"], seeds=[1, 2], arguments={"num_train_epochs": 4})
+        >>> [row for row in study.rows]
+        ['reg', 'zlpr']
+    """
+
+    datasets: list[dict[str, Any]]
+    losses: list[Any] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    batch_sizes: list[int] = field(default_factory=list)
+    fractions: list[float] = field(default_factory=lambda: [1.0])
+    label_subsets: list[int | None] = field(default_factory=lambda: [None])
+    protocols: list[str] = field(default_factory=lambda: ["logistic_regression"])
+    choose_by: str | list[str] = "macro_f1"
+    keep_models: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("datasets", "losses", "seeds", "batch_sizes", "fractions", "label_subsets", "protocols"):
+            values = getattr(self, name)
+            if not isinstance(values, list) or (not values and name not in ("losses", "batch_sizes")):
+                raise ValueError(f"{name} must be a list with at least one entry, got {values!r}")
+            if len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+                raise ValueError(f"{name} names something twice: {values!r}")
+        self._check_numbers()
+        for protocol in self.protocols:
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"protocols must be some of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        if not all(isinstance(name, str) for name in self.choice):
+            raise ValueError(f"choose_by must be the name of a score or a list of them, got {self.choose_by!r}")
+        _check_names("study", self.arguments)
+        self._check_datasets()
+        if not self.losses:
+            self.losses = [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
+        self._sizes: dict[str, int] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
+        for loss in self.losses:
+            name, values = _row(loss)
+            if name in (*self.rows, FROZEN, SVM) or _slug(name) in map(_slug, self.rows):
+                raise ValueError(f"losses: two rows would be called {name!r}; give one of them another `name`")
+            self.rows[name] = values
+
+    def _check_numbers(self) -> None:
+        kinds: dict[str, tuple[Any, Any, str]] = {
+            "seeds": (int, lambda seed: 0 <= seed < 2**32, "whole numbers of at least 0"),
+            "batch_sizes": (int, lambda size: size >= 1, "whole numbers of at least 1"),
+            "fractions": ((int, float), lambda share: 0 < share <= 1, "numbers above 0 and at most 1"),
+            "label_subsets": (int, lambda number: number >= 1, "whole numbers of at least 1, or null for all labels"),
+        }
+        for name, (kind, right, words) in kinds.items():
+            for value in getattr(self, name):
+                if value is None and name == "label_subsets":
+                    continue
+                if isinstance(value, bool) or not isinstance(value, kind) or not right(value):
+                    raise ValueError(f"{name} must be {words}, got {value!r}")
+
+    def _check_datasets(self) -> None:
+        names = set()
+        for number, values in enumerate(self.datasets, 1):
+            if not isinstance(values, dict):
+                raise ValueError(f"datasets: entry {number} must be a mapping with `dataset`, `task` and `encoder`")
+            for key in ("dataset", "task", "encoder"):
+                if not isinstance(values.get(key, self.arguments.get(key)), str):
+                    raise ValueError(f"datasets: entry {number} needs `{key}`")
+            if values.get("task") not in ("text", "vision"):
+                raise ValueError(f"datasets: the task of entry {number} must be text or vision")
+            _check_names(f"datasets: entry {number}", values, also=("name", "task"))
+            values.setdefault("name", Path(values["dataset"]).stem or values["dataset"])
+            if _slug(values["name"]) in names:
+                raise ValueError(f"datasets: two are called {values['name']!r}; give one of them another `name`")
+            names.add(_slug(values["name"]))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Study:
+        """The study of a YAML or JSON file; what is not a field of `Study` is an argument of `train`.
+
+        Raises:
+            ValueError: For what is wrong with the file; one line.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such study file") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict) or "datasets" not in values:
+            raise ValueError(f"{path}: a study is a mapping with `datasets`; see `hf-mlcl study --help`")
+        own = {item.name for item in fields(cls)} - {"arguments"}
+        try:
+            return cls(
+                **{name: value for name, value in values.items() if name in own},
+                arguments={name: value for name, value in values.items() if name not in own},
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @property
+    def choice(self) -> list[str]:
+        """Names of the scores whose mean chooses the batch size."""
+        return [self.choose_by] if isinstance(self.choose_by, str) else list(self.choose_by)
+
+    def runs(self) -> list[Run]:
+        """All runs, seed by seed; of each dataset the baselines come first. Loads datasets whose rows must be counted."""
+        return list(self._runs())
+
+    def _runs(self) -> Iterator[Run]:
+        for seed, dataset in itertools.product(self.seeds, self.datasets):
+            shared = self._shared(dataset)
+            baselines = [FROZEN, SVM] if dataset["task"] == "text" else [FROZEN]
+            rows = {row: {"num_train_epochs": 0} for row in baselines} | self.rows
+            for fraction, max_labels, (row, own) in itertools.product(
+                self.fractions, self.label_subsets, rows.items()
+            ):
+                fixed = own.get("per_device_train_batch_size") or shared.get("per_device_train_batch_size", 64)
+                sizes: Sequence[Any] = [fixed]
+                if row in baselines:
+                    sizes = [None]
+                elif "per_device_train_batch_size" not in own and self.batch_sizes:
+                    sizes = self.batch_sizes
+                for size in sizes:
+                    values = {"save_strategy": "no", "report_to": "none", **shared, **own, "seed": seed}
+                    values |= {} if size is None else {"per_device_train_batch_size": size}
+                    values |= {} if max_labels is None else {"max_labels": max_labels}
+                    if fraction != 1:
+                        values["max_train_samples"] = max(1, round(fraction * self._train_rows(dataset["name"])))
+                    yield Run(dataset["name"], row, seed, size, fraction, max_labels, values)
+
+    def _shared(self, dataset: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of all runs on a dataset."""
+        other = _ONLY["vision" if dataset["task"] == "text" else "text"]
+        values = {name: value for name, value in self.arguments.items() if name not in other}
+        return values | {name: value for name, value in dataset.items() if name != "name"}
+
+    def _train_rows(self, name: str) -> int:
+        """Training examples of a dataset, when all of them are used."""
+        if name not in self._sizes:
+            shared = self._shared(next(values for values in self.datasets if values["name"] == name))
+            job = TrainArguments(**{key: value for key, value in shared.items() if key in _job_fields()})
+            data = load_data(job, validation_fraction=job.validation_fraction, max_train_samples=job.max_train_samples)
+            self._sizes[name] = len(data.splits["train"])
+        return self._sizes[name]
+
+    def check(self) -> None:
+        """Raises ValueError for a row whose arguments `train` would refuse, before anything is run."""
+        seen = set()
+        for run in self.runs():
+            key = (run.dataset, run.row, run.batch_size)
+            if run.row != SVM and key not in seen:
+                seen.add(key)
+                try:
+                    read_arguments(run.arguments, "checked")
+                except ValueError as error:
+                    raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
+
+    def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
+        """Runs what has not been run yet, writes results and report, and returns the table of results.
+
+        Args:
+            output_dir: The study's folder.
+            **options: See `hf_mlcl.study.execution.execute`.
+        """
+        from .execution import execute
+
+        return execute(self, Path(output_dir), **options)
+
+
+def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArguments, MLCLTrainingArguments]:
+    """The arguments of `train`, checked as those of its command line."""
+    words = []
+    for name, value in {**values, "output_dir": output_dir}.items():
+        words += [f"--{name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"] * (value is not None)
+    job, args = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train").parse(words)
+    built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
+    args.write_objective(MLCLConfig(num_labels=2, **built))  # says what is wrong with loss and objective
+    return job, args
+
+
+@cache
+def _job_fields() -> frozenset[str]:
+    return frozenset(TrainArguments.__dataclass_fields__)
+
+
+def _row(loss: Any) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a row."""
+    values = {"loss": loss} if isinstance(loss, str) else loss
+    if not isinstance(values, dict):
+        raise ValueError(f"losses: an entry is a name or a mapping of arguments, got {loss!r}")
+    _check_names("losses", values, also=("name",))
+    values = dict(values)
+    shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
+    name = values.pop("name", None) or ", ".join([str(values.get("loss", "default")), *shown])
+    if not isinstance(name, str):
+        raise ValueError(f"losses: a `name` must be a text, got {name!r}")
+    return name, values
+
+
+def _check_names(where: str, values: Mapping[str, Any], also: Sequence[str] = ()) -> None:
+    known = [*_job_fields(), *MLCLTrainingArguments.__dataclass_fields__, *also]
+    own = [item.name for item in fields(Study)]
+    for name in values:
+        if name in _OWN and name not in also:
+            raise ValueError(f"{where}: {name} is decided by the study for each run, leave it out")
+        if name not in known:
+            near = difflib.get_close_matches(str(name), [*known, *(own if where == "study" else [])], n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{where}: {name!r} is no argument of a study or of `hf-mlcl train`{hint}")

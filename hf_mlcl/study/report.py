@@ -1,0 +1,238 @@
+"""The report of a study: tables in HTML, Markdown and LaTeX, comparisons of rows, figures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from . import figures
+from .plan import Run, Study
+from .results import SETTING
+from .run import PREDICTIONS, RESULTS
+from .statistics import SCORES, Predictions, Ranks, best_if_distinguishable, bootstrap, difference, ranks
+
+logger = logging.getLogger(__name__)
+
+NAMES = {"micro_f1": "Micro-F1", "macro_f1": "Macro-F1", "map": "mAP"}
+GROUPS = {"macro_f1_head": "head", "macro_f1_medium": "medium", "macro_f1_tail": "tail"}
+
+
+@dataclass
+class Setting:
+    """One table: all rows on a dataset, with a share of its training examples and a number of labels.
+
+    Attributes:
+        name: In words.
+        lines: The lines of the table of results it is made of: one for each row and seed.
+        summary: A line for each row, best Macro-F1 first: `row`, `batch_size`, `seeds`, and mean and standard
+            deviation of every score.
+        best: Name of a score to the row that is distinguishable as the best, or None.
+        comparisons: The best row by Macro-F1 against the others: `row`, `score`, `mean`, `low`, `high`, `p`.
+    """
+
+    name: str
+    lines: pd.DataFrame
+    summary: pd.DataFrame
+    best: dict[str, str | None]
+    comparisons: pd.DataFrame
+
+
+def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder: Path, resamples: int = 1000) -> None:
+    """Writes table and report of what has been run so far into the study's folder.
+
+    `results.parquet` and `results.csv` (see `read_results`), `comparisons.csv`, `report.html`, `report.md`,
+    `tables.tex`, and `figures`.
+    """
+    for name, write in (("results.parquet", table.to_parquet), ("results.csv", table.to_csv)):
+        write(folder / f".{name}.tmp", index=False)
+        (folder / f".{name}.tmp").replace(folder / name)
+    settings = [_setting(study, name, lines, folder, resamples) for name, lines in _settings(table)]
+    pairs = [one.comparisons.assign(setting=one.name) for one in settings if len(one.comparisons)]
+    if pairs:
+        pd.concat(pairs).to_csv(folder / "comparisons.csv", index=False)
+    found = {score: of for score in SCORES if (of := _ranks(settings, score)) is not None}
+    pictures = _draw(settings, found, folder)
+    missing = [run.name for run in runs if not (folder / "runs" / run.name / RESULTS).exists()]
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html"]),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters |= {"percent": percent, "signed": signed, "size": _size, "picture": _embedded(folder)}
+    values = {
+        "settings": settings, "ranks": found, "pictures": pictures, "missing": missing, "runs": len(runs),
+        "names": NAMES, "groups": GROUPS, "study": study, "resamples": resamples,
+        "hours": table.drop_duplicates("run")["seconds"].sum() / 3600,
+        "grouped": all(name in table for name in GROUPS),
+    }  # fmt: skip
+    for kind in ("html", "md"):
+        text = environment.get_template(f"report.{kind}").render(values)
+        (folder / f"report.{kind}").write_text(text, encoding="utf-8")
+    (folder / "tables.tex").write_text("\n\n".join(map(_latex, settings)) + "\n", encoding="utf-8")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.256 -> "25.6"; an en dash where there is no value."""
+    return "–" if pd.isna(value) else f"{100 * value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """0.012 -> "+1.2"."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _size(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _embedded(folder: Path) -> Any:
+    return lambda name: base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode()
+
+
+def _settings(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The lines of each table, of the test split where there is one."""
+    split = np.where(table.groupby("run")["split"].transform(lambda of: (of == "test").any()), "test", "validation")
+    shown = table[table["chosen"] & (table["split"] == split)]
+    for (dataset, fraction, labels), lines in shown.groupby(SETTING, sort=False):
+        name = f"{dataset}, {labels} labels"
+        if table["fraction"].nunique() > 1:
+            name += f", {fraction:.0%} of the training examples"
+        yield name, lines
+
+
+def _setting(study: Study, name: str, lines: pd.DataFrame, folder: Path, resamples: int) -> Setting:
+    scores = [score for score in (*SCORES, *GROUPS) if score in lines]
+    summary = lines.groupby("row").agg(
+        batch_size=("batch_size", "first"),
+        seeds=("seed", "nunique"),
+        **{score: (score, "mean") for score in scores},
+        **{f"{score}_sd": (score, "std") for score in scores},
+    )
+    summary = summary.sort_values("macro_f1", ascending=False).reset_index()
+    resampled = _resampled(lines, folder, resamples)
+    best = {score: best_if_distinguishable(resampled, place) for place, score in enumerate(SCORES)}
+    compared = []
+    first = next((row for row in summary["row"] if row in resampled), None)
+    for other in (row for row in summary["row"] if row in resampled and row != first):
+        for score, found in zip(SCORES, difference(resampled[first], resampled[other]), strict=True):
+            compared.append({"row": first, "against": other, "score": score, **vars(found)})
+    return Setting(name, lines, summary, best, pd.DataFrame(compared))
+
+
+def _resampled(lines: pd.DataFrame, folder: Path, resamples: int) -> dict[str, np.ndarray]:
+    """`bootstrap` of the rows that have predictions for all seeds of the table; empty where too few have."""
+    seeds = set(lines["seed"])
+    found: dict[str, dict[int, Predictions]] = {}
+    for row, of in lines.groupby("row"):
+        predictions = {
+            line.seed: _predictions(folder / "runs" / line.run / PREDICTIONS, line.protocol, line.split)
+            for line in of.itertuples()
+        }
+        if set(predictions) == seeds and None not in predictions.values():
+            found[str(row)] = predictions  # type: ignore[assignment]
+    return bootstrap(found, resamples) if len(found) > 1 else {}
+
+
+def _predictions(path: Path, protocol: str, split: str) -> Predictions | None:
+    with np.load(path) as arrays:
+        if f"{split}/labels" not in arrays:
+            return None
+        logits = arrays[f"{protocol}/{split}/logits"]
+        thresholds = arrays[f"{protocol}/{split}/thresholds"]
+        labels = arrays[f"{split}/labels"]
+    from hf_mlcl.evaluation.arrays import sigmoid
+
+    known = (labels >= 0).any(axis=1)  # nothing is said of the others
+    decisions = sigmoid(logits.astype(np.float64)) >= thresholds
+    return Predictions(logits[known], decisions[known], labels[known])
+
+
+def _ranks(settings: Sequence[Setting], score: str) -> Ranks | None:
+    """Ranks of the rows that all settings have; None for a single setting or a single row."""
+    means = pd.DataFrame({one.name: one.summary.set_index("row")[score] for one in settings}).T
+    means = means.dropna(axis=1)
+    return ranks(means) if len(means) > 1 and means.shape[1] > 1 else None
+
+
+def per_label(lines: pd.DataFrame, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each row, the number of training examples and the mean F1 of each label."""
+    found = {}
+    for row, of in lines.groupby("row", sort=False):
+        counts, f1 = [], []
+        for line in of.itertuples():
+            results = json.loads((folder / "runs" / line.run / RESULTS).read_text(encoding="utf-8"))
+            rows = results["per_label"][line.protocol][line.split]
+            counts.append([label.get("train_count", 0) for label in rows])
+            f1.append([label["f1"] if label["support"] else np.nan for label in rows])
+        found[str(row)] = np.mean(counts, axis=0), np.mean(f1, axis=0)
+    return found
+
+
+def _draw(settings: Sequence[Setting], found: dict[str, Ranks], folder: Path) -> dict[str, str]:
+    """Draws the figures; name of each file to what it shows."""
+    drawn: dict[str, tuple[str, Any]] = {}
+    for number, one in enumerate(settings):
+        labels = per_label(one.lines, folder)
+        drawn[f"frequency-{number}"] = (
+            f"F1 of labels by how often they occur in training: {one.name}",
+            figures.plot_frequency(labels, list(one.summary["row"])),
+        )
+        drawn[f"scores-{number}"] = (
+            f"Macro-F1 against mAP, with standard deviations over seeds: {one.name}",
+            figures.plot_scores(one.summary),
+        )
+    lines = pd.concat([one.lines for one in settings])
+    for (dataset, labels), of in lines.groupby(["dataset", "labels"], sort=False):
+        if of["fraction"].nunique() > 1:
+            drawn[f"fractions-{len(drawn)}"] = (
+                f"Macro-F1 against the number of training examples: {dataset}, {labels} labels",
+                figures.plot_curves(of, "train_examples", "training examples"),
+            )
+    for (dataset, fraction), of in lines.groupby(["dataset", "fraction"], sort=False):
+        if of["labels"].nunique() > 1:
+            drawn[f"labels-{len(drawn)}"] = (
+                f"Macro-F1 against the number of labels: {dataset}, {fraction:.0%} of the training examples",
+                figures.plot_curves(of, "labels", "labels"),
+            )
+    for score, of in found.items():
+        if of.nemenyi is not None:
+            drawn[f"ranks-{score}"] = (
+                f"Average rank by {NAMES[score]} over {len(settings)} settings (1 is best); rows joined by a line "
+                "cannot be told apart (Nemenyi, 5 %)",
+                figures.plot_ranks(of),
+            )
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, (_, figure) in drawn.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+    return {name: caption for name, (caption, _) in drawn.items()}
+
+
+def _latex(one: Setting) -> str:
+    """The table of a setting with booktabs; the distinguishable best is bold."""
+    special = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+    lines = [
+        f"% {one.name}; mean and standard deviation over seeds, in percent",
+        r"\begin{tabular}{lrrrr}",
+        r"\toprule",
+        " & ".join(["row", "batch", *NAMES.values()]) + r" \\",
+        r"\midrule",
+    ]
+    for row in one.summary.to_dict("records"):
+        cells = []
+        for score in SCORES:
+            deviation = "" if pd.isna(row[f"{score}_sd"]) else rf" \pm {percent(row[f'{score}_sd'])}"
+            cell = f"${percent(row[score])}{deviation}$"
+            cells.append(rf"\textbf{{{cell}}}" if one.best[score] == row["row"] else cell)
+        lines.append(" & ".join([row["row"].translate(special), _size(row["batch_size"]), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

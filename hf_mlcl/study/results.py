@@ -1,0 +1,80 @@
+"""The table of a study's results, and the choice of each row's batch size. Imports pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .plan import Run, Study
+from .run import RESULTS
+
+# What makes one table of the report: rows are compared within it.
+SETTING = ["dataset", "fraction", "labels"]
+
+
+def read_results(study: Study, runs: Sequence[Run], folder: Path) -> pd.DataFrame:
+    """One line for each run, protocol and split, of the runs that have results.
+
+    Columns: `dataset`, `task`, `fraction`, `labels` (their number), `row`, `loss`, `objective`, `batch_size`,
+    `protocol`, `seed`, `split`, `seconds`, `train_examples`, `run` (its folder), `chosen`, and every score. `chosen`
+    is true for the batch size with the best mean of `choose_by` over the validation splits of all seeds.
+    """
+    lines: list[dict[str, Any]] = []
+    for run in runs:
+        path = folder / "runs" / run.name / RESULTS
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        about = found["run"]
+        for protocol, splits in found["metrics"].items():
+            name = run.row
+            if len(study.protocols) > 1 and protocol:
+                name = f"{run.row} ({protocol.replace('_', ' ')})"
+            for split, metrics in splits.items():
+                line = {
+                    "dataset": run.dataset,
+                    "task": run.arguments["task"],
+                    "fraction": run.fraction,
+                    "labels": about["labels"],
+                    "row": name,
+                    "loss": run.arguments.get("loss"),
+                    "objective": about.get("objective", {}).get("objective") if run.trains else None,
+                    "batch_size": run.batch_size,
+                    "protocol": protocol,
+                    "seed": run.seed,
+                    "split": split,
+                    "seconds": about.get("seconds"),
+                    "train_examples": about["examples"]["train"],
+                    "run": run.name,
+                }
+                lines.append(line | metrics)
+    table = pd.DataFrame(lines)
+    if len(table):
+        table["batch_size"] = table["batch_size"].astype("Int64")
+        table.insert(table.columns.get_loc("run") + 1, "chosen", _chosen(table, study.choice))
+    return table
+
+
+def _chosen(table: pd.DataFrame, choice: list[str]) -> pd.Series:
+    """Whether a line is of the batch size that its row is shown with."""
+    for name in choice:
+        if name not in table:
+            known = ", ".join(column for column in table if column.endswith("f1") or column == "map")
+            raise ValueError(f"choose_by: there is no score {name!r}; some are {known}")
+    validation = table[table["split"] == "validation"]
+    keys = [*SETTING, "row"]
+    score = validation[choice].mean(axis=1).groupby([validation[key] for key in [*keys, "batch_size"]], dropna=False)
+    best: dict[Any, Any] = {}
+    for (*key, size), value in score.mean().items():
+        if tuple(key) not in best or value > best[tuple(key)][0]:
+            best[tuple(key)] = (value, size)
+
+    def same(line: pd.Series) -> bool:
+        size = best.get(tuple(line[key] for key in keys), (0, None))[1]
+        return bool(pd.isna(line["batch_size"]) or line["batch_size"] == size)
+
+    return table.apply(same, axis=1)

@@ -1,0 +1,195 @@
+"""One run of a study, in a process of its own: `python -m hf_mlcl.study.run FOLDER`, with FOLDER/arguments.json."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mlcl.cli import run_command
+from hf_mlcl.cli.arguments import TrainArguments
+from hf_mlcl.cli.prepare import load_data
+from hf_mlcl.cli.train import Measured, fit, measure, set_up
+from hf_mlcl.data import Labels
+from hf_mlcl.evaluation import compute_metrics, per_label_metrics
+from hf_mlcl.hub import RunResults
+from hf_mlcl.hub.results import describe_run
+from hf_mlcl.training import MLCLTrainingArguments, SaveOnSignal
+from hf_mlcl.training.checkpoints import last_checkpoint, remove_temporary_checkpoints
+
+from .plan import METRICS, read_arguments
+
+RESULTS, PREDICTIONS, ARGUMENTS, LOG = "results.json", "predictions.npz", "arguments.json", "log.txt"
+# Of which logits are kept for the comparison of rows: 4 bytes for each example and label.
+MAX_KEPT_NUMBERS = 2**27
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="hf_mlcl.study.run", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--protocols", nargs="+", required=True)
+    parser.add_argument("--svm", action="store_true", help="TF-IDF and linear SVM instead of a training")
+    parser.add_argument("--keep_model", action="store_true")
+    options = parser.parse_args(arguments)
+    with open(options.folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError("another process is at work on this run") from None
+        if not (options.folder / RESULTS).exists():
+            values = json.loads((options.folder / ARGUMENTS).read_text(encoding="utf-8"))
+            job, args = read_arguments(values, str(options.folder))
+            with SaveOnSignal() as on_signal:
+                if options.svm:
+                    found, about = linear_svm(job, args.seed)
+                else:
+                    found, about = training(job, args, options.protocols, options.keep_model, on_signal)
+                write(options.folder, found, about)
+        for checkpoint in options.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+
+
+def training(
+    job: TrainArguments,
+    args: MLCLTrainingArguments,
+    protocols: list[str],
+    keep_model: bool,
+    on_signal: SaveOnSignal,
+) -> tuple[dict[str, dict[str, Measured]], dict[str, Any]]:
+    """An ordinary training, its classifier fitted by each protocol, its scores by protocol and split."""
+    started, folder = time.time(), str(args.output_dir)
+    last = last_checkpoint(folder)
+    if last is not None and args.num_train_epochs > 0:
+        args.resume_from_checkpoint = "true"
+    prepared = set_up(job, args, on_signal)
+    trainer = prepared.trainer
+    trainer.compare_encoder = False  # a row of its own
+    trainer.train(resume_from_checkpoint=prepared.resume)
+    found = {}
+    for protocol in protocols:
+        job.protocol = protocol
+        report = fit(prepared, job)
+        on_signal.check()
+        found[protocol] = {name: measure(trainer, prepared.splits[name]) for name in prepared.measured_splits()}
+        on_signal.check()
+        if protocol == protocols[0]:
+            about = describe_run(
+                args,
+                trainer.core_model,
+                job={**asdict(job), "dataset": prepared.data.name},
+                examples=prepared.examples(),
+                report=report,
+                seconds=None if prepared.resume else time.time() - started,
+            )
+            about["train_label_counts"] = trainer.core_model.config.train_label_counts
+            if keep_model:
+                trainer.save_model(folder, _internal_call=True)
+                measured = found[protocol].items()
+                metrics, rows = {n: m.metrics for n, m in measured}, {n: m.per_label for n, m in measured}
+                RunResults(about, metrics, rows).write(folder)
+    remove_temporary_checkpoints(Path(folder))
+    return found, about
+
+
+def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Measured]], dict[str, Any]]:
+    """TF-IDF of words and pairs of words, a linear SVM for each label, decided at 0; C by validation Micro-F1."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.svm import LinearSVC
+
+    started = time.time()
+    data = load_data(
+        job,
+        validation_fraction=job.validation_fraction,
+        max_labels=job.max_labels,
+        max_train_samples=job.max_train_samples,
+        seed=seed,
+    )
+    labels = {name: Labels.of(rows, len(data.label_names)) for name, rows in data.splits.items()}
+    texts = {
+        name: [" ".join(parts) for parts in zip(*(rows[column] for column in _texts(rows)), strict=True)]
+        for name, rows in data.splits.items()
+    }
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=min(2, len(texts["train"])), sublinear_tf=True)
+    known = np.flatnonzero(~labels["train"].unlabelled)
+    inputs = {"train": words.fit_transform([texts["train"][row] for row in known])}
+    measured = [name for name in ("validation", "test") if name in texts and labels[name].known_counts().any()]
+    inputs |= {name: words.transform(texts[name]) for name in measured}
+    train = labels["train"][known].rows()
+    counts = labels["train"].counts()
+
+    def scores(strength: float) -> dict[str, np.ndarray]:
+        found = {name: np.full(labels[name].shape, -20.0, np.float32) for name in measured}
+        for label, column in enumerate(train.T):
+            rows = np.flatnonzero(column != -100)
+            truth = column[rows] == 1
+            if truth.all() and len(truth):
+                for values in found.values():
+                    values[:, label] = 20.0
+            elif truth.any():
+                fit = LinearSVC(C=strength).fit(inputs["train"][rows], truth)
+                for name, values in found.items():
+                    values[:, label] = fit.decision_function(inputs[name])
+        return found
+
+    tried = {strength: scores(strength) for strength in (0.1, 0.3, 1.0, 3.0, 10.0)}
+    by = {c: compute_metrics((s["validation"], labels["validation"]))["micro_f1"] for c, s in tried.items()}
+    best = max(by, key=lambda strength: by[strength])
+    found = {}
+    for name in measured:
+        logits = tried[best][name]
+        metrics = compute_metrics((logits, labels[name]), train_label_counts=counts)
+        metrics.pop("ece")  # distances are no probabilities
+        rows = per_label_metrics(logits, labels[name], None, counts, data.label_names)
+        found[name] = Measured(metrics, rows, logits, labels[name])
+    about = {
+        "job": {"task": job.task, "dataset": data.name},
+        "C": best,
+        "examples": {name: len(rows) for name, rows in data.splits.items()},
+        "labels": len(data.label_names),
+        "train_label_counts": counts.tolist(),
+        "seconds": round(time.time() - started, 1),
+    }
+    return {"": found}, about
+
+
+def _texts(rows: Any) -> list[str]:
+    return [name for name in ("text", "text_pair") if name in rows.column_names]
+
+
+def write(folder: Path, found: dict[str, dict[str, Measured]], about: dict[str, Any]) -> None:
+    """Writes predictions and then results, each of them whole or not at all."""
+    arrays: dict[str, np.ndarray] = {}
+    for protocol, splits in found.items():
+        for split, measured in splits.items():
+            labels = Labels.of(measured.labels)
+            if labels.shape[0] * labels.shape[1] <= MAX_KEPT_NUMBERS:
+                arrays[f"{protocol}/{split}/logits"] = np.asarray(measured.logits, dtype=np.float32)
+                arrays[f"{protocol}/{split}/thresholds"] = np.array([row["threshold"] for row in measured.per_label])
+                arrays[f"{split}/labels"] = labels.rows().astype(np.int8)
+    with open(folder / f".{PREDICTIONS}.tmp", "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(folder / f".{PREDICTIONS}.tmp", folder / PREDICTIONS)
+    results = {
+        "run": about,
+        "metrics": {p: {split: one.metrics for split, one in splits.items()} for p, splits in found.items()},
+        "per_label": {p: {split: one.per_label for split, one in splits.items()} for p, splits in found.items()},
+    }
+    text = json.dumps(results, allow_nan=False)
+    (folder / f".{RESULTS}.tmp").write_text(text + "\n", encoding="utf-8")
+    os.replace(folder / f".{RESULTS}.tmp", folder / RESULTS)
+    for protocol, splits in results["metrics"].items():
+        for split, metrics in splits.items():
+            print(protocol, split, "  ".join(f"{name} {metrics[name]:.4f}" for name in METRICS), flush=True)
+
+
+if __name__ == "__main__":
+    run_command(lambda arguments: main(list(arguments)), sys.argv[1:])

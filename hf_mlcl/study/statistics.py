@@ -1,0 +1,190 @@
+"""Whether two rows of a study can be told apart: paired bootstrap, and ranks over datasets. Imports numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+SCORES = ("micro_f1", "macro_f1", "map")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one run says of a test split.
+
+    Attributes:
+        scores: (N, L), higher where a label is more likely.
+        decisions: bool (N, L).
+        labels: (N, L), 1, 0, and -100 where missing.
+    """
+
+    scores: np.ndarray
+    decisions: np.ndarray
+    labels: np.ndarray
+
+    def resampled(self, weights: np.ndarray) -> np.ndarray:
+        """`SCORES` where example n counts `weights[b, n]` times: (B, 3), as `compute_metrics` of repeated examples.
+
+        Args:
+            weights: (B, N), not negative.
+        """
+        weights = np.asarray(weights, dtype=np.float32)
+        positives, known = self.labels == 1, self.labels >= 0
+        parts = (positives & self.decisions, self.decisions & known, positives, known)
+        hits, predicted, support, counted = (weights @ part.astype(np.float32) for part in parts)
+        both = hits.sum(axis=1), (predicted + support).sum(axis=1)
+        micro = 2 * both[0] / np.maximum(both[1], 1)
+        f1 = 2 * hits / np.maximum(predicted + support, 1)
+        used = counted > 0
+        macro = (f1 * used).sum(axis=1) / np.maximum(used.sum(axis=1), 1)
+        precision = self._average_precisions(weights)
+        there = support > 0
+        mean = (precision * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+        return np.stack([micro, macro, mean], axis=1)
+
+    def _average_precisions(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision of each label, (B, L); 0 where no positive has weight."""
+        by_example = np.ascontiguousarray(weights.T)
+        result = np.zeros((len(weights), self.labels.shape[1]), dtype=np.float32)
+        for label in range(self.labels.shape[1]):
+            rows = np.flatnonzero(self.labels[:, label] >= 0)
+            truth = self.labels[rows, label] == 1
+            if not truth.any():
+                continue
+            order = np.argsort(-self.scores[rows, label], kind="stable")
+            values, hits = self.scores[rows, label][order], truth[order]
+            lowest = values[hits][-1]
+            order, values, hits = order[values >= lowest], values[values >= lowest], hits[values >= lowest]
+            # Examples of equal scores are one step of the curve: precision is that at the last of them.
+            last = np.searchsorted(-values, -values[hits], side="right") - 1
+            ranked = by_example[rows[order]]
+            all_, found = np.cumsum(ranked, axis=0), np.cumsum(ranked * hits[:, None], axis=0)
+            precision = found[last] / np.maximum(all_[last], 1e-12)
+            own = ranked[hits]
+            result[:, label] = (own * precision).sum(axis=0) / np.maximum(own.sum(axis=0), 1e-12)
+        return result
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much a row is above another in one score.
+
+    Attributes:
+        mean: Of the seeds.
+        low, high: 95 % interval of the bootstrap.
+        p: Two-sided: twice the share of resamples on the other side of 0, at least 1 / resamples.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Scores of each row in resamples of seeds and test examples, the same resamples for all rows.
+
+    A resample draws seeds with replacement, and test examples with replacement. Where the test split is the same for
+    all seeds, the same examples are drawn for all of them; else they are drawn for each seed.
+
+    Args:
+        rows: Name of a row to predictions by seed. Rows that are compared need the same test split for each seed; only
+            seeds that all rows have are used.
+        resamples: Number of resamples B.
+        seed: Of the draws.
+
+    Returns:
+        Name of a row to (B + 1, 3) scores of `SCORES`, means over seeds; the first are of what was measured.
+
+    Raises:
+        ValueError: Where rows have no seed in common or differ in their labels.
+    """
+    seeds = sorted(set.intersection(*(set(of) for of in rows.values())))
+    if not seeds:
+        raise ValueError("the rows have no seed in common")
+    rng = np.random.default_rng(seed)
+    first = next(iter(rows.values()))
+    for name, of in rows.items():
+        for number in seeds:
+            if not np.array_equal(of[number].labels, first[number].labels):
+                raise ValueError(f"the test labels of {name!r} with seed {number} are not those of the other rows")
+    shared = all(np.array_equal(first[number].labels, first[seeds[0]].labels) for number in seeds)
+    weights = {}
+    for number in seeds:
+        if shared and weights:
+            weights[number] = weights[seeds[0]]
+            continue
+        examples = len(first[number].labels)
+        drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=resamples)
+        weights[number] = np.concatenate([np.ones((1, examples)), drawn]).astype(np.float32)
+    counts = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
+    shares = np.concatenate([np.ones((1, len(seeds))), counts]) / len(seeds)
+    return {
+        name: sum(shares[:, place, None] * of[number].resampled(weights[number]) for place, number in enumerate(seeds))
+        for name, of in rows.items()
+    }
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
+    """How much the first row is above the second, by score; both of `bootstrap`."""
+    found = []
+    for values in (first - second).T:
+        resampled = values[1:]
+        low, high = np.quantile(resampled, [0.025, 0.975])
+        share = min((resampled <= 0).mean(), (resampled >= 0).mean())
+        found.append(
+            Difference(float(values[0]), float(low), float(high), float(min(1, max(2 * share, 1 / len(resampled)))))
+        )
+    return found
+
+
+def best_if_distinguishable(scores: dict[str, np.ndarray], score: int, level: float = 0.05) -> str | None:
+    """The row with the highest mean, if it differs from every other (with Holm's correction); else None."""
+    best = max(scores, key=lambda name: scores[name][0, score])
+    p = sorted(difference(scores[best], other)[score].p for name, other in scores.items() if name != best)
+    right = all(value <= level / (len(p) - place) for place, value in enumerate(p))
+    return best if p and right else None
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Average ranks of rows over settings (Demsar, JMLR 2006).
+
+    Attributes:
+        average: Rank of each row, 1 is best: a `pandas.Series`.
+        friedman: p of the test that all rows are alike; None with fewer than 3 rows or 2 settings.
+        nemenyi: p of each pair of rows, a `pandas.DataFrame`; None where `friedman` is.
+    """
+
+    average: Any
+    friedman: float | None
+    nemenyi: Any
+
+
+def ranks(scores: Any) -> Ranks:
+    """Ranks of rows by a score.
+
+    Args:
+        scores: A `pandas.DataFrame` of a line for each setting and a column for each row; higher is better.
+
+    Raises:
+        ImportError: scikit-posthocs is missing.
+
+    Example:
+        >>> import pandas as pd
+        >>> ranks(pd.DataFrame({"reg": [0.5, 0.6], "bce": [0.4, 0.6]})).average.to_dict()
+        {'reg': 1.25, 'bce': 1.75}
+    """
+    from scipy.stats import friedmanchisquare
+
+    average = scores.rank(axis=1, ascending=False).mean()
+    if len(scores) < 2 or scores.shape[1] < 3:
+        return Ranks(average, None, None)
+    try:
+        from scikit_posthocs import posthoc_nemenyi_friedman
+    except ImportError:
+        raise ImportError("the report of a study needs scikit-posthocs: pip install 'hf-mlcl[study]'") from None
+    friedman = float(friedmanchisquare(*scores.to_numpy().T).pvalue)
+    return Ranks(average, friedman, posthoc_nemenyi_friedman(scores.reset_index(drop=True)))
