@@ -218,7 +218,8 @@ class Labels:
         """The same examples with some of the labels, by their numbers."""
         matrix = self.matrix[:, labels]
         missing = None if self.missing is None else self.missing[:, labels].nonzero()
-        return Labels.from_pairs(*matrix.nonzero(), matrix.shape, self.unlabelled, missing)
+        rows, ids = matrix.nonzero()
+        return Labels.from_pairs(rows, ids, matrix.shape, self.unlabelled, missing)
 
     def ids(self, row: int) -> np.ndarray | None:
         """Ids of the labels of one example, int64 and ascending; None where nothing is known."""

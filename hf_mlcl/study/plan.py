@@ -203,7 +203,7 @@ class Study:
         return [self.choose_by] if isinstance(self.choose_by, str) else list(self.choose_by)
 
     def runs(self) -> list[Run]:
-        """All runs, seed by seed; of each dataset the baselines come first. Loads datasets whose rows must be counted."""
+        """All runs, seed by seed; of each dataset the baselines come first. Loads datasets to count their rows."""
         return list(self._runs())
 
     def _runs(self) -> Iterator[Run]:
@@ -274,7 +274,8 @@ def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArg
         words += [f"--{name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"] * (value is not None)
     job, args = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train").parse(words)
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    args.write_objective(MLCLConfig(num_labels=2, **built))  # says what is wrong with loss and objective
+    config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
+    args.write_objective(config)  # says what is wrong with loss and objective
     return job, args
 
 

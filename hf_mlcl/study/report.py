@@ -123,8 +123,8 @@ def _setting(study: Study, name: str, lines: pd.DataFrame, folder: Path, resampl
     resampled = _resampled(lines, folder, resamples)
     best = {score: best_if_distinguishable(resampled, place) for place, score in enumerate(SCORES)}
     compared = []
-    first = next((row for row in summary["row"] if row in resampled), None)
-    for other in (row for row in summary["row"] if row in resampled and row != first):
+    first, *others = [row for row in summary["row"] if row in resampled] or [""]
+    for other in others:
         for score, found in zip(SCORES, difference(resampled[first], resampled[other]), strict=True):
             compared.append({"row": first, "against": other, "score": score, **vars(found)})
     return Setting(name, lines, summary, best, pd.DataFrame(compared))

@@ -111,7 +111,7 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
             if not np.array_equal(of[number].labels, first[number].labels):
                 raise ValueError(f"the test labels of {name!r} with seed {number} are not those of the other rows")
     shared = all(np.array_equal(first[number].labels, first[seeds[0]].labels) for number in seeds)
-    weights = {}
+    weights: dict[int, np.ndarray] = {}
     for number in seeds:
         if shared and weights:
             weights[number] = weights[seeds[0]]
