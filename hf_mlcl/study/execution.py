@@ -272,8 +272,8 @@ def _duration(seconds: float) -> str:
 
 # Arguments that change how a step is computed, but not noticeably how long it takes.
 _UNTIMED = frozenset(
-    "seed loss loss_kwargs temperature alpha beta classification_weight classification_loss classification_loss_kwargs "
-    "learning_rate num_train_epochs max_train_samples max_labels".split()
+    "seed loss loss_kwargs temperature alpha beta classification_weight classification_loss "
+    "classification_loss_kwargs learning_rate num_train_epochs max_train_samples max_labels".split()
 )
 
 

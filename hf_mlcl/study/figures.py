@@ -70,6 +70,11 @@ def plot_frequency(labels: dict[str, tuple[np.ndarray, np.ndarray]], rows: list[
         means = [100 * f1[part].mean() for part in parts if len(part)]
         axes.plot(centres, means, label=row, markersize=5, linewidth=1.4, **styles[row])
     axes.set(xscale="log", xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
+    low, high = axes.get_xlim()
+    ticks = [tick for power in range(-1, 8) for tick in (1 * 10**power, 2 * 10**power, 5 * 10**power)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(low, high)
     axes.set_ylim(bottom=0)
     _legend(axes)
     return figure

@@ -244,7 +244,10 @@ class Study:
         return self._sizes[name]
 
     def check(self) -> None:
-        """Raises ValueError for a row whose arguments `train` would refuse, before anything is run."""
+        """Raises ValueError for a row whose arguments `train` would refuse, before anything is run.
+
+        FileNotFoundError for a dataset that is not there: all of them are loaded.
+        """
         seen = set()
         for run in self.runs():
             key = (run.dataset, run.row, run.batch_size)
@@ -254,6 +257,8 @@ class Study:
                     read_arguments(run.arguments, "checked")
                 except ValueError as error:
                     raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
+        for dataset in self.datasets:
+            self._train_rows(dataset["name"])
 
     def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
         """Runs what has not been run yet, writes results and report, and returns the table of results.

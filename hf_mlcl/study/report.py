@@ -214,7 +214,7 @@ def _draw(settings: Sequence[Setting], found: dict[str, Ranks], folder: Path) ->
             )
     (folder / "figures").mkdir(exist_ok=True)
     for name, (_, figure) in drawn.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=150, bbox_inches="tight")
     return {name: caption for name, (caption, _) in drawn.items()}
 
 
@@ -232,7 +232,8 @@ def _latex(one: Setting) -> str:
         cells = []
         for score in SCORES:
             deviation = "" if pd.isna(row[f"{score}_sd"]) else rf" \pm {percent(row[f'{score}_sd'])}"
-            cell = f"${percent(row[score])}{deviation}$"
-            cells.append(rf"\textbf{{{cell}}}" if one.best[score] == row["row"] else cell)
+            mean = percent(row[score])
+            mean = rf"\mathbf{{{mean}}}" if one.best[score] == row["row"] else mean
+            cells.append(f"${mean}{deviation}$")
         lines.append(" & ".join([row["row"].translate(special), _size(row["batch_size"]), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
