@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         fail(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}{hint}")
-    run_command(lambda arguments: importlib.import_module(f"{__name__}.{name}").run(arguments), rest)
+    # A study is made of commands: its package imports this one.
+    module = "hf_mlcl.study.command" if name == "study" else f"{__name__}.{name}"
+    run_command(lambda arguments: importlib.import_module(module).run(arguments), rest)
 
 
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
