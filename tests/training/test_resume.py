@@ -1,5 +1,6 @@
 """A run resumed from any of its checkpoints ends as the uninterrupted one: parameters, optimizer, decisions, logs."""
 
+import copy
 import json
 import os
 import shutil
@@ -202,9 +203,11 @@ def with_names(model):
 )
 def test_a_checkpoint_of_another_training_is_refused_in_one_line(model, arguments, message, tmp_path):
     checkpoint = str(one_checkpoint(tmp_path).with_name("checkpoint-1"))
+    trainer = toy_trainer(tmp_path, model(), max_steps=2, **arguments)
+    before = copy.deepcopy(trainer.model.state_dict())
     with pytest.raises(ValueError, match=f"resume_from_checkpoint: .*{message}") as error:
-        toy_trainer(tmp_path, model(), max_steps=2, **arguments).train(resume_from_checkpoint=checkpoint)
-    assert "\n" not in str(error.value)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    assert "\n" not in str(error.value) and same(dict(trainer.model.state_dict()), dict(before))
 
 
 def test_what_the_objective_does_not_use_and_the_data_may_differ(tmp_path):

@@ -139,19 +139,6 @@ def test_a_sample_of_all_absent_labels_is_the_whole_objective(tmp_path):
     assert not torch.allclose(whole, sampled)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"prototype_sample_size": 0}, "prototype_sample_size"),
-        ({"prototype_sample_size": 2, "loss": "supcon_any"}, "prototype_sample_size=2 .* 'supcon_any'"),
-        ({"prototype_sample_size": 2, "loss": "bce"}, "prototype_sample_size=2 .* 'classification'"),
-    ],
-)
-def test_a_sample_without_prototypes_is_refused(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        toy_trainer(tmp_path, **options)
-
-
 def test_a_hundred_thousand_labels_train(tmp_path):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     torch.manual_seed(0)
