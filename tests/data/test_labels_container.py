@@ -14,7 +14,6 @@ from hf_mlcl.data import (
     MultiLabelCollator,
     iterative_split,
     load_multilabel_dataset,
-    multi_hot,
     prepare_images,
 )
 from hf_mlcl.data import labels as module
@@ -98,11 +97,6 @@ def test_order_and_repetition_of_pairs_do_not_matter():
 def test_what_is_no_multi_hot_labels_is_refused(values):
     with pytest.raises(ValueError, match="label"):
         Labels.of(Dataset.from_dict(values) if isinstance(values, dict) else values, 2)
-
-
-def test_multi_hot_refuses_ids_out_of_range():
-    with pytest.raises(ValueError, match="row 1.* from 0 to 2, got 3"):
-        multi_hot([[0], [3]], 3)
 
 
 def test_only_small_rows_become_an_array():

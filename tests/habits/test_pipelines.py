@@ -3,10 +3,7 @@
 import datasets
 import pytest
 from toy import toy_trainer
-from transformers import (
-    AutoModelForSequenceClassification,
-    pipeline,
-)
+from transformers import AutoModelForSequenceClassification, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 TEXTS = ["w10 w20 w30", "w11", "w12 w13 w21 w22 w23 w24", "w14", "w10 w11 w12"]

@@ -55,10 +55,7 @@ def test_each_trial_is_trained_fitted_and_measured_from_the_same_start(tmp_path)
     # In each trial two evaluations, by the probe in the contrastive one, and then that of the fitted classifier.
     assert watch.fitted == [False, False, True] * 2
     assert best.objective == max(watch.scores[2::3]) and len(set(map(id, watch.models))) == 2
-    assert watch.configs == [
-        ("contrastive", "msc", {"beta": 0.5, "temperature": 0.2}),
-        ("classification", "reg", {}),
-    ]
+    assert watch.configs == [("contrastive", "msc", {"beta": 0.5, "temperature": 0.2}), ("classification", "reg", {})]
     assert vars(trainer.args) == before
 
 

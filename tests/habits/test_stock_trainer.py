@@ -7,20 +7,11 @@ import pytest
 import torch
 from tiny import tiny_encoder
 from toy import NUM_LABELS, KeepGradients, toy_dataset, toy_model, toy_trainer
-from transformers import (
-    DataCollatorWithPadding,
-    Trainer,
-    TrainingArguments,
-    default_data_collator,
-)
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
 
 from hf_mlcl import MLCLForImageClassification, compute_metrics
 
-UNUSED = {
-    "contrastive": {"classifier"},
-    "joint": set(),
-    "classification": {"projection", "prototypes"},
-}
+UNUSED = {"contrastive": {"classifier"}, "joint": set(), "classification": {"projection", "prototypes"}}
 
 
 def stock_trainer(folder, model, tokenizer=None, train=None, callbacks=None, **arguments):

@@ -22,12 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from toy import NUM_LABELS, toy_dataset, toy_model
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, ViTImageProcessor
 
-from hf_mlcl import (
-    MLCLForImageClassification,
-    MLCLForSequenceClassification,
-    MLCLTrainer,
-    MLCLTrainingArguments,
-)
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.cli import main
 from hf_mlcl.hub import push_folder
 

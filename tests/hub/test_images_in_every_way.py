@@ -6,10 +6,10 @@ import base64
 
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset, Image
 from PIL import Image as PILImage
-from transformers import ViTConfig, ViTImageProcessor, ViTModel, pipeline
+from tiny import tiny_encoder
+from transformers import ViTImageProcessor, pipeline
 
 from hf_mlcl import MLCLForImageClassification
 from hf_mlcl.cli.predict import _predict
@@ -21,11 +21,8 @@ SQUARE = np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16)
 
 @pytest.fixture(scope="module")
 def asked():
-    torch.manual_seed(3)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    vit = ViTModel(ViTConfig(**sizes, image_size=16, patch_size=4), add_pooling_layer=False)
-    model = MLCLForImageClassification.from_encoder(vit, labels=["a", "b", "c"]).eval()
-    model.config.classifier_fitted = True
+    options = {"labels": ["a", "b", "c"], "classifier_fitted": True}
+    model = MLCLForImageClassification.from_encoder(tiny_encoder("vit"), **options).eval()
     return model, ViTImageProcessor(size={"height": 16, "width": 16})
 
 

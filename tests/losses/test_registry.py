@@ -66,8 +66,7 @@ def test_mscrg_is_reg_and_every_loss_has_a_summary_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "near"),
-    [("regg", {}, "reg"), ("reg", {"temprature": 0.1}, "temperature")],
+    ("name", "parameters", "near"), [("regg", {}, "reg"), ("reg", {"temprature": 0.1}, "temperature")]
 )
 def test_the_nearest_right_name_is_told(name, parameters, near):
     with pytest.raises(ValueError, match=f"did you mean '{near}'"):

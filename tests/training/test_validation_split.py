@@ -6,12 +6,7 @@ import torch
 from toy import toy_dataset, toy_trainer, with_lists
 
 from hf_mlcl import compute_metrics
-from hf_mlcl.evaluation import (
-    fit_calibration,
-    fit_classifier,
-    fit_linear_evaluation,
-    tune_thresholds,
-)
+from hf_mlcl.evaluation import fit_calibration, fit_classifier, fit_linear_evaluation, tune_thresholds
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.training.classifier import fit_probe
 
