@@ -1,20 +1,18 @@
 """`hf-mlcl train` is interrupted at any moment: what lies there is whole, the next start ends bit-identically."""
 
+import itertools
 import json
-import multiprocessing
 import os
-import random
-import shutil
 import signal
-import time
+import sys
 
 import pytest
-from killed_training import PHASES, train
 from safetensors.torch import load_file
 from test_cli import fails, text_arguments
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
+from hf_mlcl.cli import train as command
 from hf_mlcl.training import MLCLTrainer
 from hf_mlcl.training.checkpoints import STAGING, last_checkpoint, what_is_wrong
 
@@ -22,28 +20,35 @@ RESUME = ["--resume_from_checkpoint", "true"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Starts commands in processes forked from one that has imported everything, which would take seconds each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hf_mlcl.cli.train", "hf_mlcl.training"])
-    folder = tmp_path_factory.mktemp("processes")
+def ends_with(arguments, kind=None, owner=None, name=None, call=1):
+    """Runs the command in a process that gets a signal as a function is called so often; its exit code and errors."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(writing, 2)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+            if kind is not None:
+                function, calls = getattr(owner, name), itertools.count(1)
 
-    def start(arguments):
-        (folder / "phase").write_text("starting")
-        process = context.Process(target=train, args=(arguments, str(folder)))
-        process.start()
-        return process
+                def counted(*args, **kwargs):
+                    if next(calls) == call:
+                        os.kill(os.getpid(), kind)
+                    return function(*args, **kwargs)
 
-    start.phase = lambda: (folder / "phase").read_text()
-    start.stderr = lambda: (folder / "err").read_text()
-    return start
-
-
-def finish(process):
-    process.join(300)
-    assert process.exitcode is not None
-    return process.exitcode
+                setattr(owner, name, counted)
+            main(arguments)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, errors="replace") as errors:
+        said = errors.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
 def same(left, right):
@@ -75,7 +80,7 @@ def results(folder):
 
 
 @pytest.fixture(scope="module")
-def job(text_data, text_encoder, tmp_path_factory, start):
+def job(text_data, text_encoder, tmp_path_factory):
     """The arguments of a training with a checkpoint at each of its 8 steps, and where it went without interruption."""
     more = ["--num_train_epochs", "2", "--per_device_train_batch_size", "40", "--save_strategy", "steps"]
     more += ["--save_steps", "1", "--eval_strategy", "epoch", "--objective", "joint"]
@@ -84,47 +89,41 @@ def job(text_data, text_encoder, tmp_path_factory, start):
     def arguments(output):
         return ["train", *text_arguments(text_data, text_encoder, output, *more)]
 
-    assert finish(start(arguments(folder))) == 0, start.stderr()
+    code, said = ends_with(arguments(folder))
+    assert code == 0, said
     return arguments, folder
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(kills, job, start, tmp_path):
-    """Three kills in a row, each of the run that goes on after the one before, and then the end must be the same."""
+# What is interrupted, one run going on after the other; the fourth call of a resumed run is a later step.
+PHASES = [
+    (command, "load_data", 1),
+    (MLCLTrainer, "training_step", 3),
+    (MLCLTrainer, "_save_checkpoint", 4),
+    (MLCLTrainer, "fit_classifier", 1),
+    (command, "measure", 1),
+]
+
+
+@pytest.mark.parametrize("shift", [0, *(pytest.param(shift, marks=pytest.mark.slow) for shift in (1, 2))])
+def test_interrupted_in_every_phase(shift, job, tmp_path):
+    """By one signal or another, each time the run that goes on after the one before; then the end must be the same."""
     arguments, reference = job
-    randomly, folder = random.Random(kills), tmp_path / "model"
-    phases, seen, command = list(PHASES), [], arguments(folder)
-    for number in range(kills):
-        chain, link = divmod(number, 3)
-        phase, kind = phases[2 * link + chain % 2], SIGNALS[(number + chain) % len(SIGNALS)]
-        times = randomly.randint(1, 8) if phase in ("training", "saving a checkpoint") else 1
-        process = start(command)
-        while process.is_alive() and start.phase() != f"{phase} {times}":
-            time.sleep(0.0005)
-        time.sleep(randomly.random() * 0.05)
-        at = start.phase()
-        assert process.is_alive(), f"{phase} was never reached: {start.stderr()}"
-        os.kill(process.pid, kind)
-        code = finish(process)
-        seen.append((at, kind.name, code, os.path.basename(last_checkpoint(folder) or "none")))
-        print(*seen[-1], flush=True)
-        assert code in (-kind, 128 + kind), start.stderr()
-        assert "Traceback" not in start.stderr()
+    folder = tmp_path / "model"
+    for number, phase in enumerate(PHASES):
+        kind = SIGNALS[(number + shift) % len(SIGNALS)]
+        code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []), kind, *phase)
+        assert code in (-kind, 128 + kind) and "Traceback" not in said, said
         if code == 128 + kind:
-            assert "hf-mlcl: interrupted; " in start.stderr().splitlines()[-1]
+            assert "hf-mlcl: interrupted; " in said.splitlines()[-1]
         assert_whole(folder, reference)
-        command = arguments(folder) + (RESUME if last_checkpoint(folder) else [])
-        if link == 2:
-            assert finish(start(command)) == 0, start.stderr()
-            assert_whole(folder, reference)
-            assert same(load_file(folder / "model.safetensors"), load_file(reference / "model.safetensors"))
-            assert results(folder) == results(reference) and not (folder / STAGING).exists()
-            shutil.rmtree(folder)
-            command = arguments(folder)
-    assert len({at for at, *_ in seen}) > 1
+    code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []))
+    assert code == 0, said
+    assert_whole(folder, reference)
+    assert same(load_file(folder / "model.safetensors"), load_file(reference / "model.safetensors"))
+    assert results(folder) == results(reference) and not (folder / STAGING).exists()
 
 
-def test_nothing_is_trained_again_after_the_training(job, text_data, text_encoder, tmp_path, monkeypatch, capsys):
+def test_nothing_is_trained_again_after_the_training(text_data, text_encoder, tmp_path, monkeypatch, capsys):
     """Interrupted while the classifier is fitted, with no checkpoints asked for: the training is kept all the same."""
     arguments = ["train", *text_arguments(text_data, text_encoder, tmp_path / "m", "--num_train_epochs", "1")]
     main(arguments)

@@ -3,22 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, Tokenizer, toy_dataset, toy_model, toy_trainer
+from toy import NUM_LABELS, toy_dataset, toy_trainer
 from transformers import DataCollatorWithPadding
 
-from hf_mlcl import MLCLTrainer, MLCLTrainingArguments, compute_metrics
+from hf_mlcl import compute_metrics
 
 
 def trainer_with(folder, arguments, **options):
-    defaults = {"per_device_train_batch_size": 8, "max_steps": 2, "learning_rate": 1e-3, "save_strategy": "no"}
-    defaults |= {"output_dir": str(folder), "disable_tqdm": True, "use_cpu": True}
-    return MLCLTrainer(
-        model=toy_model(),
-        args=MLCLTrainingArguments(**(defaults | arguments)),
-        train_dataset=toy_dataset(24),
-        eval_dataset=toy_dataset(12, seed=1),
-        **({"processing_class": Tokenizer()} | options),
-    )
+    data = {"train_rows": 24, "validation": toy_dataset(12, seed=1)}
+    return toy_trainer(folder, **data, **{"max_steps": 2, **arguments}, **options)
 
 
 BEST_OF = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}

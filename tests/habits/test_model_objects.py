@@ -5,10 +5,7 @@ import pickle
 
 import pytest
 import torch
-from toy import NUM_LABELS, toy_model
-from transformers import AutoConfig, AutoModelForSequenceClassification
-
-from hf_mlcl import MLCLForSequenceClassification
+from toy import toy_model
 
 LABELS = torch.tensor([[1, 0, 0, 1, 0], [1, 0, 0, 0, 0]])
 
@@ -39,18 +36,6 @@ def test_other_types_train_and_predict(dtype, model, inputs):
     assert all(p.grad.isfinite().all() for p in cast.parameters() if p.grad is not None)
     torch.testing.assert_close(outputs.logits.float(), model(**inputs).logits, rtol=0.05, atol=0.05)
     assert len(cast.predict_labels(**inputs)) == len(cast.encode(**inputs)) == 2
-
-
-def test_auto_classes_and_shards_load_the_model(model, inputs, tmp_path):
-    model.save_pretrained(tmp_path, max_shard_size="40KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert loaded(**inputs).logits.equal(model(**inputs).logits)
-    half = MLCLForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert half.dtype == torch.bfloat16
-    built = AutoModelForSequenceClassification.from_config(model.config)
-    assert built(**inputs).logits.shape == (2, NUM_LABELS)
 
 
 def test_compiled_model_scores_alike(model, inputs):
