@@ -1,8 +1,10 @@
 """`hf-mlcl train` is interrupted at any moment: what lies there is whole, the next start ends bit-identically."""
 
+import functools
 import itertools
 import json
 import os
+import resource
 import signal
 import sys
 
@@ -20,8 +22,8 @@ RESUME = ["--resume_from_checkpoint", "true"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-def ends_with(arguments, kind=None, owner=None, name=None, call=1):
-    """Runs the command in a process that gets a signal as a function is called so often; its exit code and errors."""
+def ends_with(arguments, action=None, owner=None, name=None, call=1):
+    """Runs the command in a process, with an action as a function is called so often; its exit code and errors."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -29,12 +31,12 @@ def ends_with(arguments, kind=None, owner=None, name=None, call=1):
         try:
             os.dup2(writing, 2)
             sys.stderr = os.fdopen(2, "w", closefd=False)
-            if kind is not None:
+            if action is not None:
                 function, calls = getattr(owner, name), itertools.count(1)
 
                 def counted(*args, **kwargs):
                     if next(calls) == call:
-                        os.kill(os.getpid(), kind)
+                        action()
                     return function(*args, **kwargs)
 
                 setattr(owner, name, counted)
@@ -111,7 +113,8 @@ def test_interrupted_in_every_phase(shift, job, tmp_path):
     folder = tmp_path / "model"
     for number, phase in enumerate(PHASES):
         kind = SIGNALS[(number + shift) % len(SIGNALS)]
-        code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []), kind, *phase)
+        kill = functools.partial(signal.raise_signal, kind)
+        code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []), kill, *phase)
         assert code in (-kind, 128 + kind) and "Traceback" not in said, said
         if code == 128 + kind:
             assert "hf-mlcl: interrupted; " in said.splitlines()[-1]
@@ -168,3 +171,15 @@ def test_the_line_says_how_to_go_on(moment, text_data, text_encoder, tmp_path, m
     line = capsys.readouterr().err.splitlines()[-1]
     assert exit_.value.code == 128 + signal.SIGTERM
     assert ("starts again" if before else "goes on from checkpoint-") in line
+
+
+def test_a_full_disk_ends_in_one_line_and_the_old_checkpoint_still_loads(job, tmp_path):
+    def fill():  # no file grows beyond the size of the optimizer's, not whole
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    code, said = ends_with(job[0](tmp_path), fill, MLCLTrainer, "_save_checkpoint", 2)
+    (line,) = [line for line in said.splitlines() if line.startswith("hf-mlcl: error: ")]
+    assert code == 2 and "Traceback" not in said and ("disk" in line or "File too large" in line)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    MLCLForSequenceClassification.from_pretrained(tmp_path / "checkpoint-1")

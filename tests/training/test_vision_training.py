@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 
+import pytest
 import torch
 from tiny import tiny_encoder
 from toy import same
@@ -10,6 +11,9 @@ from transformers import ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import RandAugment, digit_canvases, prepare_images
+from hf_mlcl.data.collator import Numbered
+from hf_mlcl.data.sampler import Views
+from hf_mlcl.training.dataset_rows import default_workers
 
 
 def trainer_on_images(folder, seed=0, **options):
@@ -75,6 +79,16 @@ def test_the_best_checkpoint_is_really_loaded(tmp_path):
     trainer._load_best_model()
     best = MLCLForImageClassification.from_pretrained(tmp_path / "checkpoint-1")
     assert same(dict(trainer.model.state_dict()), dict(best.state_dict()))
+
+
+@pytest.mark.parametrize(("cores", "processes", "workers"), [(1, 1, 0), (4, 1, 3), (64, 1, 4), (8, 2, 3), (2, 4, 0)])
+def test_images_are_prepared_by_spare_cores(cores, processes, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    rows = digit_canvases(24, 16, 1).splits["train"]
+    images = prepare_images(rows, ViTImageProcessor(size={"height": 16, "width": 16}))
+    # Views and positions are wrapped around images; a plain dataset holds tokens.
+    assert [default_workers(data) for data in (images, Numbered(Views(images, 2)), rows)] == [workers, workers, 0]
 
 
 def test_workers_change_nothing_but_the_time(tmp_path, monkeypatch):
