@@ -21,7 +21,7 @@ CONTAINERS = {"Labels", "LabelSets", "LabelLists", "LabelScores", "LinearScores"
 
 def files_from_batch_to_kernel() -> list[str]:
     """The files on the way from `training_step` to the kernel, in their order, of a step of a tiny model."""
-    sys.path.insert(0, str(REPOSITORY / "tests" / "training"))
+    sys.path.insert(0, str(REPOSITORY / "tests"))
     from toy import toy_trainer
 
     from hf_mlcl.losses import base

@@ -6,11 +6,17 @@ import atexit
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 # Before any import of torch or a Hugging Face library: they read these once. The caches are a process's own, so that
 # tests neither meet what earlier runs left nor race with the other workers of pytest-xdist.
+# Helpers and scripts that tests of several folders use, and the processes that they start.
+_tests = Path(__file__).resolve().parent
+_folders = ("", "scripts", "tests", "tests/training", "tests/losses")
+_shared = [str(_tests.parent / folder) for folder in _folders]
+sys.path += _shared
 _caches = tempfile.mkdtemp(prefix="hf-mlcl-tests-")
 atexit.register(shutil.rmtree, _caches, ignore_errors=True)
 os.environ.update(
@@ -18,6 +24,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     MPLBACKEND="Agg",
     OMP_NUM_THREADS="1",
+    PYTHONPATH=os.pathsep.join(_shared),
     TOKENIZERS_PARALLELISM="false",
 )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 SAVED = Path(__file__).resolve().parent / "saved"
-HEAVY = {"transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "pyarrow"}
 MODEL = f"print(type(AutoModelForSequenceClassification.from_pretrained('{SAVED / 'text'}')).__module__)"
 AUTO = "from transformers import AutoModelForSequenceClassification"
 
@@ -18,9 +17,13 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
-def test_losses_import_torch_only():
-    loaded = run("import sys, hf_mlcl.losses; print(*{name.partition('.')[0] for name in sys.modules})").split()
-    assert "torch" in loaded and not HEAVY & set(loaded)
+@pytest.mark.parametrize(("folder", "left_out"), [
+    ("losses", {"transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "pyarrow"}),
+    ("metrics", {"transformers", "accelerate", "peft"}),
+])  # fmt: skip
+def test_arrays_and_losses_load_no_models(folder, left_out):
+    loaded = run(f"import sys, hf_mlcl.{folder}; print(*{{name.partition('.')[0] for name in sys.modules}})").split()
+    assert not left_out & set(loaded)
 
 
 @pytest.mark.parametrize(

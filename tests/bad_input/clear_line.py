@@ -1,8 +1,13 @@
 """What a mistake must end in: one line of a user's error that names the argument."""
 
+import os
 import re
 
 import pytest
+
+needs_permissions = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read and write everything"
+)
 
 
 def check_line(message, name):

@@ -1,26 +1,17 @@
 """A user's working material, made once: data, tiny encoders, trained and untrained models, a checkpoint."""
 
 import json
-import os
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from clear_line import check_line, contents
+from hypothesis import HealthCheck, settings
+from PIL import Image
+from tiny import save_image_encoder, save_text_encoder
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "bad_input"), str(TESTS / "training"), str(TESTS / "models")]
-
-import torch  # noqa: E402
-from clear_line import check_line, contents  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from PIL import Image  # noqa: E402
-from transformers import AutoConfig, AutoModel, ViTImageProcessor  # noqa: E402
-
-from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification  # noqa: E402
-from hf_mlcl.cli import main  # noqa: E402
-from hf_mlcl.data import build_word_tokenizer  # noqa: E402
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from hf_mlcl.cli import main
 
 settings.register_profile(
     "bad_input",
@@ -34,7 +25,6 @@ settings.load_profile("bad_input")
 
 LABELS = ["red", "green", "blue"]
 WORDS = "apple leaf sky rose grass sea".split()
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 def _text_rows(rows):
@@ -62,14 +52,8 @@ def world(tmp_path_factory):
         lines.append(json.dumps({"file_name": f"{number}.png", "labels": [LABELS[number % 3]]}))
     (root / "images" / "train" / "metadata.jsonl").write_text("\n".join(lines))
 
-    torch.manual_seed(0)
-    tokenizer = build_word_tokenizer([" ".join(WORDS)], max_length=16)
-    bert = AutoConfig.for_model("bert", **SIZES, vocab_size=len(tokenizer), max_position_embeddings=16)
-    resnet = AutoConfig.for_model("resnet", embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic")
-    processor = ViTImageProcessor(size={"height": 16, "width": 16})
-    for name, config, prepared in (("encoder", bert, tokenizer), ("image_encoder", resnet, processor)):
-        AutoModel.from_config(config).save_pretrained(root / name)
-        prepared.save_pretrained(root / name)
+    tokenizer = save_text_encoder(root / "encoder", [" ".join(WORDS)], max_length=16)
+    processor = save_image_encoder(root / "image_encoder", size=16)
     text = {"labels": LABELS, "projection_dim": 8}
     models = {
         "unfitted": MLCLForSequenceClassification.from_encoder(str(root / "encoder"), **text),
@@ -105,8 +89,3 @@ def command_fails(world, capfd):
         assert {path: after.get(path) for path in before} == before
 
     return run
-
-
-needs_permissions = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read and write everything"
-)

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from clear_line import check_line, raises_a_clear_line
-from conftest import needs_permissions
+from clear_line import check_line, needs_permissions, raises_a_clear_line
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from hf_mlcl.data import load_multilabel_dataset, prepare_images
 
 GOOD = "text,labels\n" + "".join(f"text {row},{'ab'[row % 2]};c\n" for row in range(12))
 PARQUET = object()  # stands for the bytes of a good parquet file
-JSON_ROWS = [{"text": "a", "labels": ["x"]}, {"text": "b", "labels": ["y"]}]
 
 
 def lines(*rows):

@@ -139,12 +139,6 @@ def test_a_folder_that_is_no_trained_model(case, command, world, command_fails):
     command_fails([command, source, *more], "model")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "inspect"])
-def test_a_model_without_a_fitted_classifier(command, world, command_fails):
-    more = ["--text", "a"] if command == "predict" else ["--dataset", world.data]
-    command_fails([command, world.unfitted, *more], "fit_classifier")
-
-
 INPUTS = {"input_ids": torch.zeros(2, 3, dtype=torch.long)}
 CALL_CASES = {
     "top_k of 0": (lambda m: m.predict_labels(top_k=0, **INPUTS), "top_k"),
@@ -162,6 +156,9 @@ CALL_CASES = {
     "a label that is there": (lambda m: m.add_labels(["red"]), "labels"),
     "a new label twice": (lambda m: m.add_labels(["new", "new"]), "labels"),
     "a number as label": (lambda m: m.add_labels([3]), "(labels|names)"),
+    "a label that is there but for blanks": (lambda m: m.add_labels([" red\u2003"]), "labels"),
+    "a new label in two forms of Unicode": (lambda m: m.add_labels(["\u00d6l", "O\u0308l"]), "labels"),
+    "new labels in a set": (lambda m: m.add_labels({"x", "y"}), "names"),
 }  # fmt: skip
 
 

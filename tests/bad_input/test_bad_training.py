@@ -1,6 +1,5 @@
 """The Trainer, its collator, preparation, and checkpoints to resume from, given what does not fit."""
 
-import json
 import math
 import shutil
 
@@ -8,12 +7,11 @@ import datasets
 import pytest
 import torch
 from clear_line import contents, raises_a_clear_line
-from toy import NUM_LABELS, Tokenizer, toy_dataset, toy_model, toy_trainer
+from toy import Tokenizer, toy_dataset, toy_model, toy_trainer
 from transformers import TrainingArguments
 
 from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import (
-    MultiLabelCollator,
     RandAugment,
     encode_labels,
     iterative_split,
@@ -57,6 +55,7 @@ TRAINER_CASES = {
     "several validations to fit on": (lambda f: build(f).fit_classifier(ROWS, {"a": ROWS}), "eval_dataset"),
     "another projection": (lambda f: toy_trainer(f, projection_dim=7), "projection_dim"),
     "a loss of its own": (lambda f: build(f, compute_loss_func=lambda *_: 0), "compute_loss_func"),
+    "a number as output_dir": (lambda f: MLCLTrainingArguments(output_dir=3), "output_dir"),
     "evaluation in parts": (lambda f: toy_trainer(f, batch_eval_metrics=True), "batch_eval_metrics"),
 }  # fmt: skip
 
@@ -67,44 +66,69 @@ def test_the_trainer_names_what_does_not_fit(case, tmp_path):
     raises_a_clear_line(lambda: call(tmp_path), message)
 
 
+ARGUMENT_VALUES = {
+    "learning_rate": ("fast", math.nan, -1),
+    "head_learning_rate": (-1,),
+    "per_device_train_batch_size": (2.5, 0),
+    "num_train_epochs": ("many", -2),
+    "max_steps": (0,),
+    "save_steps": (None,),
+    "warmup_steps": (-1,),
+    "weight_decay": (-1,),
+    "adam_beta1": (2,),
+    "neftune_noise_alpha": (-1,),
+    "seed": (2**40, -1, "x"),
+    "views": (0,),
+    "queue_size": (-1, 2.5),
+    "momentum": (1.0, -0.1),
+    "gradient_cache_chunk_size": (0, -1, 2.5, True),
+    "prototype_sample_size": (0,),
+    "temperature": ("hot", 0, -1.0, math.nan, math.inf),
+    "alpha": (math.nan,),
+    "bf16": ("perhaps",),
+    "lr_scheduler_type": ("cosin",),
+    "optim": ("magic",),
+    "report_to": (["nobody"],),
+    "eval_strategy": ("never",),
+    "loss": ("regg",),
+    "objective": ("all",),
+    "classification_weight": (-0.5,),
+    "label_smoothing_factor": (0.1,),
+}
+# What does not fit to other arguments or to the model.
 ARGUMENT_CASES = [
-    ({"learning_rate": "fast"}, "learning_rate"),
-    ({"learning_rate": math.nan}, "learning_rate"),
-    ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size"),
-    ({"max_steps": 0}, "max_steps"),
-    ({"seed": 2**40}, "seed"),
-    ({"views": 0}, "views"),
-    ({"bf16": "perhaps"}, "bf16"),
-    ({"lr_scheduler_type": "cosin"}, "lr_scheduler_type"),
-    ({"report_to": ["nobody"]}, "report_to"),
-    ({"eval_strategy": "never"}, "eval_strategy"),
-    ({"output_dir": 3}, "output_dir"),
-    ({"save_steps": None}, "save_steps"),
-    ({"optim": "magic"}, "optim"),
-]
+    ({"loss": "bce", "objective": "joint"}, "loss"),
+    ({"loss": "bce", "classification_loss": "zlpr"}, "classification_loss"),
+    ({"loss": "bce", "temperature": 0.1}, "temperature"),
+    ({"loss": "reg", "beta": 0.1}, "'beta'"),
+    ({"classification_loss": "reg"}, "classification_loss"),
+    ({"pooling": "mean"}, "pooling"),
+    ({"projection_dim": 8}, "projection_dim"),
+    ({"loss_kwargs": {"gamma": 1}}, "'gamma'"),
+    ({"loss_kwargs": {"temperature": 1}, "temperature": 2}, "temperature"),
+    ({"loss_kwargs": "{gamma"}, "loss_kwargs"),
+    ({"loss": "focal", "loss_kwargs": {"gamma": -1}}, "gamma"),
+    ({"prototype_sample_size": 2, "loss": "supcon_any"}, "prototype_sample_size"),
+    ({"prototype_sample_size": 2, "loss": "bce"}, "prototype_sample_size"),
+    ({"loss": "zlpr", "queue_size": 9}, "queue_size"),
+    ({"loss": "zlpr", "momentum": 0.9}, "momentum"),
+    ({"loss": "proto", "queue_size": 9}, "queue_size"),
+    *(({"label_aware_batches": True, "train_sampling_strategy": name}, "train_sampling_strategy")
+      for name in ("group_by_length", "batch_rebalance", "sequential")),
+    *(({name: value}, name) for name, values in ARGUMENT_VALUES.items() for value in values),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "message"), ARGUMENT_CASES, ids=[str(fields) for fields, _ in ARGUMENT_CASES])
 def test_training_arguments_name_the_wrong_field(fields, message, tmp_path):
-    options = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": "none"} | fields
-    raises_a_clear_line(lambda: MLCLTrainingArguments(**options), message)
+    options = {"output_dir": str(tmp_path)} | fields
+    raises_a_clear_line(lambda: toy_trainer(options.pop("output_dir"), **options), message)
 
 
-COLLATE = MultiLabelCollator(Tokenizer(), 2)
-TOKENS = {"input_ids": [1, 2], "attention_mask": [1, 1]}
 TEXTS = datasets.Dataset.from_dict({"text": ["a", "b"], "labels": [[True, False], [False, True]]})
 NUMBERS = datasets.Dataset.from_dict({"text": [1, 2]})
 
 PREPARATION_CASES = {
-    "collator of no labels": (lambda w: MultiLabelCollator(Tokenizer(), 0), "num_labels"),
-    "batch of another width": (lambda w: COLLATE([TOKENS | {"labels": [1, 0, 1]}]), "labels"),
-    "batch partly without labels": (lambda w: COLLATE([TOKENS, TOKENS | {"labels": [0, 1]}]), "labels"),
-    "batch without inputs": (lambda w: COLLATE([{"labels": [0, 1], "words": "a"}]), "examples"),
-    "batch of nothing": (lambda w: COLLATE([]), "examples"),
-    "images of two sizes": (
-        lambda w: COLLATE([{"pixel_values": torch.ones(3, s, s)} for s in (2, 3)]),
-        "pixel_values",
-    ),
     "a name as tokenizer": (lambda w: prepare_text(TEXTS, "bert"), "tokenizer"),
     "texts without the column": (lambda w: prepare_text(TEXTS.rename_column("text", "body"), w.tokenizer), "column 'text'"),
     "numbers as texts": (lambda w: prepare_text(NUMBERS, w.tokenizer), "column 'text'"),
@@ -114,12 +138,6 @@ PREPARATION_CASES = {
         "label_column",
     ),
     "no text column": (lambda w: preprocess_function(w.tokenizer)({"body": ["x"]}), "text_column"),
-    "an unknown label": (
-        lambda w: preprocess_function(w.tokenizer, ["apple"])({"text": ["x"], "labels": [["aple"]]}),
-        "column 'labels'",
-    ),
-    "an id of no label": (lambda w: preprocess_function(w.tokenizer, ["a"])({"text": ["x"], "labels": [[3]]}), "column 'labels'"),
-    "label names twice": (lambda w: preprocess_function(w.tokenizer, ["a", "a"]), "label_names"),
     "images without the column": (lambda w: prepare_images(TEXTS, w.processor), "column 'image'"),
     "corrupt images ignored": (lambda w: prepare_images(TEXTS, w.processor, corrupt_images="ignore"), "corrupt_images"),
     "images of no pixel": (lambda w: with_image_size(w.processor, 0), "image_size"),
@@ -153,14 +171,6 @@ def cut(name):
 
 def write(name, text):
     return lambda folder: (folder / name).write_text(text)
-
-
-def state_with(**changes):
-    def change(folder):
-        path = folder / "trainer_state.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return change
 
 
 # What is done to the checkpoint, what is resumed from (None: the checkpoint), and what the line says.
@@ -199,32 +209,3 @@ def test_a_checkpoint_that_cannot_be_resumed_from(case, checkpoint, tmp_path):
     resume = source if isinstance(source, int) else str(source)
     raises_a_clear_line(lambda: trainer.train(resume_from_checkpoint=resume), f"resume_from_checkpoint: .*{message}")
     assert contents(tmp_path) == held
-
-
-OTHER_MODELS = {
-    "more labels": lambda: _other(NUM_LABELS + 2),
-    "another projection": lambda: toy_model(projection_dim=8),
-}
-
-
-def _other(labels):
-    from hf_mlcl import MLCLForSequenceClassification
-
-    return MLCLForSequenceClassification.from_encoder(toy_model().encoder, labels=labels)
-
-
-@pytest.mark.parametrize("case", list(OTHER_MODELS))
-def test_a_checkpoint_of_another_model_is_refused(case, checkpoint, tmp_path):
-    model = OTHER_MODELS[case]()
-    trainer = build(
-        tmp_path,
-        model=model,
-        train_dataset=labelled(*[[1, 0, 1, 0, 1, 0, 1][: len(model.config.label_names)]] * 16),
-        args=MLCLTrainingArguments(
-            output_dir=str(tmp_path), report_to="none", use_cpu=True, per_device_train_batch_size=8, max_steps=2
-        ),
-    )
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    call = lambda: trainer.train(resume_from_checkpoint=str(checkpoint))  # noqa: E731
-    raises_a_clear_line(call, "resume_from_checkpoint")
-    assert all(before[name].equal(value) for name, value in model.state_dict().items())

@@ -38,19 +38,6 @@ def test_what_grows_with_the_number_of_gpus_and_what_does_not(scaling, pieces):
     assert few["parameters and gradients"] < many["parameters and gradients"] < 8 * pieces.parameters
 
 
-def test_blocks_of_the_loss_hold_all_pairs_until_their_bound(scaling):
-    assert scaling.block_entries(10) == 100
-    bound = scaling.kernel.BLOCK_ENTRIES_ELSEWHERE
-    sizes = [scaling.block_entries(rows) for rows in range(10_000, 130_000, 10_000)]
-    assert max(sizes) <= bound < 1.05 * min(sizes)
-    assert scaling.block_entries(10 * bound) == 10 * bound * scaling.kernel.LEAST_ROWS
-
-
-def test_what_the_loss_allocates_is_counted(scaling):
-    few, more, many = (scaling.loss_memory(64, 8, dimension) for dimension in (8, 16, 32))
-    assert many - more == pytest.approx(2 * (more - few), rel=0.05) and more > few >= 4 * (64 + 8) * 8
-
-
 def test_the_page_shows_what_the_script_prints(scaling, recorded, pieces):
     page = (REPOSITORY / "docs" / "scaling.md").read_text()
     assert scaling.table(pieces, 256) in page and scaling.pieces_table(pieces) in page

@@ -2,14 +2,11 @@
 
 import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
+from sharded_job import FSDP2, shard_on_cpu
 
-from sharded_job import FSDP2, shard_on_cpu  # noqa: E402
-
-from hf_mlcl.cli import run_command  # noqa: E402
-from hf_mlcl.cli.train import run  # noqa: E402
+from hf_mlcl.cli import run_command
+from hf_mlcl.cli.train import run
 
 if __name__ == "__main__":
     os.environ.update(FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"})

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_cli import fails, text_arguments
+from test_cli import text_arguments
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
@@ -48,21 +48,3 @@ def test_any_configuration_from_a_file(text_data, text_encoder, tmp_path):
     main(["train", *text_arguments(text_data, text_encoder, out, "--max_steps", "1", "--peft_config", str(file))])
     model = MLCLForSequenceClassification.from_pretrained(out)
     assert model.peft_config["default"].peft_type == "IA3"
-
-
-@pytest.mark.parametrize(
-    ("flags", "name"),
-    [
-        ("--lora_alpha 3", "--lora_alpha "),
-        ("--lora_r 0", "--lora_r: "),
-        ("--lora_r 2 --peft_config {file}", "--peft_config "),
-        ("--peft_config {file}", "--peft_config: "),
-        ("--peft_config none.json", "--peft_config: "),
-        ("--lora_r 2 --lora_target_modules nothing", "adapter_config: "),
-    ],
-)
-def test_flags_that_make_no_adapter_are_named(flags, name, text_data, text_encoder, tmp_path, capsys):
-    (tmp_path / "wrong.json").write_text('{"r": 4}')
-    given = flags.format(file=tmp_path / "wrong.json").split()
-    message = fails(capsys, "train", *text_arguments(text_data, text_encoder, tmp_path / "out", *given))
-    assert message.startswith(name)

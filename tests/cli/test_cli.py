@@ -1,13 +1,11 @@
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from ranks import torchrun
 from safetensors.torch import load_file
 
 from hf_mlcl.cli import main
@@ -108,17 +106,6 @@ def test_predict(trained, tmp_path, capsys):
         assert [line["input"] for line in found] == ["one", "", "two"]
 
 
-def test_a_file_of_arguments_is_the_same_as_flags(trained, text_data, text_encoder, tmp_path):
-    flags = text_arguments(text_data, text_encoder, tmp_path / "elsewhere", "--num_train_epochs", "4")
-    values = {name.removeprefix("--"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
-    path = tmp_path / "job.yaml"
-    # YAML 1.1 reads 3e-3 as text, which must become a number all the same.
-    path.write_text("\n".join(f"{name}: {value}" for name, value in values.items()))
-    main(["train", str(path), "--output_dir", str(tmp_path / "model")])
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", trained))
-    assert all(ours[name].equal(theirs[name]) for name in theirs) and not (tmp_path / "elsewhere").exists()
-
-
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -151,12 +138,6 @@ def test_vision(image_data, image_encoder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["labels"]
 
 
-def test_losses_are_listed(capsys):
-    main(["losses"])
-    out = capsys.readouterr().out
-    assert "reg" in out and "temperature=0.1, alpha=1.0" in out and "zlpr" in out
-
-
 SCRIPTS = {
     "data parallel": (REPOSITORY / "scripts" / "train.py", ()),
     "in shards": (Path(__file__).with_name("sharded_training.py"), ("--bf16", "true")),
@@ -167,17 +148,9 @@ SCRIPTS = {
 def test_script_under_torchrun(text_data, text_encoder, tmp_path, kind):
     pytest.importorskip("matplotlib")
     script, more = SCRIPTS[kind]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     output = tmp_path / "m"
     arguments = text_arguments(text_data, text_encoder, output, "--max_steps", "2", "--pictures", "true", *more)
-    result = subprocess.run(
-        [*command, str(script), *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun(2, script, *arguments)
     assert json.loads((output / "run.json").read_text())["processes"] == 2
     assert all(torch.isfinite(t).all() for t in load_file(output / "model.safetensors").values())
     assert (output / "figures" / "embedding_map.png").is_file() and not list(output.glob("checkpoint-*"))

@@ -60,19 +60,6 @@ def test_a_model_of_pairs_knows_it_and_is_asked_with_pairs(pair_model, pairs, ca
     assert 0 < json.loads(capsys.readouterr().out.splitlines()[-1])["map"] <= 1
 
 
-def test_pairs_are_asked_for_and_refused_in_one_line(pair_model, pairs, capsys, tmp_path):
-    rows = tmp_path / "rows.txt"
-    rows.write_text("a\nb\n")
-    for arguments, name in (
-        (["predict", pair_model, "--text", "a"], "--text_pair: "),
-        (["predict", pair_model, "--file", rows], "--pair_column: "),
-        (["predict", pair_model, "--file", rows, "--pair_column", "b"], "--pair_column: "),
-        (["predict", pair_model, "--file", rows, "--text_pair", "b"], "--text_pair: "),
-        (["evaluate", pair_model, "--dataset", pairs, "--split", "train"], "--text_pair_column: "),
-    ):
-        assert fails(capsys, *arguments).startswith(name)
-
-
 @pytest.fixture(scope="module")
 def damaged(image_data, tmp_path_factory):
     """The image folder with one image cut off."""

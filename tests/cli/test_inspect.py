@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from test_cli import fails
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
@@ -28,15 +29,6 @@ def save_model(folder, encoder, data, task, **fields):
 @pytest.fixture(scope="module")
 def text_model(text_data, text_encoder, tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("inspected"), text_encoder, text_data, "text")
-
-
-def fails(capsys, *arguments):
-    """Runs a command that must end with status 2 and one line on standard error; returns the line."""
-    with pytest.raises(SystemExit) as exit_:
-        main(["inspect", *map(str, arguments)])
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-mlcl: error: ")]
-    assert exit_.value.code == 2 and len(lines) == 1
-    return lines[0].removeprefix("hf-mlcl: error: ")
 
 
 @pytest.mark.slow
@@ -79,7 +71,7 @@ def test_a_split_alone_gives_the_gradient_its_own_batches(text_model, text_data,
 
 def test_what_is_missing_is_said_in_one_line(text_model, text_data, capsys, monkeypatch):
     given = [text_model, "--dataset", text_data]
-    assert "split" in fails(capsys, *given, "--max_eval_samples", "1")
+    assert "split" in fails(capsys, "inspect", *given, "--max_eval_samples", "1")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.delitem(sys.modules, "hf_mlcl.inspection.plots")
-    assert "pip install 'hf-mlcl[plots]'" in fails(capsys, *given)
+    assert "pip install 'hf-mlcl[plots]'" in fails(capsys, "inspect", *given)

@@ -1,21 +1,20 @@
 """`hf-mlcl train` is interrupted at any moment: what lies there is whole, the next start ends bit-identically."""
 
+import functools
+import itertools
 import json
-import multiprocessing
 import os
-import random
 import resource
-import shutil
 import signal
-import time
+import sys
 
 import pytest
-from killed_training import PHASES, train
 from safetensors.torch import load_file
 from test_cli import fails, text_arguments
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
+from hf_mlcl.cli import train as command
 from hf_mlcl.training import MLCLTrainer
 from hf_mlcl.training.checkpoints import STAGING, last_checkpoint, what_is_wrong
 
@@ -23,28 +22,35 @@ RESUME = ["--resume_from_checkpoint", "true"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Starts commands in processes forked from one that has imported everything, which would take seconds each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hf_mlcl.cli.train", "hf_mlcl.training"])
-    folder = tmp_path_factory.mktemp("processes")
+def ends_with(arguments, action=None, owner=None, name=None, call=1):
+    """Runs the command in a process, with an action as a function is called so often; its exit code and errors."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(writing, 2)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+            if action is not None:
+                function, calls = getattr(owner, name), itertools.count(1)
 
-    def start(arguments):
-        (folder / "phase").write_text("starting")
-        process = context.Process(target=train, args=(arguments, str(folder)))
-        process.start()
-        return process
+                def counted(*args, **kwargs):
+                    if next(calls) == call:
+                        action()
+                    return function(*args, **kwargs)
 
-    start.phase = lambda: (folder / "phase").read_text()
-    start.stderr = lambda: (folder / "err").read_text()
-    return start
-
-
-def finish(process):
-    process.join(300)
-    assert process.exitcode is not None
-    return process.exitcode
+                setattr(owner, name, counted)
+            main(arguments)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, errors="replace") as errors:
+        said = errors.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
 def same(left, right):
@@ -76,7 +82,7 @@ def results(folder):
 
 
 @pytest.fixture(scope="module")
-def job(text_data, text_encoder, tmp_path_factory, start):
+def job(text_data, text_encoder, tmp_path_factory):
     """The arguments of a training with a checkpoint at each of its 8 steps, and where it went without interruption."""
     more = ["--num_train_epochs", "2", "--per_device_train_batch_size", "40", "--save_strategy", "steps"]
     more += ["--save_steps", "1", "--eval_strategy", "epoch", "--objective", "joint"]
@@ -85,47 +91,42 @@ def job(text_data, text_encoder, tmp_path_factory, start):
     def arguments(output):
         return ["train", *text_arguments(text_data, text_encoder, output, *more)]
 
-    assert finish(start(arguments(folder))) == 0, start.stderr()
+    code, said = ends_with(arguments(folder))
+    assert code == 0, said
     return arguments, folder
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(kills, job, start, tmp_path):
-    """Three kills in a row, each of the run that goes on after the one before, and then the end must be the same."""
+# What is interrupted, one run going on after the other; the fourth call of a resumed run is a later step.
+PHASES = [
+    (command, "load_data", 1),
+    (MLCLTrainer, "training_step", 3),
+    (MLCLTrainer, "_save_checkpoint", 4),
+    (MLCLTrainer, "fit_classifier", 1),
+    (command, "measure", 1),
+]
+
+
+@pytest.mark.parametrize("shift", [0, *(pytest.param(shift, marks=pytest.mark.slow) for shift in (1, 2))])
+def test_interrupted_in_every_phase(shift, job, tmp_path):
+    """By one signal or another, each time the run that goes on after the one before; then the end must be the same."""
     arguments, reference = job
-    randomly, folder = random.Random(kills), tmp_path / "model"
-    phases, seen, command = list(PHASES), [], arguments(folder)
-    for number in range(kills):
-        chain, link = divmod(number, 3)
-        phase, kind = phases[2 * link + chain % 2], SIGNALS[(number + chain) % len(SIGNALS)]
-        times = randomly.randint(1, 8) if phase in ("training", "saving a checkpoint") else 1
-        process = start(command)
-        while process.is_alive() and start.phase() != f"{phase} {times}":
-            time.sleep(0.0005)
-        time.sleep(randomly.random() * 0.05)
-        at = start.phase()
-        assert process.is_alive(), f"{phase} was never reached: {start.stderr()}"
-        os.kill(process.pid, kind)
-        code = finish(process)
-        seen.append((at, kind.name, code, os.path.basename(last_checkpoint(folder) or "none")))
-        print(*seen[-1], flush=True)
-        assert code in (-kind, 128 + kind), start.stderr()
-        assert "Traceback" not in start.stderr()
+    folder = tmp_path / "model"
+    for number, phase in enumerate(PHASES):
+        kind = SIGNALS[(number + shift) % len(SIGNALS)]
+        kill = functools.partial(signal.raise_signal, kind)
+        code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []), kill, *phase)
+        assert code in (-kind, 128 + kind) and "Traceback" not in said, said
         if code == 128 + kind:
-            assert "hf-mlcl: interrupted; " in start.stderr().splitlines()[-1]
+            assert "hf-mlcl: interrupted; " in said.splitlines()[-1]
         assert_whole(folder, reference)
-        command = arguments(folder) + (RESUME if last_checkpoint(folder) else [])
-        if link == 2:
-            assert finish(start(command)) == 0, start.stderr()
-            assert_whole(folder, reference)
-            assert same(load_file(folder / "model.safetensors"), load_file(reference / "model.safetensors"))
-            assert results(folder) == results(reference) and not (folder / STAGING).exists()
-            shutil.rmtree(folder)
-            command = arguments(folder)
-    assert len({at for at, *_ in seen}) > 1
+    code, said = ends_with(arguments(folder) + (RESUME if last_checkpoint(folder) else []))
+    assert code == 0, said
+    assert_whole(folder, reference)
+    assert same(load_file(folder / "model.safetensors"), load_file(reference / "model.safetensors"))
+    assert results(folder) == results(reference) and not (folder / STAGING).exists()
 
 
-def test_nothing_is_trained_again_after_the_training(job, text_data, text_encoder, tmp_path, monkeypatch, capsys):
+def test_nothing_is_trained_again_after_the_training(text_data, text_encoder, tmp_path, monkeypatch, capsys):
     """Interrupted while the classifier is fitted, with no checkpoints asked for: the training is kept all the same."""
     arguments = ["train", *text_arguments(text_data, text_encoder, tmp_path / "m", "--num_train_epochs", "1")]
     main(arguments)
@@ -172,25 +173,13 @@ def test_the_line_says_how_to_go_on(moment, text_data, text_encoder, tmp_path, m
     assert ("starts again" if before else "goes on from checkpoint-") in line
 
 
-def test_a_full_disk_ends_in_one_line_and_the_old_checkpoint_still_loads(
-    text_data, text_encoder, tmp_path, monkeypatch, capsys
-):
-    more = ["--save_strategy", "steps", "--save_steps", "1", "--num_train_epochs", "1"]
-    arguments = ["train", *text_arguments(text_data, text_encoder, tmp_path / "m", *more)]
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    save = MLCLTrainer._save_checkpoint
+def test_a_full_disk_ends_in_one_line_and_the_old_checkpoint_still_loads(job, tmp_path):
+    def fill():  # no file grows beyond the size of the optimizer's, not whole
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
-    def fill(trainer, *args):
-        if trainer.state.global_step == 2:  # no file grows beyond the size of the optimizer's, not whole
-            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-        save(trainer, *args)
-
-    monkeypatch.setattr(MLCLTrainer, "_save_checkpoint", fill)
-    try:
-        line = fails(capsys, *arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "disk" in line or "File too large" in line
-    assert [path.name for path in (tmp_path / "m").iterdir()] == ["checkpoint-1"]
-    assert last_checkpoint(tmp_path / "m") == str(tmp_path / "m" / "checkpoint-1")
-    MLCLForSequenceClassification.from_pretrained(tmp_path / "m" / "checkpoint-1")
+    code, said = ends_with(job[0](tmp_path), fill, MLCLTrainer, "_save_checkpoint", 2)
+    (line,) = [line for line in said.splitlines() if line.startswith("hf-mlcl: error: ")]
+    assert code == 2 and "Traceback" not in said and ("disk" in line or "File too large" in line)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    MLCLForSequenceClassification.from_pretrained(tmp_path / "checkpoint-1")

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from test_cli import fails, text_arguments
 
 from hf_mlcl.cli import main
@@ -24,18 +23,6 @@ def write_split(path, rows, unknown, seed):
 
 def arguments(data, encoder, output):
     return ["train", *text_arguments(data, encoder, output, "--label_column", ",".join(NAMES), "--max_steps", "2")]
-
-
-def test_train_measures_what_is_known_and_no_split_without_it(tmp_path, text_encoder, caplog):
-    write_split(tmp_path / "train.csv", 48, 0.3, seed=0)
-    write_split(tmp_path / "validation.csv", 24, 0.3, seed=1)
-    write_split(tmp_path / "test.csv", 8, 1.0, seed=2)
-    main(arguments(tmp_path, text_encoder, tmp_path / "out"))
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics.keys() == {"validation"} and "test split is not measured" in caplog.text
-    rows = json.loads((tmp_path / "out" / "per_label.json").read_text())["validation"]
-    assert all(0 < row["support"] < row["known"] < 24 for row in rows)
-    assert np.mean([row["f1"] for row in rows]) == pytest.approx(metrics["validation"]["macro_f1"])
 
 
 def test_nothing_known_of_the_validation_split_stops_before_training_and_of_the_test_split_does_not(

@@ -53,6 +53,12 @@ def test_strengths_are_those_of_the_table():
     assert abs(np.argwhere(sheared)[0, 1] - 260) <= 1  # 200 + 0.3 * 200
 
 
+def test_the_same_generator_gives_the_same_image():
+    augment = RandAugment(num_ops=2, magnitude=20)
+    first, again, other = (pixels(augment(PHOTO, np.random.default_rng(seed))) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
 def test_operations_and_signs_are_drawn_uniformly(monkeypatch):
     drawn = []
     for name in OPERATIONS:

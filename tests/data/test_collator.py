@@ -24,12 +24,6 @@ def test_text_is_padded_to_the_longest_and_labels_become_floats():
     assert batch["labels"].dtype == torch.float32 and batch["labels"].tolist() == [[1, 0], [0, 1]]
 
 
-@pytest.mark.parametrize("convert", [list, np.array, torch.tensor, lambda row: np.array(row, dtype=np.float32)])
-def test_labels_of_any_container(convert):
-    batch = MultiLabelCollator(TOKENIZER, 3)([tokens("one", convert([1, 0, 1]))])
-    assert torch.equal(batch["labels"], torch.tensor([[1.0, 0.0, 1.0]]))
-
-
 def test_images_are_stacked():
     examples = [{"pixel_values": np.full((3, 2, 2), k), "labels": [k, 1]} for k in range(2)]
     batch = MultiLabelCollator(None, 2)(examples)

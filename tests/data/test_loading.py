@@ -308,15 +308,6 @@ def test_hub_data_sets_are_loaded_with_configuration_and_revision(monkeypatch):
     assert list(load("someone/things", splits=["extra"]).splits) == ["extra"]
 
 
-def test_hub_errors_keep_the_list_of_configurations(monkeypatch):
-    def load_dataset(path, **arguments):
-        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['raw', 'simplified']")
-
-    monkeypatch.setattr("hf_mlcl.data.sources.load_dataset", load_dataset)
-    with pytest.raises(ValueError, match="'someone/things' .*'simplified'"):
-        load("someone/things")
-
-
 @pytest.mark.parametrize(
     ("path", "split"),
     [("train.csv", "train"), ("data/test-00000-of-00001.parquet", "test"), ("val/a.json", "validation"),

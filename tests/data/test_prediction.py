@@ -1,8 +1,7 @@
 """Labels of many texts: sorted for speed, given in their order, equal to one call of the model."""
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModel
+from tiny import tiny_encoder
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import predict_texts, text
@@ -17,13 +16,9 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    encoder = AutoModel.from_config(AutoConfig.for_model("bert", **sizes, vocab_size=len(tokenizer)))
-    model = MLCLForSequenceClassification.from_encoder(encoder, labels=["a", "b", "c"])
-    model.config.classifier_fitted = True
-    return model
+def model():
+    labels = ["a", "b", "c"]
+    return MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=labels, classifier_fitted=True)
 
 
 def scores(rows):

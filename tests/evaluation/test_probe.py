@@ -6,12 +6,7 @@ import torch
 from scipy import sparse
 
 from hf_mlcl.evaluation import compute_metrics, fit_classifier, fit_linear_evaluation, probe
-from hf_mlcl.evaluation.probe import (
-    choose_strengths,
-    deal_folds,
-    initial_parameters,
-    train_grid,
-)
+from hf_mlcl.evaluation.probe import choose_strengths, deal_folds, initial_parameters, train_grid
 
 
 def make_data(num_examples=300, feature_dim=12, num_labels=8, seed=0, noise=1.0):

@@ -1,22 +1,15 @@
 """What a user brings along: a real tokenizer, an image processor, saved models; and the tiny models of other tests."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from tiny import tiny_encoder
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from toy import NUM_LABELS, toy_model
+from transformers import PreTrainedTokenizerFast, ViTImageProcessor
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "training"), str(TESTS / "models"), str(TESTS.parent / "scripts")]
-
-import torch  # noqa: E402
-from tiny import tiny_encoder  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
-from toy import NUM_LABELS, toy_model  # noqa: E402
-from transformers import PreTrainedTokenizerFast, ViTImageProcessor  # noqa: E402
-
-from hf_mlcl import MLCLForImageClassification  # noqa: E402
+from hf_mlcl import MLCLForImageClassification
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """A training loop of one's own, the one of `scripts/accelerate_loop.py`, against the Trainer."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate_loop import main, train
+from ranks import torchrun
 from torch.utils.data import DataLoader
 from toy import Tokenizer, toy_dataset, toy_model, toy_trainer
 from two_processes_job import loop
@@ -57,17 +55,7 @@ def test_script_trains_fits_and_saves_a_model(tmp_path, capsys):
 @pytest.mark.slow
 def test_two_processes_end_with_the_parameters_of_one(tmp_path):
     """And a stock Trainer on two processes, which contrasts within each, says so and trains all the same."""
-    here = Path(__file__).resolve().parent
-    paths = [here.parents[1], here.parents[1] / "scripts", here.parent / "training"]
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        + [str(here / "two_processes_job.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun(2, Path(__file__).with_name("two_processes_job.py"), tmp_path)
     results = torch.load(tmp_path / "results.pt")
     assert results.pop("warned") >= 1
     for objective, found in results.items():

@@ -1,26 +1,17 @@
 """`trainer.predict`, the user's own metrics, callbacks and trackers."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, Tokenizer, toy_dataset, toy_model, toy_trainer
-from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from toy import NUM_LABELS, toy_dataset, toy_trainer
+from transformers import DataCollatorWithPadding
 
-from hf_mlcl import MLCLTrainer, MLCLTrainingArguments, compute_metrics
+from hf_mlcl import compute_metrics
 
 
 def trainer_with(folder, arguments, **options):
-    defaults = {"per_device_train_batch_size": 8, "max_steps": 2, "learning_rate": 1e-3, "save_strategy": "no"}
-    defaults |= {"output_dir": str(folder), "disable_tqdm": True, "use_cpu": True}
-    return MLCLTrainer(
-        model=toy_model(),
-        args=MLCLTrainingArguments(**(defaults | arguments)),
-        train_dataset=toy_dataset(24),
-        eval_dataset=toy_dataset(12, seed=1),
-        **({"processing_class": Tokenizer()} | options),
-    )
+    data = {"train_rows": 24, "validation": toy_dataset(12, seed=1)}
+    return toy_trainer(folder, **data, **{"max_steps": 2, **arguments}, **options)
 
 
 BEST_OF = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
@@ -98,54 +89,14 @@ def test_options_of_the_metrics_leave_features_and_classifier_as_they_are(argume
     assert processed.model.classifier.weight.equal(plain.model.classifier.weight)
 
 
-class Tracker(TrainerCallback):
-    """What a tracker does: reads the model's and the run's configuration, and every log."""
-
-    def __init__(self):
-        self.logs, self.models = [], set()
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        json.dumps(model.config.to_dict()), json.loads(model.config.to_json_string())
-        assert all(isinstance(value, (bool, int, float, str)) for value in args.to_sanitized_dict().values())
-
-    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
-        self.logs.append(dict(logs))
-        self.models.add(model)
-
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        self.metrics = metrics
-
-
-def test_callbacks_see_the_model_and_the_parts_of_the_loss_with_a_stock_collator(tokenizer, tmp_path):
-    tracker = Tracker()
-    options = {"data_collator": DataCollatorWithPadding(tokenizer), "processing_class": tokenizer}
-    arguments = {"logging_steps": 1, "objective": "joint", "eval_strategy": "epoch"}
-    trainer = trainer_with(tmp_path, arguments, callbacks=[tracker], **options)
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    assert tracker.models == {trainer.model}
-    parts = {"loss", "contrastive_loss", "classification_loss", "positives_per_anchor", "learning_rate", "grad_norm"}
-    assert sum(parts <= entry.keys() for entry in tracker.logs) == 2
-    assert all(isinstance(value, (int, float)) for entry in tracker.logs for value in entry.values())
-    assert "eval_macro_f1" in tracker.metrics
-
-
-def test_training_stops_early_by_the_probe_s_macro_f1(tmp_path):
-    trainer = trainer_with(
-        tmp_path,
-        BEST_OF | {"max_steps": 5, "learning_rate": 0.0},
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=1)],
-    )
-    trainer.train()
-    assert trainer.state.global_step == 2  # nothing is learned, so the second step is no better than the first
-
-
-def test_tensorboard_gets_losses_and_scores(tmp_path, monkeypatch):
+def test_tensorboard_gets_losses_and_scores_with_a_stock_collator(tokenizer, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "runs"))
-    trainer = trainer_with(tmp_path, {"report_to": "tensorboard", "logging_steps": 1, "eval_strategy": "epoch"})
+    options = {"data_collator": DataCollatorWithPadding(tokenizer), "processing_class": tokenizer}
+    arguments = {"report_to": "tensorboard", "logging_steps": 1, "eval_strategy": "epoch"}
+    trainer = trainer_with(tmp_path, arguments, **options)
     trainer.train()
     (events,) = (tmp_path / "runs").rglob("events.*")
     read = EventAccumulator(str(events.parent)).Reload()

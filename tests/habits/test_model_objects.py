@@ -5,11 +5,7 @@ import pickle
 
 import pytest
 import torch
-from tiny import tiny_encoder
-from toy import NUM_LABELS, toy_model
-from transformers import AutoConfig, AutoModelForSequenceClassification
-
-from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
+from toy import toy_model
 
 LABELS = torch.tensor([[1, 0, 0, 1, 0], [1, 0, 0, 0, 0]])
 
@@ -40,35 +36,6 @@ def test_other_types_train_and_predict(dtype, model, inputs):
     assert all(p.grad.isfinite().all() for p in cast.parameters() if p.grad is not None)
     torch.testing.assert_close(outputs.logits.float(), model(**inputs).logits, rtol=0.05, atol=0.05)
     assert len(cast.predict_labels(**inputs)) == len(cast.encode(**inputs)) == 2
-
-
-def checkpointing(model):
-    # The older name warns in recent releases of transformers, and the newer one is missing before.
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable()
-    return model
-
-
-def test_activation_checkpointing_leaves_gradients_as_they_are(inputs):
-    gradients = []
-    for trained in (toy_model(dropout=0.0), checkpointing(toy_model(dropout=0.0))):
-        trained.train()(**inputs, labels=LABELS).loss.backward()
-        gradients.append(trained.get_input_embeddings().weight.grad)
-    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="does not support .* checkpointing"):
-        checkpointing(MLCLForImageClassification.from_encoder(tiny_encoder("mobilenet_v2"), labels=3))
-
-
-def test_auto_classes_and_shards_load_the_model(model, inputs, tmp_path):
-    model.save_pretrained(tmp_path, max_shard_size="40KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert loaded(**inputs).logits.equal(model(**inputs).logits)
-    half = MLCLForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert half.dtype == torch.bfloat16
-    built = AutoModelForSequenceClassification.from_config(model.config)
-    assert built(**inputs).logits.shape == (2, NUM_LABELS)
 
 
 def test_compiled_model_scores_alike(model, inputs):

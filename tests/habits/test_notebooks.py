@@ -3,10 +3,8 @@
 import copy
 
 import pytest
-from toy import Tokenizer, toy_dataset, toy_model, toy_trainer
+from toy import toy_model, toy_trainer
 from transformers import TrainerCallback
-
-from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 
 
 def rates(trainer):
@@ -41,13 +39,7 @@ def test_an_interrupted_trainer_goes_on_working(tmp_path):
 
 def test_model_init_gives_each_training_the_arguments_objective(tmp_path):
     """The Trainer makes a new model for each training; it must be set up as the first one was."""
-    arguments = {"loss": "bce", "max_steps": 1, "per_device_train_batch_size": 8, "save_strategy": "no"}
-    trainer = MLCLTrainer(
-        model_init=lambda: toy_model(),
-        args=MLCLTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, **arguments),
-        train_dataset=toy_dataset(16),
-        processing_class=Tokenizer(),
-    )
+    trainer = toy_trainer(tmp_path, model_init=lambda: toy_model(), loss="bce", max_steps=1, train_rows=16)
     models = [trainer.model]
     for _ in range(2):
         trainer.train()

@@ -3,12 +3,7 @@
 import datasets
 import pytest
 from toy import toy_trainer
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    pipeline,
-)
+from transformers import AutoModelForSequenceClassification, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 TEXTS = ["w10 w20 w30", "w11", "w12 w13 w21 w22 w23 w24", "w14", "w10 w11 w12"]
@@ -39,14 +34,6 @@ def test_text_pipeline_gives_the_scores_of_predict_labels(text_folder, tokenizer
     assert list(map(raw.get, model.config.label_names)) == pytest.approx(logits, abs=1e-6)
 
 
-def test_saved_tokenizer_cuts_long_texts_where_training_did(text_folder, tokenizer):
-    classify = pipeline("text-classification", model=str(text_folder), top_k=None)
-    assert classify.tokenizer.model_max_length == tokenizer.model_max_length == 16
-    long = " ".join(["w10", "w11", "w12"] * 400)
-    cut = " ".join(["w10", "w11", "w12"] * 5)
-    assert scores(classify([long], truncation=True)) == close(classify([cut]))
-
-
 @pytest.mark.parametrize("objective", ["contrastive", "joint"])
 def test_pipeline_of_a_model_just_trained_is_without_dropout(objective, tokenizer, tmp_path):
     trainer = toy_trainer(tmp_path, objective=objective, max_steps=1)
@@ -55,17 +42,6 @@ def test_pipeline_of_a_model_just_trained_is_without_dropout(objective, tokenize
     first = classify(TEXTS)
     assert classify(TEXTS) == first
     assert trainer.evaluate() and classify(TEXTS) == first
-
-
-def test_image_pipeline_gives_the_scores_of_predict_labels(image_folder, images):
-    classify = pipeline("image-classification", model=str(image_folder), top_k=7)
-    model = AutoModelForImageClassification.from_pretrained(image_folder)
-    processor = AutoImageProcessor.from_pretrained(image_folder)
-    expected = model.predict_labels(min_labels=7, **processor(images, return_tensors="pt"))
-    assert scores(classify(images, batch_size=8)) == close(expected)
-    rows = datasets.Dataset.from_dict({"image": images}, features=datasets.Features({"image": datasets.Image()}))
-    assert scores(classify(KeyDataset(rows, "image"), batch_size=2)) == close(expected)
-    assert scores([classify(images[0].convert("L"))])[0].keys() == scores(expected)[0].keys()
 
 
 def test_pipeline_of_the_other_task_names_the_right_class(text_folder, image_folder):

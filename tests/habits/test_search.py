@@ -1,25 +1,15 @@
 """`trainer.hyperparameter_search` with optuna: Macro-F1 after the classifier was fitted, maximised."""
 
 import pytest
-from toy import Tokenizer, toy_dataset, toy_model, toy_trainer
+from toy import toy_dataset, toy_model, toy_trainer
 from transformers import TrainerCallback
-
-from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 
 optuna = pytest.importorskip("optuna")
 
 
-def searching_trainer(folder, callbacks=None, model_init=toy_model, **arguments):
-    defaults = {"per_device_train_batch_size": 8, "max_steps": 2, "save_strategy": "no", "learning_rate": 1e-3}
-    options = {"output_dir": str(folder), "disable_tqdm": True, "use_cpu": True} | defaults | arguments
-    return MLCLTrainer(
-        model_init=(lambda: model_init()) if model_init is toy_model else model_init,
-        args=MLCLTrainingArguments(**options),
-        train_dataset=toy_dataset(24),
-        eval_dataset=toy_dataset(16, seed=1),
-        processing_class=Tokenizer(),
-        callbacks=callbacks,
-    )
+def searching_trainer(folder, callbacks=None, model_init=lambda: toy_model(), **arguments):
+    data = {"train_rows": 24, "validation": toy_dataset(16, seed=1)}
+    return toy_trainer(folder, callbacks=callbacks, model_init=model_init, **data, **{"max_steps": 2, **arguments})
 
 
 class Watch(TrainerCallback):
@@ -55,10 +45,7 @@ def test_each_trial_is_trained_fitted_and_measured_from_the_same_start(tmp_path)
     # In each trial two evaluations, by the probe in the contrastive one, and then that of the fitted classifier.
     assert watch.fitted == [False, False, True] * 2
     assert best.objective == max(watch.scores[2::3]) and len(set(map(id, watch.models))) == 2
-    assert watch.configs == [
-        ("contrastive", "msc", {"beta": 0.5, "temperature": 0.2}),
-        ("classification", "reg", {}),
-    ]
+    assert watch.configs == [("contrastive", "msc", {"beta": 0.5, "temperature": 0.2}), ("classification", "reg", {})]
     assert vars(trainer.args) == before
 
 
@@ -126,3 +113,11 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("hf_mlcl.training.trainer.is_optuna_available", lambda: False)
     with pytest.raises(ImportError, match="pip install 'hf-mlcl.search.'"):
         trainer.hyperparameter_search()
+
+
+def test_a_search_of_which_all_trials_are_pruned_says_so(tmp_path):
+    def space(trial):
+        raise optuna.TrialPruned
+
+    with pytest.raises(ValueError, match="hyperparameter_search: .*2 trials"):
+        searching_trainer(tmp_path, max_steps=1).hyperparameter_search(space, n_trials=2)

@@ -6,22 +6,12 @@ import datasets
 import pytest
 import torch
 from tiny import tiny_encoder
-from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
-from transformers import (
-    DataCollatorWithPadding,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    default_data_collator,
-)
+from toy import NUM_LABELS, KeepGradients, toy_dataset, toy_model, toy_trainer
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
 
 from hf_mlcl import MLCLForImageClassification, compute_metrics
 
-UNUSED = {
-    "contrastive": {"classifier"},
-    "joint": set(),
-    "classification": {"projection", "prototypes"},
-}
+UNUSED = {"contrastive": {"classifier"}, "joint": set(), "classification": {"projection", "prototypes"}}
 
 
 def stock_trainer(folder, model, tokenizer=None, train=None, callbacks=None, **arguments):
@@ -60,11 +50,6 @@ def test_stock_trainer_trains_what_the_objective_uses_and_leaves_the_rest(object
     assert trainer.model.config.classifier_fitted
 
 
-class KeepGradients(TrainerCallback):
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.kept = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
 @pytest.mark.parametrize("objective", ["contrastive", "classification"])
 def test_accumulating_equal_micro_batches_gives_the_gradient_of_one(objective, tokenizer, tmp_path):
     model, eight = toy_model(dropout=0.0, objective=objective), toy_dataset(8)
@@ -82,7 +67,7 @@ def test_accumulating_equal_micro_batches_gives_the_gradient_of_one(objective, t
             max_grad_norm=0,
             train_sampling_strategy="sequential",
         ).train()
-        gradients.append(keep.kept)
+        gradients += keep.steps
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)

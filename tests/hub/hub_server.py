@@ -18,8 +18,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-import hf_mlcl
-
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 SIGNED = r"(?P<name>[\w.-]+/[\w.-]+)"  # in addresses that need no token, as those of a storage behind the Hub
 ROUTES = []
@@ -29,7 +27,7 @@ def run(job, folder, hub, **environment):
     """One process with the real client, as somebody would start it; standard output and errors."""
     base = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     base |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
-    base |= {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(Path(hf_mlcl.__file__).resolve().parents[1])}
+    base |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name(job)), str(folder)],
         env={**base, **environment},

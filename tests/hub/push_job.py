@@ -11,28 +11,20 @@ import sys
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "training"), str(TESTS / "models")]
+import evaluate
+import numpy as np
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.utils import _http
+from peft import LoraConfig
+from tiny import tiny_encoder
+from tokenizers import Tokenizer, models, pre_tokenizers
+from toy import NUM_LABELS, toy_dataset, toy_model
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, ViTImageProcessor
 
-import evaluate  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from huggingface_hub import HfApi  # noqa: E402
-from huggingface_hub.utils import _http  # noqa: E402
-from peft import LoraConfig  # noqa: E402
-from tiny import tiny_encoder  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
-from toy import NUM_LABELS, toy_dataset, toy_model  # noqa: E402
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, ViTImageProcessor  # noqa: E402
-
-from hf_mlcl import (  # noqa: E402
-    MLCLForImageClassification,
-    MLCLForSequenceClassification,
-    MLCLTrainer,
-    MLCLTrainingArguments,
-)
-from hf_mlcl.cli import main  # noqa: E402
-from hf_mlcl.hub import push_folder  # noqa: E402
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.cli import main
+from hf_mlcl.hub import push_folder
 
 FOLDER, TOKEN = Path(sys.argv[1]), os.environ["HF_TOKEN"]
 INPUTS = {"input_ids": torch.arange(3, 19).view(2, 8), "attention_mask": torch.ones(2, 8, dtype=torch.long)}

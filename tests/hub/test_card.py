@@ -9,7 +9,6 @@ import yaml
 from hf_mlcl import MLCLConfig
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.card import FIGURES, GROUPS, MARK, REPORTED
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_summary
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_cards" / "template.md"
 CLASSIFIER = {
@@ -86,45 +85,6 @@ def test_metadata_and_text_name_encoder_data_and_the_scores_of_the_test_split():
     assert "augmentation" not in card.text
 
 
-@pytest.mark.parametrize(
-    ("classifier", "said"),
-    [
-        (CLASSIFIER, ("0.0100, 0.0200 before Platt scaling", "0.310", "training and validation examples")),
-        (CLASSIFIER | {"refit": False, "thresholds": "balanced"}, ("as frequent",)),
-        (CLASSIFIER | {"protocol": "study", "thresholds": "macro"}, ("linear evaluation of arXiv 2412.00101",)),
-        (CLASSIFIER | {"protocol": None, "linear_evaluation": False}, ("trained with the encoder",)),
-        # of an older version
-        ({"linear_evaluation": True, "ece_after": 0.01, "global_threshold": 0.3}, ("linear evaluation of arXiv",)),
-    ],
-)
-def test_the_card_says_how_the_classifier_was_fitted(classifier, said):
-    text = build(RUN | {"classifier": classifier}).text
-    assert all(part in text for part in said) and "None" not in text
-
-
-@pytest.mark.parametrize(
-    ("loss", "kind"), [(n, "c") for n in CLASSIFICATION_LOSSES] + [(n, "l") for n in CONTRASTIVE_LOSSES]
-)
-def test_every_loss_is_explained(loss, kind):
-    fields = {"objective": "classification", "classification_loss": loss} if kind == "c" else {"loss": loss}
-    text = build(**fields).text
-    assert loss_summary(loss) and loss_summary(loss) in text and f"`{loss}`" in text
-    assert ("cosine" in text) == (kind == "l")
-
-
-def test_joint_and_untrained_models_are_told_apart():
-    joint = build(objective="joint", loss_parameters={"temperature": 0.2}).text
-    assert "the contrastive loss `reg` (temperature 0.2) plus 0.3 times the loss `zlpr`" in joint
-    assert "the encoder as it is" in build(trained=False).text and "## Loss" not in build(trained=False).text
-
-
-def test_head_medium_and_tail_have_a_table_with_their_sizes():
-    groups = {"head": 0.8, "medium": 0.6, "tail": 0.3}
-    scores = {f"macro_f1_{name}": value for name, value in groups.items()}
-    card = build(metrics={"test": METRICS["test"] | scores | {f"num_labels_{name}": 4.0 for name in groups}})
-    assert "| tail: fewer than 20 (4 labels) | 0.3000 |" in card.text and scores_of(card)["macro_f1_tail"] == 0.3
-
-
 def test_what_is_not_known_has_no_place():
     card = build({}, {}, classifier_fitted=False)
     assert "## Results\n" not in card.text and "## Training\n" not in card.text and "None" not in card.text
@@ -139,11 +99,6 @@ def test_examples_with_and_without_the_package_compile(task, auto):
         compile(example, "card", "exec")
         assert auto in example and "me/model" in example
     assert len(examples) == 2 and "trust_remote_code=True" in examples[1] and "hf_mlcl" not in examples[1]
-
-
-def test_pictures_that_are_there_are_shown():
-    text = build(figures=["reliability.png", "other.png"]).text
-    assert "(figures/reliability.png)" in text and "other.png" not in text
 
 
 def test_an_adapter_s_card_says_how_to_load_it():

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import BertConfig, BertModel
+from tiny import save_text_encoder, tiny_encoder
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
-from hf_mlcl.data import build_word_tokenizer
 from hf_mlcl.data.errors import printable, shown
 from hf_mlcl.hub import RunResults, published_files
 from hf_mlcl.hub.space import _readme
@@ -24,13 +23,6 @@ from hf_mlcl.inspection.plots import plot_co_predictions
 
 OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RED, TURNED = "\x1b[31mred", "b\u202eeul\x9b2J"
-
-
-def save_encoder(folder: Path) -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    tokenizer = build_word_tokenizer(["rain sun wind snow"], max_length=32)
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def write_rows(path: Path, names: list[str], number: int = 24) -> None:
@@ -43,7 +35,7 @@ def write_rows(path: Path, names: list[str], number: int = 24) -> None:
 def trained(tmp_path_factory):
     """A model of local files, trained and exported by the commands."""
     place = tmp_path_factory.mktemp("secret-place")
-    save_encoder(place / "encoder")
+    save_text_encoder(place / "encoder", ["rain sun wind snow"])
     (place / "data").mkdir()
     for split in ("train", "validation", "test"):
         write_rows(place / "data" / f"{split}.jsonl", [RED, TURNED])
@@ -118,8 +110,7 @@ def test_dollars_in_labels_are_no_formulas():
 
 
 def test_a_card_has_no_markup_of_others():
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    model = MLCLForSequenceClassification.from_encoder(BertModel(BertConfig(vocab_size=9, **sizes)), labels=["a"])
+    model = MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=["a"])
     job = {"encoder": "enc<script>\n# other", "dataset": "x\x1b[1m", "augmentation": "a|b"}
     text = RunResults({"job": job, "arguments": {"seed": 1}}).card(model.config).text
     assert "<script>" not in text and "\n# other" not in text and "\x1b" not in text and "a\\|b" in text

@@ -1,7 +1,6 @@
 """Exported models give what the model gives, for batches and texts of any size, without torch."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import TEXT, tiny_encoder, tiny_inputs
 from transformers import ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.data import build_word_tokenizer
-from hf_mlcl.hub import export_onnx, onnx_export
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
-from tiny import TEXT, tiny_encoder, tiny_inputs  # noqa: E402
+from hf_mlcl.hub import export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -136,16 +133,6 @@ def test_what_cannot_be_exported_is_named_and_leaves_nothing(tmp_path, monkeypat
     refused(ValueError, "^model: .*fitted")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(ImportError, r"onnxscript.*pip install 'hf-mlcl\[onnx\]'")
-
-
-def test_the_packages_leave_logging_as_it_was():
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers))
-    with onnx_export._quiet():
-        root.addHandler(logging.NullHandler())  # as the quantizer does when it is imported
-        root.setLevel(logging.INFO)
-        assert not logging.getLogger("onnxruntime.quantization").isEnabledFor(logging.INFO)
-    assert (root.level, root.handlers) == before and logging.getLogger("x").isEnabledFor(logging.WARNING)
 
 
 @pytest.mark.parametrize("kind", ["resnet", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])

@@ -12,14 +12,13 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModel, ViTImageProcessor
+from tiny import save_text_encoder, tiny_encoder
+from transformers import AutoModel, ViTImageProcessor
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification
-from hf_mlcl.data import build_word_tokenizer, digit_canvases, generated_corpus, prepare_images, prepare_text
+from hf_mlcl.data import digit_canvases, generated_corpus, prepare_images, prepare_text
 from hf_mlcl.hub import Page
 from hf_mlcl.hub.space import write_index, write_space
-
-SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def fitted(model, limit=0.5):
@@ -34,10 +33,8 @@ def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     data = generated_corpus(60, 1, 1, num_labels=6)
     rows = data.splits["train"]
-    tokenizer = build_word_tokenizer(rows["text"], max_length=32)
-    torch.manual_seed(0)
-    config = AutoConfig.for_model("bert", **SIZES, vocab_size=len(tokenizer), max_position_embeddings=32)
-    encoder = AutoModel.from_config(config)
+    tokenizer = save_text_encoder(folder / "encoder", rows["text"])
+    encoder = AutoModel.from_pretrained(folder / "encoder")
     with torch.no_grad():
         encoder.get_input_embeddings().weight *= 50  # so that random words are not all alike
     names = ["<b>bold</b>", *data.label_names[1:]]
@@ -92,12 +89,8 @@ def test_examples_are_embedded_again_only_for_another_model_rows_or_lengths(text
 def test_images_are_shown_as_pictures(tmp_path):
     data = digit_canvases(12, 1, 1)
     rows, processor = data.splits["train"], ViTImageProcessor(size={"height": 40, "width": 40})
-    torch.manual_seed(0)
-    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
-    encoder = AutoModel.from_config(AutoConfig.for_model("resnet", **sizes))
-    model = fitted(
-        MLCLForImageClassification.from_encoder(encoder, labels=data.label_names, objective="classification")
-    )
+    options = {"labels": data.label_names, "objective": "classification"}
+    model = fitted(MLCLForImageClassification.from_encoder(tiny_encoder("resnet"), **options))
     write_index(model, processor, rows, prepare_images(rows, processor), tmp_path / "index.safetensors")
     page = Page(model, processor, tmp_path / "index.safetensors")
     assert page.index["space"] == "features"  # no projection was trained

@@ -1,18 +1,13 @@
 """An exported folder gives the embeddings of the model."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_encoder
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import build_word_tokenizer
 from hf_mlcl.hub import export_sentence_transformers
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
-from tiny import tiny_encoder  # noqa: E402
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 TEXTS = ["wheat exports rose", "oil", "the bank raised prices of oil and wheat " * 9]

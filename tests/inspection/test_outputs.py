@@ -5,29 +5,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import AutoConfig, AutoModel
+from toy import Tokenizer, toy_model
 
-from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import prepare_images
 from hf_mlcl.inspection.outputs import Examples, collect_outputs, decodable_images
 
 
-class Tokenizer:
-    """Pads token lists; all that the collator asks of a tokenizer."""
-
-    model_input_names = ["input_ids", "attention_mask"]
-
-    def pad(self, features, padding=True, return_tensors="pt", **_):
-        longest = max(len(feature["input_ids"]) for feature in features)
-        ids = [list(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features]
-        return {"input_ids": torch.tensor(ids), "attention_mask": (torch.tensor(ids) > 0).long()}
-
-
 def test_outputs_come_in_the_order_of_the_data_and_leave_the_model_as_it_was():
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    encoder = AutoModel.from_config(AutoConfig.for_model("bert", **sizes, vocab_size=30, hidden_dropout_prob=0.5))
-    model = MLCLForSequenceClassification.from_encoder(encoder, labels=3, projection_dim=8)
+    model = toy_model(dropout=0.5, projection_dim=8)
     rng = np.random.default_rng(0)
     ids = [rng.integers(1, 30, size).tolist() for size in (3, 9, 5, 2, 7)]
     data = Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]})

@@ -13,9 +13,9 @@ from made_up import batches_of, made_up  # noqa: E402
 
 from hf_mlcl import build_loss  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
-from hf_mlcl.inspection.errors import confusions, frequency_groups  # noqa: E402
+from hf_mlcl.inspection.errors import frequency_groups  # noqa: E402
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
-from hf_mlcl.inspection.plots import name_points, new_figure, plot_confusions, plot_force_parts  # noqa: E402
+from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
 ABOUT = {
@@ -69,14 +69,6 @@ def test_a_report_of_everything(tmp_path):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
     assert not (tmp_path / "purity.png").exists() and page.count("data:image/png") == 2
-
-
-def test_a_classification_model_is_read_by_its_features(tmp_path):
-    config, outputs, labels = made_up(objective="classification")
-    numbers, page, figures = render(tmp_path, config, outputs, labels, gradient_batches=batches_of(outputs, labels))
-    assert numbers["neighbours"]["space"] == "features"
-    assert numbers["gradients"] is numbers["prototypes"] is None
-    assert "compares no pairs" in page and "trains no projection" in page and not FORCES & figures
 
 
 def test_a_loss_without_prototypes_shows_none(tmp_path):
@@ -140,12 +132,3 @@ def test_the_forces_of_every_loss_are_drawn(name):
     drawn = sum(bar.get_width() for bar in plot_force_parts(summary).axes[0].patches if bar.get_width() > 0)
     expected = (summary["total"]["push"] + summary["total"]["repulsion"]) / summary["total"]["pull"]
     assert drawn == pytest.approx(100 * expected)
-
-
-def test_a_heat_map_shows_the_counts():
-    predicted, truth = np.array([[0, 1, 0]] * 6 + [[1, 0, 0]] * 6), np.array([[1, 0, 0]] * 12)
-    figure = plot_confusions(confusions(predicted, truth), ["first", "second", "third"])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["6"]
-    assert "6 of 6 cases" in figure.texts[0].get_text()
-    nothing = plot_confusions(confusions(truth, truth), ["first", "second", "third"])
-    assert "No label" in nothing.texts[0].get_text()

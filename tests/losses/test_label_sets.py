@@ -41,6 +41,18 @@ def test_lists_equal_rows(name, parameters, with_keys, unlabelled):
     torch.testing.assert_close(value_and_gradients(loss, embeddings, sets, prototypes, keys=listed), expected)
 
 
+@pytest.mark.parametrize("name", ["base", "msc"])
+@pytest.mark.parametrize("per_row", [1, 2, 5000])
+def test_lists_of_one_and_of_thousands_of_ids_equal_rows(per_row, name):
+    embeddings, labels, prototypes = batch(rows=5, labels=per_row + 2)
+    order = torch.rand(labels.shape, generator=torch.Generator().manual_seed(0)).argsort(1)
+    labels = (order < per_row).long()
+    sets, loss = of_lists(labels), build_loss(name)
+    assert sets.rows().equal(labels[:, sets.ids].float())
+    expected = value_and_gradients(loss, embeddings, labels, prototypes)
+    torch.testing.assert_close(value_and_gradients(loss, embeddings, sets, prototypes), expected)
+
+
 def test_rows_come_back():
     labels = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [-100] * 4])
     assert of_lists(labels).rows().equal(labels.float()) and LabelSets.from_rows(labels).rows().equal(labels.float())

@@ -7,6 +7,7 @@ from hf_mlcl.losses import (
     build_loss,
     loss_class,
     loss_parameters,
+    loss_summary,
     register_loss,
 )
 
@@ -58,13 +59,14 @@ def test_a_loss_of_ones_own_gets_a_name():
             register_loss(name, loss)
 
 
-def test_mscrg_is_reg():
+def test_mscrg_is_reg_and_every_loss_has_a_summary_of_its_own():
     assert loss_class("mscrg") is loss_class("reg")
+    names = [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
+    assert len({loss_summary(name) for name in names} - {""}) == len(names)
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "near"),
-    [("regg", {}, "reg"), ("reg", {"temprature": 0.1}, "temperature")],
+    ("name", "parameters", "near"), [("regg", {}, "reg"), ("reg", {"temprature": 0.1}, "temperature")]
 )
 def test_the_nearest_right_name_is_told(name, parameters, near):
     with pytest.raises(ValueError, match=f"did you mean '{near}'"):

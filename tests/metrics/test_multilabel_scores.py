@@ -106,6 +106,20 @@ def test_blocks_of_any_size_are_one(monkeypatch):
     assert multilabel_scores(references, probabilities=probabilities) == pytest.approx(expected)
 
 
+def test_order_of_examples_and_labels_changes_no_score():
+    references, probabilities = make_case()
+    rows, columns = (np.random.default_rng(seed).permutation(size) for seed, size in enumerate(references.shape))
+    thresholds, counts = np.linspace(0.2, 0.8, 9), np.arange(9) * 20
+    expected, found = (
+        multilabel_scores(one, None, other, thresholds=limits, train_label_counts=frequencies)
+        for one, other, limits, frequencies in (
+            (references, probabilities, thresholds, counts),
+            (references[rows][:, columns], probabilities[rows][:, columns], thresholds[columns], counts[columns]),
+        )
+    )
+    assert found == pytest.approx(expected)
+
+
 def test_predictions_beside_probabilities_decide():
     references, probabilities = make_case()
     both = multilabel_scores(references, references, probabilities)

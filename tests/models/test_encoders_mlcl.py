@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import tempfile
 
 import pytest
@@ -321,12 +320,6 @@ def test_images_that_do_not_fit_are_named(kind):
     if kind in ("siglip_vision_model", "clip_vision_model"):
         with pytest.raises(ValueError, match="pixel_values: .*16 x 16 pixels, got 32 x 24"):
             tiny_model(kind)(pixel_values=torch.randn(2, 3, 32, 24))
-
-
-def test_the_readme_lists_the_table(request):
-    readme = (request.config.rootpath / "README.md").read_text(encoding="utf-8")
-    listed = set(re.search(r"Tested encoders: ([^.]*)\.", readme)[1].replace("\n", " ").split(", "))
-    assert listed == {kind.removesuffix("_model").replace("_", " ") for kind in ENCODERS}
 
 
 def padded_by(before, behind):

@@ -49,28 +49,3 @@ def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_
     written = MLCLConfig(**config)
     arguments(tmp_path, **fields).write_objective(written)
     assert {name: getattr(written, name) for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"loss": "regg"}, "loss: .*did you mean 'reg'"),
-        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
-        ({"loss": "bce", "objective": "joint"}, "loss: 'bce' is a classification loss"),
-        ({"loss": "bce", "classification_loss": "zlpr"}, "classification_loss='zlpr'"),
-        ({"loss": "bce", "temperature": 0.1}, "temperature"),
-        ({"loss": "reg", "beta": 0.1}, "'beta'"),
-        ({"temperature": -1.0}, "temperature"),
-        ({"classification_loss": "reg"}, "classification_loss: 'reg' is a contrastive loss"),
-        ({"objective": "all"}, "objective"),
-        ({"classification_weight": -0.5}, "classification_weight"),
-        ({"pooling": "mean"}, "pooling"),
-        ({"projection_dim": 8}, "projection_dim"),
-        *[({"gradient_cache_chunk_size": value}, "gradient_cache_chunk_size") for value in (0, -1, 2.5, True)],
-        *[({"queue_size": value}, "queue_size") for value in (-1, 2.5)],
-        *[({"momentum": value}, "momentum") for value in (1.0, -0.1)],
-    ],
-)
-def test_mistakes_are_named(fields, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        arguments(tmp_path, **fields).write_objective(MLCLConfig())

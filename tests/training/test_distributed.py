@@ -15,17 +15,7 @@ from distributed_job import (
     store_encoder,
     trained,
 )
-from toy import (
-    COLLATE,
-    relative_difference,
-    same,
-    step_gradients,
-    toy_dataset,
-    toy_model,
-    toy_trainer,
-    with_lists,
-)
-from transformers.trainer_pt_utils import BatchRebalanceSampler
+from toy import COLLATE, relative_difference, same, step_gradients, toy_dataset, toy_model, toy_trainer, with_lists
 
 
 @pytest.mark.parametrize(("accumulation", "unknown", "sampling"), STEPS)
@@ -34,16 +24,6 @@ def test_gradients_are_those_of_the_whole_batch(ranks, objective, accumulation, 
     model, data = toy_model(dropout=0.0, objective=objective).double(), toy_dataset(8 * accumulation)
     expected = step_gradients(model, data, accumulation, WithUnknownLabels(COLLATE) if unknown else COLLATE)
     assert relative_difference(ranks(f"{objective}-{accumulation}-{unknown}-{sampling}"), expected) <= 1e-6
-
-
-def test_the_processes_know_unequally_many_labels_and_have_unequally_many_examples():
-    """What makes unknown labels and `batch_rebalance` cases of their own above."""
-    data = toy_dataset(8)
-    first, second = WithUnknownLabels(COLLATE)([data[i] for i in range(8)])["labels"].split(4)
-    assert (first >= 0).sum() != (second >= 0).sum()
-    lengths = [len(ids) for ids in data["input_ids"]]
-    parts = [next(iter(BatchRebalanceSampler(lengths, 8, dp_size=2, grad_accum=1, rank=rank))) for rank in (0, 1)]
-    assert sorted(parts[0] + parts[1]) == list(range(8)) and len(parts[0]) != len(parts[1])
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -104,25 +104,6 @@ def test_no_epochs_keep_the_encoder_and_fit_its_classifier(tmp_path, objective):
     assert list(tmp_path.glob("checkpoint-*")) == []
 
 
-def test_an_untrained_model_s_card_says_so_and_a_trained_one_s_does_not(tmp_path):
-    trainer = toy_trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
-    trainer.fit_classifier()
-    trainer.save_model()
-    trainer.create_model_card()
-    assert "the encoder as it is" in (tmp_path / "README.md").read_text()
-    trainer.train()
-    trainer.save_model()
-    model = MLCLForSequenceClassification.from_pretrained(tmp_path)
-    again = toy_trainer(tmp_path, model=model, num_train_epochs=0)
-    with pytest.raises(ValueError, match="resume_from_checkpoint: .*num_train_epochs 0"):
-        again.train(resume_from_checkpoint=True)
-    again.train()
-    again.fit_classifier()
-    again.save_model()
-    again.create_model_card()
-    assert "contrastive loss `reg`" in (tmp_path / "README.md").read_text()
-
-
 def worse(model):
     for parameter in model.encoder.parameters():  # as if it had diverged
         parameter.mul_(0).add_(0.01)

@@ -2,14 +2,7 @@
 
 import pytest
 import torch
-from distributed_job import (
-    CACHED_STEPS,
-    WithUnknownLabels,
-    cached_trainer,
-    held_trainer,
-    image_trainer,
-    step,
-)
+from distributed_job import CACHED_STEPS, WithUnknownLabels, cached_trainer, held_trainer, image_trainer, step
 from peft import LoraConfig, get_peft_model
 from toy import KeepGradients, relative_difference, step_gradients, toy_dataset, toy_model, toy_trainer
 

@@ -182,18 +182,9 @@ def test_the_queue_is_the_same_in_all_processes_and_that_of_one(ranks, momentum,
     torch.testing.assert_close(dict(state), dict(model.state_dict()), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"loss": "zlpr", "queue_size": 9}, "queue_size=9 .* 'classification'"),
-        ({"loss": "zlpr", "momentum": 0.9}, "momentum=0.9 .* 'classification'"),
-        ({"loss": "proto", "queue_size": 9}, "queue_size=9 .* 'proto'"),
-        ({"train": toy_dataset().to_iterable_dataset(), "queue_size": 9, "max_steps": 2}, "train_dataset: queue_size"),
-    ],
-)
-def test_what_cannot_be_is_refused(arguments, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        toy_trainer(tmp_path, **arguments)
+def test_a_queue_of_a_stream_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train_dataset: queue_size"):
+        toy_trainer(tmp_path, train=toy_dataset().to_iterable_dataset(), queue_size=9, max_steps=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

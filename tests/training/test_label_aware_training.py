@@ -6,8 +6,6 @@ import torch
 from distributed_job import paired_examples
 from toy import NUM_LABELS, toy_dataset, toy_model, toy_trainer
 
-from hf_mlcl import MLCLTrainingArguments
-
 
 @pytest.mark.parametrize(
     "options",
@@ -76,9 +74,6 @@ def test_one_view_is_training_as_ever_and_two_are_not(tmp_path):
 
 
 def test_mistakes_are_named(tmp_path):
-    for strategy in ("group_by_length", "batch_rebalance", "sequential"):
-        with pytest.raises(ValueError, match=f"train_sampling_strategy: .*{strategy}"):
-            MLCLTrainingArguments(str(tmp_path), label_aware_batches=True, train_sampling_strategy=strategy)
     stream, rows = toy_dataset().to_iterable_dataset(), torch.utils.data.Subset(toy_dataset(), range(16))
     for train, option in (
         (stream, {"label_aware_batches": True}),

@@ -19,12 +19,7 @@ from transformers import (
     pipeline,
 )
 
-from hf_mlcl import (
-    MLCLForImageClassification,
-    MLCLForSequenceClassification,
-    MLCLTrainer,
-    MLCLTrainingArguments,
-)
+from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.data import predict_texts, prepare_images, prepare_text, preprocess_function
 from hf_mlcl.data.toy import build_word_tokenizer, digit_canvases
 from hf_mlcl.hub import Page

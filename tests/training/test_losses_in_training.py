@@ -51,21 +51,6 @@ def test_every_parameter_of_every_loss_is_reached_from_the_arguments(loss, tmp_p
         assert model.classification_loss.gamma == 1.5 and model.config.loss_parameters == values
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"loss_kwargs": {"gamma": 1}}, "loss 'reg' .*'gamma'"),
-        ({"loss_kwargs": {"temperature": 1}, "temperature": 2}, "temperature"),
-        ({"loss_kwargs": "{gamma"}, "loss_kwargs"),
-        ({"loss": "focal", "loss_kwargs": {"gamma": -1}}, "gamma"),
-        ({"loss": "zlpr", "loss_kwargs": {"gamma": 1}}, "loss 'zlpr' .*'gamma'"),
-    ],
-)
-def test_wrong_parameters_are_named(arguments, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        toy_trainer(tmp_path, **arguments)
-
-
 @pytest.mark.parametrize("chunk", [None, 3])
 @pytest.mark.parametrize(
     ("loss", "objective", "expected"),

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import torch
-from toy import NUM_LABELS, Tokenizer, losses, toy_dataset, toy_model, toy_trainer
+from toy import NUM_LABELS, losses, toy_dataset, toy_trainer
 
-from hf_mlcl import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.hub.card import FIGURES, MARK
 
 
@@ -67,26 +65,9 @@ def test_texts_of_one_length_need_no_tokenizer(tmp_path):
     rows = toy_dataset(16).map(
         lambda row: {name: (row[name] + [0] * 9)[:9] for name in ("input_ids", "attention_mask")}
     )
-    arguments = MLCLTrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, per_device_train_batch_size=8)
-    trainer = MLCLTrainer(model=toy_model(), args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer = toy_trainer(tmp_path, train=rows, validation=rows, processing_class=None, max_steps=2)
     trainer.train()
     assert trainer.fit_classifier() is not None
-
-
-def test_a_search_of_which_all_trials_are_pruned_says_so(tmp_path):
-    trainer = MLCLTrainer(
-        model_init=lambda: toy_model(),
-        args=toy_trainer(tmp_path, max_steps=1).args,
-        train_dataset=toy_dataset(16),
-        eval_dataset=toy_dataset(16, seed=1),
-        processing_class=Tokenizer(),
-    )
-
-    def space(trial):
-        raise optuna.TrialPruned
-
-    with pytest.raises(ValueError, match="hyperparameter_search: .*2 trials"):
-        trainer.hyperparameter_search(space, n_trials=2)
 
 
 def test_a_model_never_stands_beside_the_card_and_scores_of_another(tmp_path, monkeypatch):

@@ -1,22 +1,17 @@
 """Losses over the examples of all processes are those of the union, in value and gradients."""
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from batches import loop_value_and_gradients
 from loss_job import CASES, EXAMPLES, LABELS, LOSSES, PARTS, examples, value_of
+from naive import classification_loss
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES
 from hf_mlcl.training.random_state import RandomState, preserved_random_state
 from hf_mlcl.training.step import gather_references
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "losses"))
-
-from batches import loop_value_and_gradients  # noqa: E402
-from naive import classification_loss  # noqa: E402
 
 
 def union(name, unknown):

@@ -3,12 +3,7 @@
 import pytest
 import torch
 from datasets import IterableDataset
-from toy import SIZES, same, toy_dataset, toy_model, toy_trainer
-from transformers import AutoConfig, AutoModel
-
-from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import preprocess_function
-from hf_mlcl.data.toy import build_word_tokenizer, generated_corpus
+from toy import same, toy_dataset, toy_model, toy_trainer
 
 
 def trainer_on(folder, train, **arguments):
@@ -51,31 +46,6 @@ def test_what_a_stream_needs(tmp_path):
         trainer.evaluate()
     trainer.fit_classifier()
     assert trainer.evaluate()["eval_macro_f1"] > 0
-
-
-def named_rows(data):
-    """Texts with lists of names; every tenth example is unlabelled."""
-    for number, row in enumerate(data.splits["train"]):
-        labels = [name for name, has in zip(data.label_names, row["labels"], strict=True) if has]
-        yield {"text": row["text"], "tags": None if number % 10 == 9 else labels}
-
-
-def test_texts_and_names_of_a_stream_train_as_those_of_a_data_set_do(tmp_path):
-    corpus = generated_corpus(64, 1, 1, num_labels=5, num_topics=2, imbalance=2)
-    stream = IterableDataset.from_generator(named_rows, gen_kwargs={"data": corpus})
-    tokenizer = build_word_tokenizer(corpus.splits["train"]["text"], max_length=24)
-    function = preprocess_function(tokenizer, corpus.label_names, label_column="tags")
-    batches = []
-    for source in (stream, corpus.splits["train"].from_list(list(named_rows(corpus)))):
-        train = source.map(function, batched=True, remove_columns=["text", "tags"])
-        encoder = AutoModel.from_config(AutoConfig.for_model("bert", **(SIZES | {"vocab_size": len(tokenizer)})))
-        model = MLCLForSequenceClassification.from_encoder(encoder, labels=corpus.label_names)
-        trainer = trainer_on(tmp_path, train, model=model, max_steps=6)
-        trainer.processing_class = trainer.data_collator.processor = tokenizer
-        batches.append([batch["labels"] for batch in trainer.get_train_dataloader()])
-        assert trainer.train().global_step == 6
-    assert len(batches[0]) == 8 and same(*batches)
-    assert sum(int((labels == -100).all(1).sum()) for labels in batches[0]) == 6
 
 
 def test_a_shuffled_stream_has_another_order_in_each_pass(tmp_path):

@@ -17,7 +17,6 @@ from toy import (
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
-from hf_mlcl.training.trainer import count_labels
 
 
 def parameters(model):
@@ -112,14 +111,6 @@ def test_the_probe_scores_and_leaves_the_model_alone(tmp_path):
     assert predicted["eval_macro_f1"] == metrics["eval_macro_f1"]
 
 
-def test_best_model_by_macro_f1_in_the_contrastive_stage(tmp_path):
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "macro_f1"}
-    trainer = toy_trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=3, **best)
-    trainer.train()
-    scores = [entry["eval_macro_f1"] for entry in trainer.state.log_history if "eval_macro_f1" in entry]
-    assert len(scores) == 3 and trainer.state.best_metric == max(scores)
-
-
 def test_fitted_classifier_is_saved_and_predicts(tmp_path):
     trainer = toy_trainer(tmp_path, train_rows=160, learning_rate=5e-3, num_train_epochs=3)
     trainer.train()
@@ -204,11 +195,3 @@ def test_an_unfitted_model_is_not_scored_without_training_data(tmp_path):
     trainer.train_dataset = None
     with pytest.raises(ValueError, match="train_dataset: "):
         trainer.evaluate()
-
-
-def test_count_labels_of_other_data_sets():
-    class WithLabels(torch.utils.data.Dataset):
-        labels = np.array([[True, False], [True, True]])
-
-    assert count_labels(WithLabels()) == [2, 1]
-    assert count_labels(torch.utils.data.TensorDataset(torch.zeros(2))) is None

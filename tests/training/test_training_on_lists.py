@@ -10,8 +10,7 @@ from toy import NUM_LABELS, TIMES, toy_dataset, toy_model, toy_trainer, with_lis
 from transformers import AutoConfig, AutoModel
 
 from hf_mlcl import MLCLForSequenceClassification
-from hf_mlcl.data import Labels
-from hf_mlcl.evaluation import LinearScores, compute_metrics
+from hf_mlcl.evaluation import compute_metrics
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, LabelSets
 from hf_mlcl.training.dataset_rows import count_labels, dataset_labels, has_known_labels, without_unlabelled
 from hf_mlcl.training.step import label_lists
@@ -96,22 +95,6 @@ def test_lists_train_as_rows_do(name, unlabelled, tmp_path):
     assert same_thresholds == pytest.approx(thresholds, abs=1e-5)
 
 
-def test_a_classifier_is_calibrated_and_predictions_are_made_when_asked_for(tmp_path):
-    found = []
-    for form in (lambda rows: rows, with_lists):
-        held_out = form(toy_dataset(30, seed=1))
-        trainer = trainer_of(form(toy_dataset()), held_out, tmp_path, max_steps=2, objective="joint")
-        trainer.train()
-        trainer.fit_classifier(linear_evaluation=False)
-        found.append((trainer.predict(held_out), trainer.core_model.config.thresholds))
-    (rows, thresholds), (lists, same_thresholds) = found
-    assert isinstance(lists.predictions, LinearScores) and isinstance(lists.label_ids, Labels)
-    assert np.asarray(lists.predictions) == pytest.approx(rows.predictions, abs=1e-5)
-    assert np.array_equal(np.asarray(lists.label_ids), rows.label_ids == 1)
-    assert same_thresholds == pytest.approx(thresholds, abs=1e-5)
-    assert lists.predictions.top_k(2)[1].shape == (30, 2)
-
-
 def test_metrics_of_the_user_get_arrays(tmp_path):
     """And what they make of the logits of a batch is left alone."""
     trainer, seen = trainer_of(with_lists(toy_dataset()), with_lists(toy_dataset(30, seed=1)), tmp_path), []
@@ -139,19 +122,6 @@ def test_a_sample_of_all_absent_labels_is_the_whole_objective(tmp_path):
     assert not torch.allclose(whole, sampled)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"prototype_sample_size": 0}, "prototype_sample_size"),
-        ({"prototype_sample_size": 2, "loss": "supcon_any"}, "prototype_sample_size=2 .* 'supcon_any'"),
-        ({"prototype_sample_size": 2, "loss": "bce"}, "prototype_sample_size=2 .* 'classification'"),
-    ],
-)
-def test_a_sample_without_prototypes_is_refused(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        toy_trainer(tmp_path, **options)
-
-
 def test_a_hundred_thousand_labels_train(tmp_path):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     torch.manual_seed(0)
@@ -168,12 +138,6 @@ def test_a_hundred_thousand_labels_train(tmp_path):
     assert moved[np.unique(ids)].all()
     assert sum(model.config.train_label_counts) == sum(len(set(row)) for row in ids.tolist())
     assert all(np.isfinite(log["loss"]) for log in trainer.state.log_history if "loss" in log)
-
-
-def test_another_number_of_labels_is_named(tmp_path):
-    data = toy_dataset(8).remove_columns("labels").add_column("label_ids", [[NUM_LABELS]] * 8)
-    with pytest.raises(ValueError, match=f"label ids .*got {NUM_LABELS}"):
-        toy_trainer(tmp_path, model=toy_model(), train=data, max_steps=1).train()
 
 
 # --- missing labels ---

@@ -6,12 +6,7 @@ import torch
 from toy import toy_dataset, toy_trainer, with_lists
 
 from hf_mlcl import compute_metrics
-from hf_mlcl.evaluation import (
-    fit_calibration,
-    fit_classifier,
-    fit_linear_evaluation,
-    tune_thresholds,
-)
+from hf_mlcl.evaluation import LinearScores, fit_calibration, fit_classifier, fit_linear_evaluation, tune_thresholds
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.training.classifier import fit_probe
 
@@ -115,6 +110,7 @@ def test_the_probe_knows_the_training_examples_alone(form, tmp_path):
         (linear(features, probe.weight, probe.bias), np.asarray(labels)), thresholds=probe.thresholds.per_label
     )
     prediction = trainer.predict(trainer.eval_dataset)
+    assert isinstance(prediction.predictions, LinearScores) == (form is with_lists)  # never all of them at once
     kept = np.array(prediction.predictions)
     for name in ("map", "macro_f1", "ece"):
         assert prediction.metrics[f"test_{name}"] == pytest.approx(expected[name], abs=1e-4)

@@ -1,7 +1,12 @@
-"""Tiny encoders with random weights, one of each architecture."""
+"""Tiny encoders with random weights, one of each architecture, and folders of encoders and data."""
 
+import json
+
+import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, ViTImageProcessor
+
+from hf_mlcl.data import build_word_tokenizer, digit_canvases, generated_corpus
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 CONFIGS = {
@@ -87,3 +92,48 @@ def tiny_inputs(kind, rows=4, seed=0):
     mask[rows // 2 :, 5:] = 0
     ids = torch.randint(5, 60, (rows, 7), generator=generator) * mask + (1 - mask)
     return {"input_ids": ids, "attention_mask": mask}
+
+
+# --- as a user has them: folders ---
+
+
+def save_text_encoder(folder, texts, max_length=32):
+    """Saves a tiny BERT and a tokenizer of the words of these texts; returns the tokenizer."""
+    tokenizer = build_word_tokenizer(texts, max_length=max_length)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("bert", **sizes, vocab_size=len(tokenizer), max_position_embeddings=max_length)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def save_image_encoder(folder, size=40):
+    """Saves a tiny ResNet and a processor to images of `size`; returns the processor."""
+    tiny_encoder("resnet").save_pretrained(folder)
+    processor = ViTImageProcessor(size={"height": size, "width": size})
+    processor.save_pretrained(folder)
+    return processor
+
+
+def save_texts(folder, names=None):
+    """Writes train.csv and test.csv of 200 and 60 texts, with six labels as one delimited string."""
+    data = generated_corpus(200, 1, 60, num_labels=6, num_topics=2, imbalance=3)
+    for split in ("train", "test"):
+        rows = data.splits[split]
+        cells = [";".join(np.array(names or data.label_names)[np.array(row)]) for row in rows["labels"]]
+        lines = ["text,labels", *(f"{text},{cell}" for text, cell in zip(rows["text"], cells, strict=True))]
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def save_images(folder, **sizes):
+    """Writes folders of so many images, a split each, with metadata.jsonl."""
+    data = digit_canvases(sizes["train"], sizes["validation"], sizes.get("test", 1))
+    for split in sizes:
+        (folder / split).mkdir()
+        lines = []
+        for number, row in enumerate(data.splits[split]):
+            row["image"].save(folder / split / f"{number}.png")
+            labels = [name for name, carried in zip(data.label_names, row["labels"], strict=True) if carried]
+            lines.append(json.dumps({"file_name": f"{number}.png", "labels": labels}))
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines))

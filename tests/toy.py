@@ -1,5 +1,7 @@
 """A tiny text model and a tiny learnable data set for the Trainer."""
 
+import dataclasses
+
 import datasets
 import numpy as np
 import torch
@@ -74,7 +76,10 @@ def toy_model(seed=0, dropout=0.1, **fields):
 
 
 def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, validation=None, own=None, **arguments):
-    """A Trainer on CPU that logs every step and saves nothing unless told; `own` is a loss."""
+    """A Trainer on CPU that logs every step and saves nothing unless told; `own` is a loss.
+
+    What is no field of the arguments goes to the Trainer itself; a `model_init` takes the place of the model.
+    """
     defaults = {
         "per_device_train_batch_size": 8,
         "num_train_epochs": 2,
@@ -85,14 +90,16 @@ def toy_trainer(folder, model=None, train_rows=48, callbacks=None, train=None, v
         "use_cpu": True,
         "learning_rate": 1e-3,
     }
+    fields = {field.name for field in dataclasses.fields(MLCLTrainingArguments)}
+    options = {name: arguments.pop(name) for name in arguments.keys() - fields}
     return MLCLTrainer(
-        model=toy_model() if model is None else model,
+        model=toy_model() if model is None and "model_init" not in options else model,
         args=MLCLTrainingArguments(output_dir=str(folder), **(defaults | arguments)),
         train_dataset=toy_dataset(train_rows) if train is None else train,
         eval_dataset=toy_dataset(30, seed=1) if validation is None else validation,
-        processing_class=Tokenizer(),
         callbacks=callbacks,
         loss=own,
+        **{"processing_class": Tokenizer(), **options},
     )
 
 
