@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +186,14 @@ def _run_all(
     """Runs all; names of those that failed, with the reason."""
     pool, started = _Pool(jobs), time.time()
 
-    def one(command: list[str], log: Path) -> int:
-        return pool.run(command, log)
-
-    work = one if backend == "local" else run_elsewhere
+    work = pool.run if backend == "local" else run_elsewhere
     tasks = [joblib.delayed(work)(command_of(run, study, folder), folder / RUNS / run.name / LOG) for run in runs]
     done = threading.Event()
     line = threading.Thread(target=_show_progress, args=(runs, folder, started, done), daemon=True)
     line.start()
     try:
         with _parallel(backend, address, jobs):
-            options: dict[str, Any] = {"backend": "threading", "n_jobs": jobs} if backend == "local" else {}
-            statuses = joblib.Parallel(batch_size=1, pre_dispatch="all", **options)(tasks)
+            statuses = joblib.Parallel(batch_size=1, pre_dispatch="all")(tasks)
     except KeyboardInterrupt:
         pool.stop()
         raise KeyboardInterrupt("the same command goes on") from None
@@ -217,23 +214,28 @@ def run_elsewhere(command: list[str], log: Path) -> int:
         return subprocess.run([sys.executable, *command[1:]], stdout=output, stderr=subprocess.STDOUT).returncode
 
 
-def _parallel(backend: str, address: str | None, jobs: int) -> Any:
+@contextmanager
+def _parallel(backend: str, address: str | None, jobs: int) -> Iterator[None]:
     """The context in which `joblib.Parallel` hands out the runs."""
-    if backend == "local":
-        return joblib.parallel_config(n_jobs=jobs)
     try:
-        if backend == "dask":
+        if backend == "local":
+            with joblib.parallel_config("threading", n_jobs=jobs):
+                yield
+        elif backend == "dask":
             from dask.distributed import Client
 
             # One thread in a process: a run takes a whole worker.
-            client = Client(address) if address else Client(n_workers=jobs, threads_per_worker=1)
-            return joblib.parallel_config("dask", client=client, n_jobs=-1)
-        import ray
-        from ray.util.joblib import register_ray
+            with Client(address) if address else Client(n_workers=jobs, threads_per_worker=1) as client:
+                with joblib.parallel_config("dask", client=client, n_jobs=-1):
+                    yield
+        else:
+            import ray
+            from ray.util.joblib import register_ray
 
-        ray.init(address=address, **({} if address else {"num_cpus": jobs}), log_to_driver=False)
-        register_ray()
-        return joblib.parallel_config("ray", n_jobs=-1 if address else jobs)
+            with ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs):
+                register_ray()
+                with joblib.parallel_config("ray", n_jobs=-1 if address else jobs):
+                    yield
     except ImportError as error:
         raise ImportError(f"--backend {backend} needs pip install 'hf-mlcl[{backend}]': {error}") from error
 
