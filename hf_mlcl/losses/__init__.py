@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from .base import ContrastiveLoss
-from .classification import AsymmetricLoss, BCELoss, FocalLoss, ZLPRLoss
+from .classification import AsymmetricLoss, BCELoss, FocalLoss, TwoWayLoss, ZLPRLoss
 from .contrastive import (
     JaccardSupConLoss,
     MSCLoss,
@@ -49,6 +49,7 @@ CLASSIFICATION_LOSSES: dict[str, type[nn.Module]] = {
     "focal": FocalLoss,
     "asymmetric": AsymmetricLoss,
     "zlpr": ZLPRLoss,
+    "two_way": TwoWayLoss,
 }
 
 OTHER_NAMES = {"mscrg": "reg"}

@@ -1,4 +1,4 @@
-"""Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`. Imports torch only.
+"""Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`, `two_way`. Imports torch only.
 
 All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), -100 or NaN where unknown,
 compute in float32 (float64 for float64 logits), also under autocast, and return a scalar; a batch without known labels
@@ -23,14 +23,21 @@ class ClassificationLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
             targets = LabelSets.from_rows(labels, *logits.shape).to(scores)
-            if targets.unknown is None:
-                losses = self.losses(scores, targets)
-                return losses.mean() if losses.numel() else scores.sum()
-            known = 1 - targets.unknown
-            # Where a label is unknown nothing may come of its logit, not even 0 times an infinite slope.
-            losses = self.losses(torch.where(known > 0, scores, 0), targets)
-            counted = known if losses.ndim == 2 else (known.sum(dim=1) > 0).to(known)
-            return (losses * counted).sum() / counted.sum().clamp(min=1)
+            if not scores.numel():
+                return scores.sum()
+            if targets.unknown is not None:
+                # Where a label is unknown nothing may come of its logit, not even 0 times an infinite slope.
+                scores = torch.where(targets.unknown > 0, 0, scores)
+            return self.mean_loss(scores, targets)
+
+    def mean_loss(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        """The mean of `losses`, a scalar; the logits (B, L), at least one, are 0 where a label is unknown."""
+        losses = self.losses(logits, labels)
+        if labels.unknown is None:
+            return losses.mean()
+        known = 1 - labels.unknown
+        counted = known if losses.ndim == 2 else (known.sum(dim=1) > 0).to(known)
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         """Losses to be averaged: (B, L), unknown labels disregarded, or (B,) for a loss over whole label sets."""
@@ -118,3 +125,49 @@ class ZLPRLoss(ClassificationLoss):
         no_negative = labels.positives if labels.unknown is None else labels.positives + labels.unknown
         negatives = torch.where(no_negative > 0, -torch.inf, logits)
         return torch.stack([torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (positives, negatives)]).sum(0)
+
+
+class TwoWayLoss(ClassificationLoss):
+    """Two-way multi-label loss (Kobayashi, CVPR 2023, "Two-Way Multi-Label Loss"): the labels of an example are
+    compared with each other, and so are the examples of a label in the batch, by softplus(log Σ_n e^{x_n} + T log Σ_p
+    e^{-x_p/T}) over negatives n and positives p with the temperature T; the mean over examples plus `alpha` times the
+    mean over labels.
+
+    An example without a known positive, and a label without one in the batch, is left out of its mean; one without a
+    known negative costs 0, the softplus of the logarithm of an empty sum. What an example costs depends on the others
+    in its batch: in `MLCLTrainer` these are the examples of all processes.
+
+    Args:
+        temperature: T, above 0; the paper's is 4.
+        alpha: Weight of the comparison of examples, at least 0; the paper's is 1.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
+        >>> labels = torch.tensor([[1, 0], [0, 1]])
+        >>> example_wise = (F.softplus(torch.tensor(-1.0 - 2)) + F.softplus(torch.tensor(0.0 - 1))) / 2
+        >>> label_wise = (F.softplus(torch.tensor(0.0 - 2)) + F.softplus(torch.tensor(-1.0 - 1))) / 2
+        >>> torch.allclose(TwoWayLoss()(logits, labels), example_wise + label_wise)
+        True
+    """
+
+    def __init__(self, temperature: float = 4.0, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = check_number("temperature", temperature, 0, open_low=True)
+        self.alpha = check_number("alpha", alpha, 0)
+
+    def mean_loss(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        positive = labels.positives > 0
+        negative = ~positive if labels.unknown is None else ~positive & (labels.unknown == 0)
+        return self._compared(logits, positive, negative, 1) + self.alpha * self._compared(
+            logits, positive, negative, 0
+        )
+
+    def _compared(self, logits: Tensor, positive: Tensor, negative: Tensor, dim: int) -> Tensor:
+        """The mean over rows, which compare labels (`dim` 1), or over columns, which compare examples (`dim` 0)."""
+        has_positive, has_negative = positive.any(dim, keepdim=True), negative.any(dim, keepdim=True)
+        # Zeros in place of an empty sum, whose logarithm has no slope; what comes of them is not counted.
+        low = torch.where(positive | ~has_positive, -logits / self.temperature, -torch.inf).logsumexp(dim)
+        high = torch.where(negative | ~has_negative, logits, -torch.inf).logsumexp(dim)
+        losses = -F.logsigmoid(-(high + self.temperature * low))
+        both = (has_positive & has_negative).squeeze(dim)
+        return torch.where(both, losses, 0).sum() / has_positive.sum().clamp(min=1)

@@ -19,6 +19,7 @@ CLASSIFICATION = [(name, {}) for name in CLASSIFICATION_LOSSES] + [
     ("focal", {"gamma": 0.5, "alpha": 0.3}),
     ("asymmetric", {"gamma_negative": 1, "gamma_positive": 0, "clip": 0}),
     ("asymmetric", {"gamma_negative": 0.5, "gamma_positive": 0.5, "clip": 0.2}),
+    ("two_way", {"temperature": 0.5, "alpha": 0.3}),
 ]
 DIFFERENTIABLE = [variant for variant in CONTRASTIVE if variant[0] != "reg"]
 LABELS = 6

@@ -150,8 +150,25 @@ def contrastive_loss(
     return value / count, gradient
 
 
+def _two_way(rows, temperature):
+    """The mean over rows with a positive of softplus(log Σ_n e^{x_n} + T log Σ_p e^{-x_p/T}); rows of (x, y)."""
+    terms = []
+    for row in rows:
+        positives = sum(math.exp(-x / temperature) for x, y in row if y)
+        negatives = sum(math.exp(x) for x, y in row if not y)
+        if positives:
+            terms.append(math.log(1 + negatives * positives**temperature))
+    return sum(terms) / max(len(terms), 1)
+
+
 def classification_loss(name, logits, labels, **parameters):
     """Value of a classification loss by loops over Python floats."""
+    if name == "two_way":
+        pairs = [list(zip(x_row, y_row, strict=True)) for x_row, y_row in zip(logits, labels, strict=True)]
+        both_ways = (pairs, zip(*pairs, strict=True))
+        known = [[[(x, y) for x, y in row if y in (0, 1)] for row in rows] for rows in both_ways]
+        of_examples, of_labels = (_two_way(rows, parameters.get("temperature", 4.0)) for rows in known)
+        return of_examples + parameters.get("alpha", 1.0) * of_labels
     per_pair, per_example = [], []
     for x_row, y_row in zip(logits, labels, strict=True):
         unknown = unknown_labels(y_row)

@@ -28,6 +28,7 @@ def test_defaults_are_the_table_of_the_study():
         "focal": {"gamma": 2.0, "alpha": None},
         "asymmetric": {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05},
         "zlpr": {},
+        "two_way": {"temperature": 4.0, "alpha": 1.0},
     }
 
 
