@@ -73,6 +73,12 @@ class BCELoss(ClassificationLoss):
         return F.binary_cross_entropy_with_logits(logits, labels.positives, reduction="none", pos_weight=weights)
 
 
+def focal_term(towards_truth: Tensor, gamma: float) -> Tensor:
+    """-(1-q)^γ log q with q the sigmoid of logits (B, L) that are high where the decision is right."""
+    # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
+    return -torch.exp(gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
+
+
 class FocalLoss(ClassificationLoss):
     """Focal loss -α_t (1-q_t)^γ log q_t of each label (Lin et al., arXiv 1708.02002)."""
 
@@ -82,9 +88,7 @@ class FocalLoss(ClassificationLoss):
         self.alpha = None if alpha is None else check_number("alpha", alpha, 0, 1)
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
-        towards_truth = torch.where(labels.positives > 0, logits, -logits)
-        # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
-        losses = -torch.exp(self.gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
+        losses = focal_term(torch.where(labels.positives > 0, logits, -logits), self.gamma)
         if self.alpha is None:
             return losses
         # Numbers as both branches would make float32 weights, also of float64 losses.

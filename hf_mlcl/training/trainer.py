@@ -210,6 +210,9 @@ class MLCLTrainer(PublishingTrainer):
         self._held_out, self._report = None, None
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config, self._own_loss)  # type: ignore[attr-defined]
+        if self.train_dataset is not None:
+            counts = count_labels(self.train_dataset, len(config.label_names))
+            config.train_label_counts, config.num_train_examples = counts
         core.build_losses(self._own_loss)
         core.contrastive_loss.count_positives = True
         self._unused = core.freeze_unused_parameters()
@@ -217,8 +220,6 @@ class MLCLTrainer(PublishingTrainer):
             self._check_loss_options()
         finally:
             self._set_frozen(self._unused, False)  # until something is trained
-        if self.train_dataset is not None:
-            config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         if trains(self.args):
             self._check_batches()
 
