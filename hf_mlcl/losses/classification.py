@@ -59,7 +59,9 @@ class BCELoss(ClassificationLoss):
             values = list(values) if isinstance(values, (list, tuple)) else [values]
             if not values:
                 raise ValueError("pos_weight: expected at least one number, got none")
-            weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
+            numbers = [check_number("pos_weight", value, 0, open_low=True) for value in values]
+            # On the CPU also where a model is built without data, on the device "meta".
+            weights = torch.tensor(numbers, device="cpu")
         # No buffer: a model in half precision would round it.
         self.pos_weight: Tensor | None = weights
 

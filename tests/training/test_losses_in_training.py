@@ -110,6 +110,15 @@ def test_a_changed_configuration_is_followed():
     assert second.loss == build_loss("base", temperature=0.5)(second.embeddings, labels)
 
 
+def test_a_loaded_model_has_the_weights_of_its_loss(tmp_path):
+    loss = {"classification_loss": "bce", "classification_loss_parameters": {"pos_weight": [1.0, 2.0, 3.0, 4.0, 5.0]}}
+    model = toy_model(objective="classification", **loss).eval()
+    model.save_pretrained(tmp_path / "model")
+    again = MLCLForSequenceClassification.from_pretrained(tmp_path / "model")
+    batch = {"input_ids": torch.tensor([[1, 10, 20]]), "labels": torch.tensor([[1, 0, 1, 0, 0]])}
+    assert again(**batch).loss == model(**batch).loss
+
+
 # --- a temperature that is trained ---
 
 
