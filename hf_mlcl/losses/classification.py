@@ -7,11 +7,14 @@ counts 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_number, check_vectors
+from .label_counts import LabelCounts
 from .label_sets import LabelSets
 
 
@@ -48,11 +51,36 @@ class ClassificationLoss(nn.Module):
 
 
 class BCELoss(ClassificationLoss):
-    """Binary cross-entropy of each label, positives weighted by `pos_weight`, a number or one number a label, of which
-    float32 is kept."""
+    """Binary cross-entropy of each label, positives weighted by `pos_weight`; with `prior_bias` training starts from
+    the labels' frequencies (Lin et al., arXiv 1708.02002, section 3.3).
 
-    def __init__(self, pos_weight: float | list[float] | Tensor | None = None) -> None:
+    Args:
+        pos_weight: A number or one number a label, above 0, of which float32 is kept.
+        prior_bias: Whether the biases of a classifier that was not trained yet start at the log-odds of the training
+            labels' frequencies (section 3.3 there has one frequency for all), so that the many negatives are right
+            from the start. `MLCLTrainer` writes them when a training begins; in a loop of your own `initial_bias`
+            gives them.
+        label_counts: For each label the number of training examples known to have it, for `prior_bias`; `MLCLTrainer`
+            counts them where they are not given.
+        num_examples: The number of training examples, or for each label of those in which it is known; likewise.
+
+    Example:
+        >>> loss = BCELoss(prior_bias=True, label_counts=[50, 10], num_examples=100)
+        >>> [round(frequency, 3) for frequency in loss.initial_bias().sigmoid().tolist()]
+        [0.5, 0.1]
+    """
+
+    def __init__(
+        self,
+        pos_weight: float | list[float] | Tensor | None = None,
+        prior_bias: bool = False,
+        label_counts: Any = None,
+        num_examples: Any = None,
+    ) -> None:
         super().__init__()
+        if not isinstance(prior_bias, bool):
+            raise ValueError(f"prior_bias must be True or False, got {prior_bias!r}")
+        self.prior_bias, self.counts = prior_bias, LabelCounts(label_counts, num_examples)
         weights = None
         if pos_weight is not None:
             values = pos_weight.tolist() if hasattr(pos_weight, "tolist") else pos_weight
@@ -64,6 +92,14 @@ class BCELoss(ClassificationLoss):
             weights = torch.tensor(numbers, device="cpu")
         # No buffer: a model in half precision would round it.
         self.pos_weight: Tensor | None = weights
+
+    def initial_bias(self) -> Tensor | None:
+        """The biases (L,) float64 that an untrained classifier starts from; None where that is left to it.
+
+        Raises:
+            ValueError: With `prior_bias` and without counts.
+        """
+        return self.counts.log_odds() if self.prior_bias else None
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         weights = self.pos_weight

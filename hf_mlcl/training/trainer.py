@@ -47,6 +47,7 @@ from .classifier import (
     fit_and_write_study,
     fit_probe,
     write_calibrated,
+    write_initial_bias,
 )
 from .dataset_rows import (
     count_labels,
@@ -387,8 +388,11 @@ class MLCLTrainer(PublishingTrainer):
     def training_set_up(self) -> None:
         if self.model_init is not None:
             self._set_up_model()
+        config = self.core_model.config
+        if config.objective != "contrastive" and not config.classifier_fitted:
+            write_initial_bias(self.core_model)  # a checkpoint's biases come after it
         self._forget_classifier()
-        self.core_model.config.trained = True
+        config.trained = True
         parameters = dict(self.core_model.named_parameters())
         self._frozen = [
             name for name in self._unused if parameters[name].requires_grad

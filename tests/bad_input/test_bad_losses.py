@@ -36,6 +36,7 @@ BUILD_CASES = [
     ("db", {"label_counts": [3, 4], "num_examples": 3}, "label_counts: .*label 1"),
     ("db", {"label_counts": [1, 1], "num_examples": [1, 1, 1]}, "num_examples"),
     ("cb_focal", {"beta": 1}, "beta"),
+    ("bce", {"prior_bias": 1}, "prior_bias"),
 ]
 
 
@@ -117,6 +118,7 @@ def test_a_parameter_that_is_no_finite_number_is_refused(data, name, value):
     if (value is None and loss_parameters(name)[parameter] is None) or parameter in (
         "pos_weight",
         "learnable_temperature",
+        "prior_bias",
     ):
         return
     with pytest.raises(ValueError) as error:

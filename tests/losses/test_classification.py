@@ -185,6 +185,22 @@ def test_counts_come_in_any_form_and_their_lack_is_told(name, form):
         build_loss(name, **with_counts(name, {}, 4))(logits, labels)
 
 
+def test_the_prior_bias_makes_the_scores_the_frequencies():
+    counts = with_counts("bce", {}, 5)
+    bias = build_loss("bce", prior_bias=True, **counts).initial_bias()
+    within = [min(max(n, 1), N - 1) / N for n, N in zip(*counts.values(), strict=True)]  # no frequency is 0 or 1
+    assert bias[2:].sigmoid().tolist() == pytest.approx(within[2:])
+    assert bias.isfinite().all() and bias[0] == -bias[1] == pytest.approx(-np.log(40))
+    assert build_loss("bce", **counts).initial_bias() is None
+    with pytest.raises(ValueError, match="label_counts"):
+        build_loss("bce", prior_bias=True).initial_bias()
+    labels = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 1, 1]])  # the best constant logits
+    start = build_loss("bce", prior_bias=True, label_counts=[3, 3, 1], num_examples=4).initial_bias()
+    start = start.expand(4, 3).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(build_loss("bce")(start, labels), start)
+    torch.testing.assert_close(gradient.sum(0), torch.zeros(3, dtype=torch.float64))
+
+
 def test_an_example_count_holds_for_all_labels():
     logits, labels = batch()
     loss, each_label = (build_loss("db", label_counts=[9, 1, 2, 3, 4], num_examples=n) for n in (9, [9] * 5))

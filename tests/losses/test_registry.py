@@ -25,7 +25,7 @@ def test_defaults_are_the_table_of_the_study():
         "supcon_all": temperature,
         "multisupcon": temperature | {"threshold": 0.5},
         "mulsupcon": temperature,
-        "bce": {"pos_weight": None},
+        "bce": {"pos_weight": None, "prior_bias": False} | counts,
         "focal": {"gamma": 2.0, "alpha": None},
         "asymmetric": {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05},
         "zlpr": {},

@@ -85,6 +85,60 @@ def test_of_a_stream_the_counts_are_given(tmp_path):
     assert trainer.model.classification_loss.counts.positives.equal(rows.model.classification_loss.counts.positives)
 
 
+@pytest.mark.parametrize("objective", [None, "joint"])
+def test_the_classifier_starts_at_the_frequencies_of_the_labels(objective, tmp_path):
+    data, labels = partly_missing()
+    given = {"loss": "bce", "loss_kwargs": {"prior_bias": True}}
+    if objective == "joint":
+        given = {
+            "objective": "joint",
+            "classification_loss": "bce",
+            "classification_loss_kwargs": {"prior_bias": True},
+        }
+    frozen = {"learning_rate": 1e-12, "save_strategy": "steps", "save_steps": 3, "train": data}  # weights stay
+    trainer = toy_trainer(tmp_path, **given, **frozen)
+    assert not trainer.model.classifier.bias.any()  # before training
+    trainer.train()
+    frequencies = np.array([(column == 1).sum() / (column != -100).sum() for column in labels.T])
+    assert trainer.model.classifier.bias.sigmoid().tolist() == pytest.approx(frequencies, abs=1e-5)
+
+
+def test_a_trained_classifier_keeps_its_bias(tmp_path):
+    prior = {"loss": "bce", "loss_kwargs": {"prior_bias": True}}
+    whole = toy_trainer(tmp_path, **prior, save_strategy="steps", save_steps=3)
+    whole.train()
+    resumed = toy_trainer(tmp_path, **prior)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    whole.save_model(str(tmp_path / "model"))
+    model = MLCLForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert model.config.classification_loss_parameters == {"prior_bias": True}
+    assert model.classifier.bias.equal(whole.model.classifier.bias)
+    toy_trainer(tmp_path, model=model, learning_rate=1e-12).train()  # goes on, with the same loss
+    torch.testing.assert_close(model.classifier.bias, whole.model.classifier.bias)
+
+
+def test_a_classifier_on_a_contrastive_encoder_starts_at_the_frequencies_too(tmp_path):
+    trainer = toy_trainer(tmp_path)
+    trainer.train()
+    trainer = toy_trainer(
+        tmp_path, model=trainer.model, loss="bce", loss_kwargs={"prior_bias": True}, learning_rate=1e-12
+    )
+    trainer.train()
+    frequencies = np.mean(toy_dataset()["labels"], axis=0)
+    assert trainer.model.classifier.bias.sigmoid().tolist() == pytest.approx(frequencies, abs=1e-5)
+
+
+def test_the_prior_of_a_stream_is_given(tmp_path):
+    stream = toy_dataset().to_iterable_dataset()
+    trainer = toy_trainer(tmp_path, train=stream, loss="bce", max_steps=2, loss_kwargs={"prior_bias": True})
+    with pytest.raises(ValueError, match="label_counts"):
+        trainer.train()
+    given = {"prior_bias": True, "label_counts": [1] * 4, "num_examples": 10}
+    with pytest.raises(ValueError, match="label_counts: .*5"):
+        toy_trainer(tmp_path, train=stream, loss="bce", max_steps=2, loss_kwargs=given).train()
+
+
 def test_added_labels_are_counted_with_the_others(tmp_path):
     trainer = toy_trainer(tmp_path, loss="db", train=partly_missing()[0])
     model = trainer.model

@@ -38,7 +38,7 @@ class PullLoss(torch.nn.Module):
 @pytest.mark.parametrize("loss", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
 def test_every_parameter_of_every_loss_is_reached_from_the_arguments(loss, tmp_path):
     others = {"temperature": 0.3, "learnable_temperature": True, "pos_weight": 2.0, "alpha": 0.5}
-    others |= {"label_counts": [7, 8, 9, 5, 6], "num_examples": 99}
+    others |= {"prior_bias": True, "label_counts": [7, 8, 9, 5, 6], "num_examples": 99}
     values = {name: others.get(name, default and default / 2) for name, default in loss_parameters(loss).items()}
     for given in (values, json.dumps(values)):
         model = toy_trainer(tmp_path, loss=loss, loss_kwargs=given).model
