@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from .base import ContrastiveLoss
-from .classification import AsymmetricLoss, BCELoss, FocalLoss, ZLPRLoss
+from .classification import AsymmetricLoss, BCELoss, FocalLoss, TwoWayLoss, ZLPRLoss
 from .contrastive import (
     JaccardSupConLoss,
     MSCLoss,
@@ -31,6 +31,7 @@ from .contrastive import (
     SupConAnyLoss,
 )
 from .label_sets import Keys, LabelSets
+from .long_tail import ClassBalancedFocalLoss, DistributionBalancedLoss
 
 CONTRASTIVE_LOSSES: dict[str, type[nn.Module]] = {
     "reg": RegLoss,
@@ -49,6 +50,9 @@ CLASSIFICATION_LOSSES: dict[str, type[nn.Module]] = {
     "focal": FocalLoss,
     "asymmetric": AsymmetricLoss,
     "zlpr": ZLPRLoss,
+    "two_way": TwoWayLoss,
+    "db": DistributionBalancedLoss,
+    "cb_focal": ClassBalancedFocalLoss,
 }
 
 OTHER_NAMES = {"mscrg": "reg"}
@@ -74,7 +78,8 @@ def register_loss(name: str, loss: type[nn.Module]) -> None:
         name: A new name, or that of a loss registered before; the package's own names stay theirs.
         loss: A class, called as `loss(logits, labels)` or, where the first argument is called `embeddings`, as
             `loss(embeddings, labels, prototypes)`, with multi-hot labels, -100 where missing. A subclass of
-            `ContrastiveLoss` works with the memory queue and lists of labels as well.
+            `ContrastiveLoss` works with the memory queue and lists of labels as well. Where its parameters include
+            `label_counts` or `num_examples`, `MLCLTrainer` gives it the counts of the training set; see `LabelCounts`.
 
     Raises:
         ValueError: For the name of another loss, or what is no class of losses.

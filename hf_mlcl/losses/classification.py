@@ -1,4 +1,4 @@
-"""Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`. Imports torch only.
+"""Classification losses on logits: `bce`, `focal`, `asymmetric`, `zlpr`, `two_way`. Imports torch only.
 
 All are called as `loss(logits, labels)` with logits (B, L) and multi-hot labels (B, L), -100 or NaN where unknown,
 compute in float32 (float64 for float64 logits), also under autocast, and return a scalar; a batch without known labels
@@ -7,11 +7,14 @@ counts 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_number, check_vectors
+from .label_counts import LabelCounts
 from .label_sets import LabelSets
 
 
@@ -23,14 +26,21 @@ class ClassificationLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
             targets = LabelSets.from_rows(labels, *logits.shape).to(scores)
-            if targets.unknown is None:
-                losses = self.losses(scores, targets)
-                return losses.mean() if losses.numel() else scores.sum()
-            known = 1 - targets.unknown
-            # Where a label is unknown nothing may come of its logit, not even 0 times an infinite slope.
-            losses = self.losses(torch.where(known > 0, scores, 0), targets)
-            counted = known if losses.ndim == 2 else (known.sum(dim=1) > 0).to(known)
-            return (losses * counted).sum() / counted.sum().clamp(min=1)
+            if not scores.numel():
+                return scores.sum()
+            if targets.unknown is not None:
+                # Where a label is unknown nothing may come of its logit, not even 0 times an infinite slope.
+                scores = torch.where(targets.unknown > 0, 0, scores)
+            return self.mean_loss(scores, targets)
+
+    def mean_loss(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        """The mean of `losses`, a scalar; the logits (B, L), at least one, are 0 where a label is unknown."""
+        losses = self.losses(logits, labels)
+        if labels.unknown is None:
+            return losses.mean()
+        known = 1 - labels.unknown
+        counted = known if losses.ndim == 2 else (known.sum(dim=1) > 0).to(known)
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         """Losses to be averaged: (B, L), unknown labels disregarded, or (B,) for a loss over whole label sets."""
@@ -41,20 +51,55 @@ class ClassificationLoss(nn.Module):
 
 
 class BCELoss(ClassificationLoss):
-    """Binary cross-entropy of each label, positives weighted by `pos_weight`, a number or one number a label, of which
-    float32 is kept."""
+    """Binary cross-entropy of each label, positives weighted by `pos_weight`; with `prior_bias` training starts from
+    the labels' frequencies (Lin et al., arXiv 1708.02002, section 3.3).
 
-    def __init__(self, pos_weight: float | list[float] | Tensor | None = None) -> None:
+    Args:
+        pos_weight: A number or one number a label, above 0, of which float32 is kept.
+        prior_bias: Whether the biases of a classifier that was not trained yet start at the log-odds of the training
+            labels' frequencies (section 3.3 there has one frequency for all), so that the many negatives are right
+            from the start. `MLCLTrainer` writes them when a training begins; in a loop of your own `initial_bias`
+            gives them.
+        label_counts: For each label the number of training examples known to have it, for `prior_bias`; `MLCLTrainer`
+            counts them where they are not given.
+        num_examples: The number of training examples, or for each label of those in which it is known; likewise.
+
+    Example:
+        >>> loss = BCELoss(prior_bias=True, label_counts=[50, 10], num_examples=100)
+        >>> [round(frequency, 3) for frequency in loss.initial_bias().sigmoid().tolist()]
+        [0.5, 0.1]
+    """
+
+    def __init__(
+        self,
+        pos_weight: float | list[float] | Tensor | None = None,
+        prior_bias: bool = False,
+        label_counts: Any = None,
+        num_examples: Any = None,
+    ) -> None:
         super().__init__()
+        if not isinstance(prior_bias, bool):
+            raise ValueError(f"prior_bias must be True or False, got {prior_bias!r}")
+        self.prior_bias, self.counts = prior_bias, LabelCounts(label_counts, num_examples)
         weights = None
         if pos_weight is not None:
             values = pos_weight.tolist() if hasattr(pos_weight, "tolist") else pos_weight
             values = list(values) if isinstance(values, (list, tuple)) else [values]
             if not values:
                 raise ValueError("pos_weight: expected at least one number, got none")
-            weights = torch.tensor([check_number("pos_weight", value, 0, open_low=True) for value in values])
+            numbers = [check_number("pos_weight", value, 0, open_low=True) for value in values]
+            # On the CPU also where a model is built without data, on the device "meta".
+            weights = torch.tensor(numbers, device="cpu")
         # No buffer: a model in half precision would round it.
         self.pos_weight: Tensor | None = weights
+
+    def initial_bias(self) -> Tensor | None:
+        """The biases (L,) float64 that an untrained classifier starts from; None where that is left to it.
+
+        Raises:
+            ValueError: With `prior_bias` and without counts.
+        """
+        return self.counts.log_odds() if self.prior_bias else None
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
         weights = self.pos_weight
@@ -66,6 +111,12 @@ class BCELoss(ClassificationLoss):
         return F.binary_cross_entropy_with_logits(logits, labels.positives, reduction="none", pos_weight=weights)
 
 
+def focal_term(towards_truth: Tensor, gamma: float) -> Tensor:
+    """-(1-q)^γ log q with q the sigmoid of logits (B, L) that are high where the decision is right."""
+    # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
+    return -torch.exp(gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
+
+
 class FocalLoss(ClassificationLoss):
     """Focal loss -α_t (1-q_t)^γ log q_t of each label (Lin et al., arXiv 1708.02002)."""
 
@@ -75,9 +126,7 @@ class FocalLoss(ClassificationLoss):
         self.alpha = None if alpha is None else check_number("alpha", alpha, 0, 1)
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
-        towards_truth = torch.where(labels.positives > 0, logits, -logits)
-        # exp(γ log(1-q)) instead of (1-q)^γ: finite gradients also where 1-q underflows and γ < 1.
-        losses = -torch.exp(self.gamma * F.logsigmoid(-towards_truth)) * F.logsigmoid(towards_truth)
+        losses = focal_term(torch.where(labels.positives > 0, logits, -logits), self.gamma)
         if self.alpha is None:
             return losses
         # Numbers as both branches would make float32 weights, also of float64 losses.
@@ -118,3 +167,49 @@ class ZLPRLoss(ClassificationLoss):
         no_negative = labels.positives if labels.unknown is None else labels.positives + labels.unknown
         negatives = torch.where(no_negative > 0, -torch.inf, logits)
         return torch.stack([torch.cat([zero, side], dim=1).logsumexp(dim=1) for side in (positives, negatives)]).sum(0)
+
+
+class TwoWayLoss(ClassificationLoss):
+    """Two-way multi-label loss (Kobayashi, CVPR 2023, "Two-Way Multi-Label Loss"): the labels of an example are
+    compared with each other, and so are the examples of a label in the batch, by softplus(log Σ_n e^{x_n} + T log Σ_p
+    e^{-x_p/T}) over negatives n and positives p with the temperature T; the mean over examples plus `alpha` times the
+    mean over labels.
+
+    An example without a known positive, and a label without one in the batch, is left out of its mean; one without a
+    known negative costs 0, the softplus of the logarithm of an empty sum. What an example costs depends on the others
+    in its batch: in `MLCLTrainer` these are the examples of all processes.
+
+    Args:
+        temperature: T, above 0; the paper's is 4.
+        alpha: Weight of the comparison of examples, at least 0; the paper's is 1.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
+        >>> labels = torch.tensor([[1, 0], [0, 1]])
+        >>> example_wise = (F.softplus(torch.tensor(-1.0 - 2)) + F.softplus(torch.tensor(0.0 - 1))) / 2
+        >>> label_wise = (F.softplus(torch.tensor(0.0 - 2)) + F.softplus(torch.tensor(-1.0 - 1))) / 2
+        >>> torch.allclose(TwoWayLoss()(logits, labels), example_wise + label_wise)
+        True
+    """
+
+    def __init__(self, temperature: float = 4.0, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = check_number("temperature", temperature, 0, open_low=True)
+        self.alpha = check_number("alpha", alpha, 0)
+
+    def mean_loss(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        positive = labels.positives > 0
+        negative = ~positive if labels.unknown is None else ~positive & (labels.unknown == 0)
+        return self._compared(logits, positive, negative, 1) + self.alpha * self._compared(
+            logits, positive, negative, 0
+        )
+
+    def _compared(self, logits: Tensor, positive: Tensor, negative: Tensor, dim: int) -> Tensor:
+        """The mean over rows, which compare labels (`dim` 1), or over columns, which compare examples (`dim` 0)."""
+        has_positive, has_negative = positive.any(dim, keepdim=True), negative.any(dim, keepdim=True)
+        # Zeros in place of an empty sum, whose logarithm has no slope; what comes of them is not counted.
+        low = torch.where(positive | ~has_positive, -logits / self.temperature, -torch.inf).logsumexp(dim)
+        high = torch.where(negative | ~has_negative, logits, -torch.inf).logsumexp(dim)
+        losses = -F.logsigmoid(-(high + self.temperature * low))
+        both = (has_positive & has_negative).squeeze(dim)
+        return torch.where(both, losses, 0).sum() / has_positive.sum().clamp(min=1)

@@ -49,7 +49,10 @@ class MLCLConfig(PreTrainedConfig):
             prototypes are as they were initialised.
         thresholds: One decision threshold a label, on the sigmoid of its logit; None means 0.5 for all.
         uncalibrated_half: One probability a label, what the uncalibrated classifier's 0.5 has become by calibration.
-        train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels.
+        train_label_counts: How many training examples carry each label, for metrics of head, medium and tail labels
+            and for losses that take `label_counts`.
+        num_train_examples: Of how many training examples it is known whether they carry a label, one number or one a
+            label, for losses that take `num_examples`.
 
     Raises:
         ValueError: For a value that is none of those above. Unknown keywords are kept, as in every configuration of
@@ -86,6 +89,7 @@ class MLCLConfig(PreTrainedConfig):
     thresholds: list | None = None
     uncalibrated_half: list | None = None
     train_label_counts: list | None = None
+    num_train_examples: int | list | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.encoder_config = _encoder_config(self.encoder_config)
@@ -113,6 +117,8 @@ class MLCLConfig(PreTrainedConfig):
             setattr(self, name, values)
         for name, most in (("thresholds", 1.0), ("uncalibrated_half", 1.0), ("train_label_counts", math.inf)):
             self._check_label_numbers(name, most)
+        if type(self.num_train_examples) is not int or self.num_train_examples < 0:
+            self._check_label_numbers("num_train_examples", math.inf)
         if self.thresholds is not None:
             self.thresholds = [float(threshold) for threshold in self.thresholds]
         self.check()
@@ -203,7 +209,7 @@ class MLCLConfig(PreTrainedConfig):
                 f"thresholds: dropped, {len(self.thresholds)} were fitted and the model now has {self.num_labels} "
                 "labels; fit the classifier again"
             )
-            self.thresholds = self.uncalibrated_half = self.train_label_counts = None
+            self.thresholds = self.uncalibrated_half = self.train_label_counts = self.num_train_examples = None
             self.classifier_fitted = False
 
 

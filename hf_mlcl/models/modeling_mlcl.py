@@ -44,7 +44,7 @@ from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, ch
 from .images_mlcl import read_image
 
 try:
-    from hf_mlcl.losses import ContrastiveLoss, LabelSets, build_loss, is_contrastive
+    from hf_mlcl.losses import ContrastiveLoss, LabelSets, build_loss, is_contrastive, loss_parameters
 except ImportError:
     build_loss = None  # type: ignore[assignment]
 
@@ -204,8 +204,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
         config.label_names = [*config.label_names, *names]
         for head in (self.prototypes, self.classifier):
             add_rows(head, len(names))
-        for field, value in (("thresholds", 0.5), ("uncalibrated_half", 0.5), ("train_label_counts", 0)):
-            if getattr(config, field) is not None:
+        added = {"thresholds": 0.5, "uncalibrated_half": 0.5, "train_label_counts": 0, "num_train_examples": 0}
+        for field, value in added.items():
+            if isinstance(getattr(config, field), list):
                 setattr(config, field, [*getattr(config, field), *[value] * len(names)])
 
     def _encode(self, encoder_inputs: dict[str, Any]) -> tuple[Tensor, list[Any]]:
@@ -284,8 +285,20 @@ class MLCLPreTrainedModel(MLCLAdapters):
         values = [getattr(self.config, name) for name in names]
         return [dict(value) if isinstance(value, dict) else value for value in values]
 
+    def _parameters_of(self, kind: str) -> dict[str, Any]:
+        """The parameters of a loss; the counts of the training set where it asks for them and none are given."""
+        config, given = self.config, getattr(self.config, f"{kind}_parameters")
+        if given.get("label_counts") is not None:
+            return given
+        counts = {"label_counts": config.train_label_counts, "num_examples": config.num_train_examples}
+        asked = loss_parameters(getattr(config, kind))
+        return {**given, **{name: value for name, value in counts.items() if name in asked}}
+
     def build_losses(self, loss: nn.Module | None = None) -> None:
         """Builds `contrastive_loss` and `classification_loss` as the configuration names them.
+
+        A loss with parameters `label_counts` and `num_examples` gets the counts of the training set from the
+        configuration, where `MLCLTrainer` has counted, unless they are among the loss's parameters.
 
         Args:
             loss: A loss of your own in place of the one that it belongs to; the configuration then has its class's
@@ -303,7 +316,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
                 setattr(config, f"{kind}_parameters", {})
                 built = loss
             else:
-                built = build_loss(getattr(config, kind), **getattr(config, f"{kind}_parameters"))
+                built = build_loss(getattr(config, kind), **self._parameters_of(kind))
             name = getattr(config, kind)
             if kind == "loss" and not is_contrastive(built):
                 remedy = f"write objective='classification', classification_loss={name!r}"

@@ -226,6 +226,24 @@ def _write(model: MLCLPreTrainedModel, *values: Any) -> None:
         write(parameter, torch.as_tensor(value))
 
 
+def write_initial_bias(model: MLCLPreTrainedModel) -> None:
+    """Writes the biases that the loss wants an untrained classifier to start from, such as `bce` with `prior_bias`.
+
+    Raises:
+        ValueError: Where the loss lacks the counts of the training set, or the parameters are DeepSpeed ZeRO-3 shards.
+    """
+    initial_bias = getattr(model.classification_loss, "initial_bias", None)
+    values = None if initial_bias is None else initial_bias()
+    if values is None:
+        return
+    bias = model.classifier.bias
+    if hasattr(bias, "ds_id"):
+        raise ValueError("prior_bias is not supported with DeepSpeed ZeRO-3, which trains shards")
+    if values.shape != bias.shape:
+        raise ValueError(f"label_counts: expected those of {len(bias)} labels, got {len(values)}")
+    write(bias, values)
+
+
 @contextmanager
 def classifier_replaced(
     model: MLCLPreTrainedModel, weight: np.ndarray, bias: np.ndarray, thresholds: np.ndarray

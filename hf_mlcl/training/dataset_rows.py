@@ -56,13 +56,17 @@ def _where_true(labels: Any, dataset: Any) -> Labels | None:
     return found if np.array_equal(found[[0]].rows(), first.rows()) else None
 
 
-def count_labels(dataset: Any, num_labels: int | None = None) -> list[int] | None:
-    """How many examples are known to have each label; None where the labels cannot be had as a whole.
+def count_labels(dataset: Any, num_labels: int | None = None) -> tuple[list[int] | None, int | list[int] | None]:
+    """How many examples are known to have each label, and of how many it is known whether they have it.
 
-    Lists of ids do not tell how many labels there are: `num_labels` does.
+    The latter is one number where it is the same for all labels. Both are None where the labels cannot be had as a
+    whole. Lists of ids do not tell how many labels there are: `num_labels` does.
     """
     labels = dataset_labels(dataset, num_labels)
-    return None if labels is None else labels.counts().tolist()
+    if labels is None:
+        return None, None
+    known = labels.known_counts()
+    return labels.counts().tolist(), known.tolist() if labels.missing is not None else int(known.max(initial=0))
 
 
 def default_workers(dataset: Any) -> int:

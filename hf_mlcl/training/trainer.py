@@ -47,6 +47,7 @@ from .classifier import (
     fit_and_write_study,
     fit_probe,
     write_calibrated,
+    write_initial_bias,
 )
 from .dataset_rows import (
     count_labels,
@@ -210,6 +211,9 @@ class MLCLTrainer(PublishingTrainer):
         self._held_out, self._report = None, None
         config: MLCLConfig = core.config  # type: ignore[assignment]
         args.write_objective(config, self._own_loss)  # type: ignore[attr-defined]
+        if self.train_dataset is not None:
+            counts = count_labels(self.train_dataset, len(config.label_names))
+            config.train_label_counts, config.num_train_examples = counts
         core.build_losses(self._own_loss)
         core.contrastive_loss.count_positives = True
         self._unused = core.freeze_unused_parameters()
@@ -217,8 +221,6 @@ class MLCLTrainer(PublishingTrainer):
             self._check_loss_options()
         finally:
             self._set_frozen(self._unused, False)  # until something is trained
-        if self.train_dataset is not None:
-            config.train_label_counts = count_labels(self.train_dataset, len(config.label_names))
         if trains(self.args):
             self._check_batches()
 
@@ -386,8 +388,11 @@ class MLCLTrainer(PublishingTrainer):
     def training_set_up(self) -> None:
         if self.model_init is not None:
             self._set_up_model()
+        config = self.core_model.config
+        if config.objective != "contrastive" and not config.classifier_fitted:
+            write_initial_bias(self.core_model)  # a checkpoint's biases come after it
         self._forget_classifier()
-        self.core_model.config.trained = True
+        config.trained = True
         parameters = dict(self.core_model.named_parameters())
         self._frozen = [
             name for name in self._unused if parameters[name].requires_grad

@@ -30,6 +30,13 @@ BUILD_CASES = [
     ("bce", {"pos_weight": 0}, "pos_weight"),
     ("bce", {"pos_weight": [1, -1]}, "pos_weight"),
     ("bce", {"pos_weight": []}, "pos_weight"),
+    ("db", {"label_counts": []}, "label_counts"),
+    ("db", {"label_counts": [1, -1]}, "label_counts"),
+    ("db", {"label_counts": [0.5]}, "label_counts"),
+    ("db", {"label_counts": [3, 4], "num_examples": 3}, "label_counts: .*label 1"),
+    ("db", {"label_counts": [1, 1], "num_examples": [1, 1, 1]}, "num_examples"),
+    ("cb_focal", {"beta": 1}, "beta"),
+    ("bce", {"prior_bias": 1}, "prior_bias"),
 ]
 
 
@@ -84,10 +91,12 @@ def test_tensors_of_any_shape_and_type_give_a_scalar_or_one_clear_line(
 ):
     inputs, targets = torch.ones(shape, dtype=dtype), torch.full(label_shape, value).to(label_dtype)
     try:
+        counts = {"label_counts": [3] * (shape[-1] if shape else 1) or [3], "num_examples": 4}
+        counts = {key: value for key, value in counts.items() if key in loss_parameters(name)}
         loss = (
             build_loss(name)(inputs, targets, torch.ones(2, 3))
             if name in CONTRASTIVE_LOSSES
-            else build_loss(name)(inputs, targets)
+            else build_loss(name, **counts)(inputs, targets)
         )
     except ValueError as error:
         check_line(str(error), "embeddings|logits|labels|prototypes")
@@ -109,6 +118,7 @@ def test_a_parameter_that_is_no_finite_number_is_refused(data, name, value):
     if (value is None and loss_parameters(name)[parameter] is None) or parameter in (
         "pos_weight",
         "learnable_temperature",
+        "prior_bias",
     ):
         return
     with pytest.raises(ValueError) as error:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from naive import contrastive_loss
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, Keys
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, Keys, loss_parameters
 
 CONTRASTIVE = [(name, {}) for name in CONTRASTIVE_LOSSES] + [
     ("msc", {"beta": 0.0}),
@@ -19,6 +19,10 @@ CLASSIFICATION = [(name, {}) for name in CLASSIFICATION_LOSSES] + [
     ("focal", {"gamma": 0.5, "alpha": 0.3}),
     ("asymmetric", {"gamma_negative": 1, "gamma_positive": 0, "clip": 0}),
     ("asymmetric", {"gamma_negative": 0.5, "gamma_positive": 0.5, "clip": 0.2}),
+    ("two_way", {"temperature": 0.5, "alpha": 0.3}),
+    ("db", {"alpha": 0.0, "beta": 3.0, "mu": 0.2, "negative_scale": 5.0, "kappa": 0.3, "gamma": 0.5}),
+    ("cb_focal", {"beta": 0.9, "gamma": 0.5}),
+    ("cb_focal", {"beta": 0}),
 ]
 DIFFERENTIABLE = [variant for variant in CONTRASTIVE if variant[0] != "reg"]
 LABELS = 6
@@ -27,6 +31,17 @@ LABELS = 6
 def each(variants):
     """Parametrizes a test over (name, parameters) of losses."""
     return pytest.mark.parametrize(("name", "parameters"), variants, ids=str)
+
+
+def with_counts(name, parameters, labels):
+    """The parameters of a loss, with the counts of a training set of so many labels where it asks for them.
+
+    No example has the first label and all have the second; of some labels it is not known of every example.
+    """
+    positives = [(0, 40, 3, 17, 9, 28)[label % 6] for label in range(labels)]
+    known = [(40, 40, 40, 35, 47, 60)[label % 6] for label in range(labels)]
+    counts = {"label_counts": positives, "num_examples": known}
+    return parameters | {key: value for key, value in counts.items() if key in loss_parameters(name)}
 
 
 def batch(rows=9, labels=LABELS, dimension=5, seed=0, dtype=torch.float64, density=0.35):

@@ -150,29 +150,67 @@ def contrastive_loss(
     return value / count, gradient
 
 
+def _two_way(rows, temperature):
+    """The mean over rows with a positive of softplus(log Σ_n e^{x_n} + T log Σ_p e^{-x_p/T}); rows of (x, y)."""
+    terms = []
+    for row in rows:
+        positives = sum(math.exp(-x / temperature) for x, y in row if y)
+        negatives = sum(math.exp(x) for x, y in row if not y)
+        if positives:
+            terms.append(math.log(1 + negatives * positives**temperature))
+    return sum(terms) / max(len(terms), 1)
+
+
 def classification_loss(name, logits, labels, **parameters):
     """Value of a classification loss by loops over Python floats."""
+    if name == "two_way":
+        pairs = [list(zip(x_row, y_row, strict=True)) for x_row, y_row in zip(logits, labels, strict=True)]
+        both_ways = (pairs, zip(*pairs, strict=True))
+        known = [[[(x, y) for x, y in row if y in (0, 1)] for row in rows] for rows in both_ways]
+        of_examples, of_labels = (_two_way(rows, parameters.get("temperature", 4.0)) for rows in known)
+        return of_examples + parameters.get("alpha", 1.0) * of_labels
     per_pair, per_example = [], []
+    n = [max(count, 1) for count in parameters.get("label_counts", [])]
+    if name == "cb_focal":
+        w = [(1 - beta) / (1 - beta**count) for beta in [parameters.get("beta", 0.9999)] for count in n]
+        w = [len(w) * weight / sum(w) for weight in w]
+    if name == "db":
+        without = [
+            max(N - count, 1) for N, count in zip(parameters["num_examples"], parameters["label_counts"], strict=True)
+        ]
+        v = [parameters.get("kappa", 0.05) * math.log(b / a) for a, b in zip(n, without, strict=True)]
     for x_row, y_row in zip(logits, labels, strict=True):
         unknown = unknown_labels(y_row)
-        known = [(x, y) for label, (x, y) in enumerate(zip(x_row, y_row, strict=True)) if label not in unknown]
-        positives = sum(math.exp(-x) for x, y in known if y)
-        negatives = sum(math.exp(x) for x, y in known if not y)
+        known = [(label, x, y) for label, (x, y) in enumerate(zip(x_row, y_row, strict=True)) if label not in unknown]
+        positives = sum(math.exp(-x) for _, x, y in known if y)
+        negatives = sum(math.exp(x) for _, x, y in known if not y)
         if known:
             per_example.append(math.log(1 + positives) + math.log(1 + negatives))
-        for x, y in known:
+        own = sum(1 / n[label] for label in known_positives(y_row)) if n else 0.0
+        for label, x, y in known:
             q = 1 / (1 + math.exp(-x))
+            gamma = parameters.get("gamma", 2.0)
             if name == "bce":
                 weight = parameters.get("pos_weight") or 1.0
                 per_pair.append(-weight * math.log(q) if y else -math.log(1 - q))
             elif name == "focal":
                 q_t, alpha = (q if y else 1 - q), parameters.get("alpha")
                 alpha_t = 1.0 if alpha is None else (alpha if y else 1 - alpha)
-                per_pair.append(-alpha_t * (1 - q_t) ** parameters.get("gamma", 2.0) * math.log(q_t))
+                per_pair.append(-alpha_t * (1 - q_t) ** gamma * math.log(q_t))
             elif name == "asymmetric":
                 q_m = max(q - parameters.get("clip", 0.05), 0.0)
                 positive = -((1 - q) ** parameters.get("gamma_positive", 1.0)) * math.log(q)
                 negative = -(q_m ** parameters.get("gamma_negative", 4.0)) * math.log(1 - q_m)
                 per_pair.append(positive if y else negative)
+            elif name == "cb_focal":
+                q_t = q if y else 1 - q
+                per_pair.append(-w[label] * (1 - q_t) ** gamma * math.log(q_t))
+            elif name == "db":
+                scale = 1.0 if y else parameters.get("negative_scale", 2.0)
+                right = (x - v[label]) * (1 if y else -scale)  # the logit of the right decision
+                ratio = 1 / n[label] / own if own else math.inf
+                rise = -parameters.get("beta", 10.0) * (ratio - parameters.get("mu", 0.9))
+                weight = parameters.get("alpha", 0.1) + 1 / (1 + math.exp(min(rise, 700)))
+                per_pair.append(weight / scale * (1 + math.exp(right)) ** -gamma * math.log1p(math.exp(-right)))
     losses = per_example if name == "zlpr" else per_pair
     return sum(losses) / max(len(losses), 1)

@@ -14,6 +14,7 @@ from hf_mlcl.losses import (
 
 def test_defaults_are_the_table_of_the_study():
     temperature = {"temperature": 0.1, "learnable_temperature": False}
+    counts = {"label_counts": None, "num_examples": None}
     assert {name: loss_parameters(name) for name in [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]} == {
         "reg": temperature | {"alpha": 1.0},
         "mscwrg": temperature | {"alpha": 1.0},
@@ -24,10 +25,13 @@ def test_defaults_are_the_table_of_the_study():
         "supcon_all": temperature,
         "multisupcon": temperature | {"threshold": 0.5},
         "mulsupcon": temperature,
-        "bce": {"pos_weight": None},
+        "bce": {"pos_weight": None, "prior_bias": False} | counts,
         "focal": {"gamma": 2.0, "alpha": None},
         "asymmetric": {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05},
         "zlpr": {},
+        "two_way": {"temperature": 4.0, "alpha": 1.0},
+        "db": {"alpha": 0.1, "beta": 10.0, "mu": 0.9, "negative_scale": 2.0, "kappa": 0.05, "gamma": 2.0} | counts,
+        "cb_focal": {"beta": 0.9999, "gamma": 2.0, "label_counts": None},
     }
 
 

@@ -16,7 +16,7 @@ if __name__ == "__main__":
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = [str(Path(__file__).resolve().parents[2].joinpath(*name.split(".")))]
 
-from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss
+from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, build_loss, loss_parameters
 from hf_mlcl.training.step import gather_references, gather_rows
 
 EXAMPLES, LABELS = 12, 5
@@ -45,8 +45,14 @@ def examples(name, unknown):
     return vectors, labels, prototypes
 
 
+def counts_for(name):
+    """The counts of a training set, for a loss that asks for them."""
+    counts = {"label_counts": [1, 2, 30, 4, 50], "num_examples": [90] * LABELS}
+    return {key: value for key, value in counts.items() if key in loss_parameters(name)}
+
+
 def value_of(name, vectors, labels, prototypes):
-    return build_loss(name)(vectors, labels, *([prototypes] if name in CONTRASTIVE_LOSSES else []))
+    return build_loss(name, **counts_for(name))(vectors, labels, *([prototypes] if name in CONTRASTIVE_LOSSES else []))
 
 
 def run(name, parts, unknown):

@@ -38,13 +38,16 @@ class PullLoss(torch.nn.Module):
 @pytest.mark.parametrize("loss", [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
 def test_every_parameter_of_every_loss_is_reached_from_the_arguments(loss, tmp_path):
     others = {"temperature": 0.3, "learnable_temperature": True, "pos_weight": 2.0, "alpha": 0.5}
+    others |= {"prior_bias": True, "label_counts": [7, 8, 9, 5, 6], "num_examples": 99}
     values = {name: others.get(name, default and default / 2) for name, default in loss_parameters(loss).items()}
     for given in (values, json.dumps(values)):
         model = toy_trainer(tmp_path, loss=loss, loss_kwargs=given).model
         kind = "" if loss in CONTRASTIVE_LOSSES else "classification_"
         own = getattr(model, f"{kind or 'contrastive_'}loss")
         assert type(own) is type(build_loss(loss)) and getattr(model.config, f"{kind}loss_parameters") == values
-        assert all(getattr(own, name, True) == value for name, value in values.items())
+        assert all(getattr(own, name, value) == value for name, value in values.items())
+        if "label_counts" in values:  # and not those of the training set
+            assert own.counts.positives.tolist() == [7, 8, 9, 5, 6]
     both = {"classification_loss": "focal", "classification_loss_kwargs": {"gamma": 1.5}}
     if loss in CONTRASTIVE_LOSSES:
         model = toy_trainer(tmp_path, objective="joint", loss=loss, loss_kwargs=values, **both).model
@@ -105,6 +108,15 @@ def test_a_changed_configuration_is_followed():
     second = model(**inputs, labels=labels)
     assert second.loss != first
     assert second.loss == build_loss("base", temperature=0.5)(second.embeddings, labels)
+
+
+def test_a_loaded_model_has_the_weights_of_its_loss(tmp_path):
+    loss = {"classification_loss": "bce", "classification_loss_parameters": {"pos_weight": [1.0, 2.0, 3.0, 4.0, 5.0]}}
+    model = toy_model(objective="classification", **loss).eval()
+    model.save_pretrained(tmp_path / "model")
+    again = MLCLForSequenceClassification.from_pretrained(tmp_path / "model")
+    batch = {"input_ids": torch.tensor([[1, 10, 20]]), "labels": torch.tensor([[1, 0, 1, 0, 0]])}
+    assert again(**batch).loss == model(**batch).loss
 
 
 # --- a temperature that is trained ---

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from batches import loop_value_and_gradients
-from loss_job import CASES, EXAMPLES, LABELS, LOSSES, PARTS, examples, value_of
+from loss_job import CASES, EXAMPLES, LABELS, LOSSES, PARTS, counts_for, examples, value_of
 from naive import classification_loss
 
 from hf_mlcl.losses import CONTRASTIVE_LOSSES
@@ -20,7 +20,7 @@ def union(name, unknown):
     if name in CONTRASTIVE_LOSSES:
         value, gradients = loop_value_and_gradients(name, {}, vectors, labels, prototypes, 0.1)
         return value, *gradients
-    value = classification_loss(name, vectors.tolist(), labels.tolist())
+    value = classification_loss(name, vectors.tolist(), labels.tolist(), **counts_for(name))
     value_of(name, vectors.requires_grad_(), labels, prototypes).backward()
     return value, vectors.grad, torch.zeros_like(prototypes)
 

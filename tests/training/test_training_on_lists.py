@@ -220,7 +220,7 @@ def test_rows_and_counts_look_at_known_labels():
 
     data = WithLabels()
     assert dataset_labels(data).rows().tolist() == [[1, -100], [-100, -100], [-100, 1], [0, 1]]
-    assert count_labels(data) == [1, 2]
+    assert count_labels(data) == ([1, 2], [2, 2])
     assert list(without_unlabelled(data)) == [0, 2, 3] and has_known_labels(data)
     whole = toy_dataset(8)
     assert without_unlabelled(whole) is whole and has_known_labels(whole)
@@ -229,7 +229,7 @@ def test_rows_and_counts_look_at_known_labels():
     other = torch.utils.data.TensorDataset(torch.zeros(2))
     assert without_unlabelled(other) is other and has_known_labels(other)
     lists = datasets.Dataset.from_dict({"label_ids": [[1], None, [], [1, 0]]})
-    assert count_labels(lists, 4) == [1, 2, 0, 0] and count_labels(lists) == [1, 2]
+    assert count_labels(lists, 4) == ([1, 2, 0, 0], 3) and count_labels(lists) == ([1, 2], 3)
     assert without_unlabelled(lists)["label_ids"][:] == [[1], [], [1, 0]] and has_known_labels(lists)
     feature = datasets.Features({"label_ids": datasets.List(datasets.Value("int32"))})
     assert not has_known_labels(datasets.Dataset.from_dict({"label_ids": [None, None]}, features=feature))
