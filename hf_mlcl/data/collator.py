@@ -10,10 +10,9 @@ import torch
 from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
 from .errors import DataError
-from .labels import LABEL_IDS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids
+from .labels import LABEL_IDS, LABEL_KEYS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids, label_key
 
 DATASET_INDEX = "dataset_index"
-_LABELS = (LABEL_IDS, "labels", "label")  # the last as transformers' collators do
 
 
 class MultiLabelCollator:
@@ -65,7 +64,7 @@ class MultiLabelCollator:
         if self.processor is None:  # texts that are equally long, such as those padded to a fixed length
             if len({len(example["input_ids"]) for example in examples}) > 1:
                 raise DataError("processing_class: texts of different lengths need the tokenizer, which pads them")
-            return default_data_collator([{k: v for k, v in e.items() if k not in _LABELS} for e in examples])
+            return default_data_collator([{k: v for k, v in e.items() if k not in LABEL_KEYS} for e in examples])
         if not hasattr(self.processor, "model_input_names"):
             raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
         names = [name for name in self.processor.model_input_names if name in examples[0]]
@@ -75,7 +74,7 @@ class MultiLabelCollator:
         return {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
 
     def _labels(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        column = next((column for column in _LABELS if any(column in example for example in examples)), None)
+        column = label_key(set().union(*examples))
         if column is None:
             return {}
         absent = sum(column not in example for example in examples)

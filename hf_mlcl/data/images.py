@@ -17,7 +17,7 @@ from PIL import ImageEnhance, ImageOps
 from hf_mlcl.models import images_mlcl
 
 from .errors import DataError, first_line, printable
-from .labels import LABEL_IDS, Labels
+from .labels import Labels
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,7 @@ class PreparedImages(torch.utils.data.Dataset):
     workers.
 
     Attributes:
-        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `Labels` of a split with
-            `label_ids`.
+        labels: `Labels` of the N images; `numpy.asarray` makes multi-hot rows of them.
         image_processor: the processor in use.
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
     """
@@ -113,8 +112,7 @@ class PreparedImages(torch.utils.data.Dataset):
             raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {seed}")
-        labels = Labels.of(split)
-        self.labels = labels if LABEL_IDS in split.column_names else labels.rows()
+        self.labels = Labels.of(split)
         self.image_processor = image_processor
         self._augmentation = augmentation
         self._seed = seed
@@ -149,11 +147,8 @@ class PreparedImages(torch.utils.data.Dataset):
             pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
         except ValueError as error:
             raise DataError(f"image processor: {first_line(error)}; image_size makes all images one size") from error
-        if isinstance(self.labels, Labels):
-            labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
-        else:
-            labels = [{"labels": self.labels[number]} for number in numbers]
-        return [{"pixel_values": pixel_values[k], **label} for k, label in enumerate(labels)]
+        labels = self.labels.examples(numbers)
+        return [{"pixel_values": pixels} | label for pixels, label in zip(pixel_values, labels, strict=True)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
         """A dataset of some of the rows, with an epoch of its own; augmentation counts positions in the new one."""

@@ -11,7 +11,7 @@ import torch
 from hf_mlcl.data import LabelAwareSampler, Labels
 from hf_mlcl.data.collator import Numbered
 from hf_mlcl.data.images import PreparedImages
-from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.data.labels import label_key
 from hf_mlcl.data.sampler import Views
 
 MOST_WORKERS = 4
@@ -23,28 +23,17 @@ def dataset_labels(dataset: Any, num_labels: int | None = None) -> Labels | None
     A column of lists of ids does not tell how many labels there are: `num_labels` does.
     """
     labels = getattr(dataset, "labels", None)
-    if isinstance(labels, Labels):
-        return labels
-    if not isinstance(dataset, datasets.Dataset):
-        return _where_true(labels, dataset)
-    name = next((name for name in (LABEL_IDS, "labels", "label") if name in dataset.column_names), None)
-    if name is None:
-        return None
-    column = dataset.select_columns(name).with_format(None)
-    if name == LABEL_IDS:
-        return Labels.of(column, num_labels)
-    if dataset.format["type"] == "custom":  # the transform makes of the columns what is trained
-        return _where_true(column[name][:], dataset)
-    return Labels.of(column if name == "labels" else column.rename_column(name, "labels"))
-
-
-def _where_true(labels: Any, dataset: Any) -> Labels | None:
-    """An attribute or a column as labels; None where it is something else than the labels of the examples.
-
-    Attributes called `labels` also hold names or ids, in datasets whose examples are as they should be: these count.
-    """
+    if isinstance(dataset, datasets.Dataset):
+        name = label_key(dataset.column_names)
+        if name is None:
+            return None
+        labels = dataset.select_columns(name).with_format(None)
+        if dataset.format["type"] != "custom":
+            return Labels.of(labels, num_labels)
+    # Attributes called `labels` also hold names or ids, and a transform makes of the columns what is trained: what the
+    # examples hold counts.
     try:
-        found = Labels.of(labels)
+        found = Labels.of(labels, num_labels)
     except (ValueError, TypeError):
         return None
     if hasattr(dataset, "__len__") and len(found) != len(dataset):

@@ -65,7 +65,7 @@ from .random_state import preserved_random_state
 from .replacing import replaced
 from .search import checked_space, default_hp_space, default_objective
 from .shards import reshard, whole
-from .step import LOSS_INPUTS, cached_backward, chunks, evaluation_loss, labels_of, model_inputs, training_losses
+from .step import LOSS_INPUTS, BatchLabels, cached_backward, chunks, evaluation_loss, model_inputs, training_losses
 
 logger = logging.get_logger(__name__)
 
@@ -453,7 +453,7 @@ class MLCLTrainer(PublishingTrainer):
 
     def _parts(self, inputs: Any) -> list[dict[str, Any]]:
         """The model's inputs in parts of `gradient_cache_chunk_size` rows, or in one."""
-        labels: Any = labels_of(inputs)
+        labels: Any = BatchLabels.of(inputs)
         rows, size = len(labels), self.args.gradient_cache_chunk_size  # type: ignore[attr-defined]
         return list(chunks(model_inputs(inputs, self.core_model, training=True), rows, size or max(rows, 1)))
 
@@ -461,7 +461,7 @@ class MLCLTrainer(PublishingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """One forward and backward pass over a batch; see `transformers.Trainer.training_step`."""
-        size, labels = self.args.gradient_cache_chunk_size, labels_of(inputs)  # type: ignore[attr-defined]
+        size, labels = self.args.gradient_cache_chunk_size, BatchLabels.of(inputs)  # type: ignore[attr-defined]
         if size is None or labels is None or len(labels) <= size:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -492,7 +492,7 @@ class MLCLTrainer(PublishingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective over the examples of all processes: a mean over anchors, never over `num_items_in_batch`."""
-        if labels_of(inputs) is None:
+        if BatchLabels.of(inputs) is None:
             raise ValueError(f"the batch has neither labels nor {LABEL_IDS}, only {', '.join(inputs)}")
         core = self.core_model
         outputs: Any = model(**model_inputs(inputs, core, training=model.training))
@@ -587,7 +587,8 @@ class MLCLTrainer(PublishingTrainer):
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
         """As the Trainer's; of `label_ids` it returns features, in the place of logits of very many labels."""
-        if LABEL_IDS not in inputs:
+        labels = BatchLabels.of(inputs)
+        if labels is None or not labels.as_ids:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self.preprocess_logits_for_metrics is None:
             self._of_lists = True
@@ -729,12 +730,12 @@ class MLCLTrainer(PublishingTrainer):
             ValueError: For a dataset without labels.
         """
         features, labels = self._vectors(dataset, "features", description)
-        return features, labels if self._of_lists else labels.rows()
+        return features, labels.as_stored()
 
     def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, Any]:
         """Embeddings (N, projection_dim) float32, not normalised, and labels of a dataset; see `features`."""
         embeddings, labels = self._vectors(dataset, "embeddings", description)
-        return embeddings, labels if self._of_lists else labels.rows()
+        return embeddings, labels.as_stored()
 
     def _vectors(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, Labels]:
         config = self.core_model.config
