@@ -263,7 +263,7 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
 @pytest.mark.parametrize(("values", "arguments", "what"), [
     (["a;b", "c|d"], {}, "';' and '\\|'"),
     ([["a"], ["b"]], {"label_names": ["a", "c"]}, "label_names, got 'b' in split 'train'"),
-    ([["dogg"]], {"label_names": NAMES}, "nearest: 'dog'"),
+    ([["dogg"]], {"label_names": NAMES}, "'dog'"),
     ([[0, 3]], {"label_names": NAMES}, "'3'"),
     ([["a"]], {"label_names": []}, "label_names"),
     ([["a"]], {"label_names": [" "]}, "label_names"),
