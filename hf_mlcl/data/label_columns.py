@@ -406,8 +406,7 @@ def _is_number(text: str) -> bool:
 
 def _unknown(label: str, split_name: str, where: str, names: Sequence[str]) -> ValueError:
     return ValueError(
-        f"{where}: expected one of the {len(names)} label_names, got {label!r} in split '{split_name}'"
-        f"{nearest(label, names)}"
+        f"{where}: {label!r} in split '{split_name}' is none of the {len(names)} label_names{nearest(label, names)}"
     )
 
 

@@ -37,17 +37,17 @@ def different_names(names: Sequence[str], where: str) -> list[str]:
     if len(counts) < len(names):
         (name, number), *_ = counts.most_common(1)
         how = "" if list(names).count(name) == number else " (blanks around it and its Unicode form do not count)"
-        raise ValueError(f"{where}: expected different names, got {name!r} twice{how}")
+        raise ValueError(f"{where}: names must be different, got {name!r} twice{how}")
     return list(counts)
 
 
 def checked_label_names(label_names: Sequence[str]) -> list[str]:
     """The names as `normal_name` writes them; ValueError unless all are strings, not blank, and different."""
     if isinstance(label_names, str) or not label_names:
-        raise ValueError(f"label_names: expected at least one label in a list, got {label_names!r}")
+        raise ValueError(f"label_names must be a list of at least one name, got {label_names!r}")
     wrong = [name for name in label_names if not isinstance(name, str) or not name.strip()]
     if wrong:
-        raise ValueError(f"label_names: expected strings that are not blank, got {wrong[0]!r}")
+        raise ValueError(f"label_names must be strings that are not blank, got {wrong[0]!r}")
     return different_names(label_names, "label_names")
 
 
@@ -84,10 +84,10 @@ def canonical_labels(values: Any, name: str = "labels") -> np.ndarray:
         unknown = (array == UNKNOWN_LABEL) | (array != array)  # NaN alone is not itself
         wrong = ~(unknown | (array == 0) | (array == 1))
     except (TypeError, ValueError):
-        raise DataError(f"{name}: expected 0, 1 or unknown (-100, NaN), got values of type {array.dtype}") from None
+        raise DataError(f"{name} must be 0, 1 or missing (-100, NaN), got values of type {array.dtype}") from None
     if np.any(wrong):
         got = array[wrong].flat[0]
-        raise DataError(f"{name}: expected 0, 1 or unknown (-100, NaN), got {got}; class ids are not multi-hot")
+        raise DataError(f"{name} must be 0, 1 or missing (-100, NaN), got {got}; class ids are not multi-hot")
     known = array == 1
     return np.where(unknown, UNKNOWN_LABEL, known).astype(np.int8) if np.any(unknown) else np.asarray(known)
 
@@ -134,7 +134,7 @@ class Labels:
                 that is None or all missing is an unlabelled example. Or a `datasets.Dataset` with such rows in the
                 column `labels` (or `label`), or with lists of ids (-1 is padding, null an unlabelled example) in
                 `label_ids`.
-            num_labels: of lists of ids the number of labels L; by default one more than the largest id.
+            num_labels: number of labels L; by default as wide as the rows, or one more than the largest id.
             name: what the values are called in errors.
 
         Raises:
@@ -150,6 +150,8 @@ class Labels:
             name = f"column '{column}': multi-hot rows"
         else:
             rows, unlabelled = _array_rows(values, name)
+        if num_labels is not None and rows.shape[1] != num_labels:
+            raise DataError(f"{name} must have a width of {num_labels} labels, got {rows.shape[1]}")
         present, labels = np.flatnonzero(~unlabelled), canonical_labels(rows, name)
         ones, missing = (np.nonzero(labels == value) for value in (1, UNKNOWN_LABEL))
         shape = (len(unlabelled), rows.shape[1])
@@ -269,7 +271,7 @@ class Labels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Multi-hot rows of all labels, for functions on arrays; ValueError where they would take over 1 GiB."""
         if len(self) * self.shape[1] > _MAX_ROW_BYTES:
-            raise ValueError(f"labels: expected rows of at most 1 GiB, got {len(self)} x {self.shape[1]} labels")
+            raise ValueError(f"labels: {len(self)} x {self.shape[1]} of them are more than 1 GiB of rows; use `rows`")
         return self.rows().astype(dtype, copy=False)
 
     def rows(self, columns: slice | np.ndarray = slice(None)) -> np.ndarray:
@@ -309,9 +311,9 @@ def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(f"{name}: expected multi-hot rows of one width, got rows of different ones") from None
+        raise DataError(f"{name} must be multi-hot rows of one width, got rows of different ones") from None
     if array.ndim != 2:
-        raise DataError(f"{name}: expected a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
+        raise DataError(f"{name} must be a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
     return array, none
 
 
@@ -336,7 +338,7 @@ def _column_rows(split: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
 def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
     array = arrow_column(split, LABEL_IDS)
     if not (isinstance(array.type, LIST_TYPES[:2]) and pa.types.is_integer(array.type.value_type)):
-        raise DataError(f"column 'label_ids': expected lists of label ids, got {split.features[LABEL_IDS]}")
+        raise DataError(f"column 'label_ids' must hold lists of label ids, got {split.features[LABEL_IDS]}")
     rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
     ids = pc.list_flatten(array).fill_null(PADDING).to_numpy(zero_copy_only=False)
     rows, ids = rows[ids != PADDING], ids[ids != PADDING]
@@ -363,4 +365,4 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     """DataError unless all are integers from 0 to `num_labels` - 1."""
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
-        raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
+        raise DataError(f"{where}: label ids are from 0 to {num_labels - 1}, got {wrong[0]}")

@@ -115,10 +115,7 @@ class Examples:
         try:
             image = read_image(self._split[int(index)]["image"])  # as the model sees it
         except Exception as error:  # PIL raises many types on damaged files
-            reason = first_line(error)
-            raise ValueError(
-                f"image of row {index}: expected an image, got one that cannot be decoded: {reason}"
-            ) from error
+            raise ValueError(f"image of row {index} cannot be decoded: {first_line(error)}") from error
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         file = io.BytesIO()
         image.save(file, format="JPEG", quality=80)

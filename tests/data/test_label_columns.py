@@ -262,7 +262,7 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
 
 @pytest.mark.parametrize(("values", "arguments", "what"), [
     (["a;b", "c|d"], {}, "';' and '\\|'"),
-    ([["a"], ["b"]], {"label_names": ["a", "c"]}, "label_names, got 'b' in split 'train'"),
+    ([["a"], ["b"]], {"label_names": ["a", "c"]}, "'b' in split 'train' .*label_names"),
     ([["dogg"]], {"label_names": NAMES}, "'dog'"),
     ([[0, 3]], {"label_names": NAMES}, "'3'"),
     ([["a"]], {"label_names": []}, "label_names"),
@@ -346,7 +346,7 @@ def test_indicator_columns_are_checked():
     columns = Dataset.from_dict({"cat": [0, 1], "age": [1, 7]})
     for names, label_names, what in (
         (["cat", "age"], None, "'age' holds 7"), (["cat", "cat"], None, "'cat' twice"),
-        (["cat"], ["dog"], "label_names, got 'cat'"),
+        (["cat"], ["dog"], "'cat'.*label_names"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=what):
             encode_rows({"train": columns}, names, label_names=label_names, indicators=True)
