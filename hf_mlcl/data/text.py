@@ -99,12 +99,23 @@ def cut_length(dataset: Any, tokenizer: Any) -> int | None:
     noted = _CUT_TO.findall(dataset.info.description or "")
     if noted:
         return max(map(int, noted))
-    counts = np.bincount(pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False))
+    counts = np.bincount(_lengths(dataset))
     longest, limit = len(counts) - 1, tokenizer.model_max_length
     # By preprocess_function or by hand.
     chosen = limit < _NO_LIMIT and limit != tokenizer.init_kwargs.get("model_max_length")
     piled = longest > 0 and counts[-1] > max(1, counts[-2])
     return longest if longest > limit or (piled and not chosen) else None
+
+
+def by_length(dataset: Any) -> np.ndarray:
+    """Order of a tokenized dataset, longest first, which saves padding; that of the rows for all others."""
+    if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
+        return np.arange(len(dataset))
+    return np.argsort(-_lengths(dataset), kind="stable")  # sorting what is sorted changes nothing
+
+
+def _lengths(dataset: Dataset) -> np.ndarray:
+    return pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False)
 
 
 def preprocess_function(

@@ -14,6 +14,7 @@ from datasets import Dataset, Image
 from hf_mlcl.data import MultiLabelCollator
 from hf_mlcl.data.errors import first_line
 from hf_mlcl.data.images import read_image
+from hf_mlcl.data.text import by_length
 
 _THUMBNAIL = 112  # pixels
 
@@ -47,9 +48,7 @@ def collect_outputs(model: Any, dataset: Any, processor: Any, batch_size: int = 
     if hasattr(dataset, "without_augmentation"):
         dataset = dataset.without_augmentation()
     collate = MultiLabelCollator(processor, len(model.config.label_names))
-    order = np.arange(len(dataset))
-    if "input_ids" in (getattr(dataset, "column_names", None) or []):
-        order = np.argsort([-len(ids) for ids in dataset["input_ids"]], kind="stable")
+    order = by_length(dataset)
     subset = torch.utils.data.Subset(dataset, order.tolist())
     loader = torch.utils.data.DataLoader(subset, batch_size=batch_size, collate_fn=collate)
     names = ("logits", "embeddings", "features")

@@ -8,10 +8,9 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.compute as pc
 
 from hf_mlcl.data import Labels
-from hf_mlcl.data.labels import arrow_column
+from hf_mlcl.data.text import by_length
 
 from .dataset_rows import select_rows
 
@@ -66,15 +65,6 @@ def file_array(folder: str | Path, rows: int, columns: int) -> np.memmap:
                 message = f"max_feature_memory: expected {gib:.1f} GiB on the disk of {str(folder)!r} for features"
                 raise OSError(f"{message}, got: {error.strerror}") from error
         return np.memmap(file, dtype=np.float32, mode="r+", shape=(rows, columns))
-
-
-def by_length(dataset: Any) -> np.ndarray:
-    """Order of a tokenised data set, longest first, which saves padding; that of the rows for all others."""
-    if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names:
-        return np.arange(len(dataset))
-    # Equal lengths stay in their order: sorting what is sorted changes nothing.
-    lengths = pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False)
-    return np.argsort(-lengths, kind="stable")
 
 
 def longest_first(dataset: Any) -> tuple[Any, Any]:
