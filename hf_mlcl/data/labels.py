@@ -84,10 +84,12 @@ def canonical_labels(values: Any, name: str = "labels") -> np.ndarray:
         unknown = (array == UNKNOWN_LABEL) | (array != array)  # NaN alone is not itself
         wrong = ~(unknown | (array == 0) | (array == 1))
     except (TypeError, ValueError):
-        raise DataError(f"{name} must be 0, 1 or missing (-100, NaN), got values of type {array.dtype}") from None
+        raise DataError(
+            f"{name}: values must be 0, 1 or missing (-100, NaN), got values of type {array.dtype}"
+        ) from None
     if np.any(wrong):
         got = array[wrong].flat[0]
-        raise DataError(f"{name} must be 0, 1 or missing (-100, NaN), got {got}; class ids are not multi-hot")
+        raise DataError(f"{name}: values must be 0, 1 or missing (-100, NaN), got {got}; class ids are not multi-hot")
     known = array == 1
     return np.where(unknown, UNKNOWN_LABEL, known).astype(np.int8) if np.any(unknown) else np.asarray(known)
 
@@ -151,7 +153,7 @@ class Labels:
         else:
             rows, unlabelled = _array_rows(values, name)
         if num_labels is not None and rows.shape[1] != num_labels:
-            raise DataError(f"{name} must have a width of {num_labels} labels, got {rows.shape[1]}")
+            raise DataError(f"{name}: the width must be {num_labels} labels, got {rows.shape[1]}")
         present, labels = np.flatnonzero(~unlabelled), canonical_labels(rows, name)
         ones, missing = (np.nonzero(labels == value) for value in (1, UNKNOWN_LABEL))
         shape = (len(unlabelled), rows.shape[1])
@@ -311,9 +313,9 @@ def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(f"{name} must be multi-hot rows of one width, got rows of different ones") from None
+        raise DataError(f"{name}: multi-hot rows must have one width, got rows of different ones") from None
     if array.ndim != 2:
-        raise DataError(f"{name} must be a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
+        raise DataError(f"{name}: a multi-hot array (N, L) of 0 and 1 is needed, got shape {array.shape}")
     return array, none
 
 
