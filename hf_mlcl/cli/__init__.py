@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 import os
@@ -10,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from hf_mlcl.data.errors import printable
+from hf_mlcl.data.errors import nearest, printable
 
 COMMANDS = {
     "train": "train a model on a multi-label dataset: model, card and metrics in one folder",
@@ -44,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"hf-mlcl {__version__}")
         return
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        fail(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}{hint}")
+        fail(f"command: {name!r} is none of {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
     # A study is made of commands: its package imports this one.
     module = "hf_mlcl.study.command" if name == "study" else f"{__name__}.{name}"
     run_command(lambda arguments: importlib.import_module(module).run(arguments), rest)

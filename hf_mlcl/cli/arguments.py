@@ -1,7 +1,6 @@
 """Flags of the command line, read from the arguments' dataclasses or from one YAML or JSON file."""
 
 import argparse
-import difflib
 import json
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from hf_mlcl.data.errors import nearest
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import RULES
 
@@ -144,8 +144,7 @@ class OneLineParser(argparse.ArgumentParser):
             raise ValueError(f"{missing[1]}: {message}")
         choice = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
         if choice:
-            near = difflib.get_close_matches(choice[2], [name.strip(" '") for name in choice[3].split(",")], n=1)
-            message += f" (did you mean {near[0]!r}?)" if near else ""
+            message += nearest(choice[2], [name.strip(" '") for name in choice[3].split(",")])
         if message.endswith("expected one argument"):
             message += " (one that begins with - is written --option=-a)"
         raise ValueError(re.sub(r"^argument (?:-\w/)?", "", message))
@@ -154,8 +153,7 @@ class OneLineParser(argparse.ArgumentParser):
         """The message for an option that does not exist, with the nearest that does."""
         options = [known for action in self._actions for known in action.option_strings]
         option = option.split("=")[0]
-        near = difflib.get_close_matches(option, options, n=1)
-        return f"{option}: expected an option of {self.prog}" + (f" (did you mean {near[0]}?)" if near else "")
+        return f"{option}: {self.prog} has no such option{nearest(option, options)}"
 
 
 class DataclassParser(HfArgumentParser, OneLineParser):

@@ -10,8 +10,7 @@ from typing import Any
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_mlcl.data import MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
-from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.data import Labels, MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
 from hf_mlcl.inspection.outputs import decodable_images
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.adapters_mlcl import peft_package
@@ -117,7 +116,7 @@ def load_for_model(model: Any, source: str, job: DataArguments, splits: list[str
 
 def shown_rows(rows: Any, job: DataArguments) -> Any:
     """Rows of a split that are embedded and shown, without images that are left out."""
-    if LABEL_IDS in rows.column_names:
+    if Labels.of(rows).as_ids:
         raise ValueError("dataset: its labels are too many to be shown")
     if len(rows) < 2:
         raise ValueError(f"dataset: a split of at least 2 examples is needed, got {len(rows)}")

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from hf_mlcl.data import MultiLabelData, RandAugment
-from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.data import Labels, MultiLabelData, RandAugment
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
@@ -97,7 +96,7 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
             max_train_samples=job.max_train_samples,
             seed=args.seed,
         )
-    if job.pictures and LABEL_IDS in data.splits["train"].column_names:
+    if job.pictures and Labels.of(data.splits["train"]).as_ids:
         raise ValueError(f"--pictures needs labels few enough for arrays, the dataset has {len(data.label_names)}")
     if "validation" not in data.splits:
         raise ValueError(

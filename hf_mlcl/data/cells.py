@@ -145,8 +145,7 @@ def detect_delimiter(cells: Sequence[str], column: str, names: Collection[str] =
             found.append(commas[0])
     if len(found) > 1:
         raise ValueError(
-            f"label column '{column}': expected one delimiter, got both {found[0]!r} and {found[1]!r}; give "
-            "label_delimiter"
+            f"label column '{column}': both {found[0]!r} and {found[1]!r} separate labels; give label_delimiter"
         )
     if found:
         return found[0]
@@ -173,6 +172,6 @@ def detect_delimiter(cells: Sequence[str], column: str, names: Collection[str] =
     if cut or whole:
         return mark if cut else ""
     raise ValueError(
-        f"label column '{column}': expected a clear delimiter, got {several[0]!r}, which may be one label or several; "
+        f"label column '{column}': {several[0]!r} may be one label or several; "
         f"give label_delimiter ({mark!r} to cut there, '' to keep each cell as one label)"
     )

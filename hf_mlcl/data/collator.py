@@ -10,10 +10,9 @@ import torch
 from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
 from .errors import DataError
-from .labels import LABEL_IDS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids
+from .labels import LABEL_IDS, LABEL_KEYS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids, label_key
 
 DATASET_INDEX = "dataset_index"
-_LABELS = (LABEL_IDS, "labels", "label")  # the last as transformers' collators do
 
 
 class MultiLabelCollator:
@@ -41,33 +40,33 @@ class MultiLabelCollator:
 
     def __init__(self, processor: Any, num_labels: int) -> None:
         if not isinstance(num_labels, int) or num_labels < 1:
-            raise ValueError(f"num_labels: expected at least 1, got {num_labels!r}")
+            raise ValueError(f"num_labels must be at least 1, got {num_labels!r}")
         self.processor = processor
         self.num_labels = num_labels
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if not examples:
-            raise DataError("examples: expected at least one, got none")
+            raise DataError("examples: there are none")
         if not isinstance(examples[0], Mapping):
-            raise DataError(f"examples: expected mappings of columns to values, got {type(examples[0]).__name__}")
+            raise DataError(f"examples must map columns to values, got {type(examples[0]).__name__}")
         if "pixel_values" in examples[0]:
             pixels = [torch.as_tensor(example["pixel_values"], dtype=torch.float32) for example in examples]
             if len({pixel.shape for pixel in pixels}) > 1:
-                raise DataError(f"pixel_values: expected one size, got {sorted({tuple(p.shape) for p in pixels})}")
+                raise DataError(f"pixel_values must have one size, got {sorted({tuple(p.shape) for p in pixels})}")
             inputs = {"pixel_values": torch.stack(pixels)}
         elif "input_ids" in examples[0]:
             inputs = self._tokens(examples)
         else:
-            raise DataError(f"examples: expected 'input_ids' or 'pixel_values', got the columns {sorted(examples[0])}")
+            raise DataError(f"examples have neither input_ids nor pixel_values, only {', '.join(sorted(examples[0]))}")
         return inputs | self._labels(examples)
 
     def _tokens(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.processor is None:  # texts that are equally long, such as those padded to a fixed length
             if len({len(example["input_ids"]) for example in examples}) > 1:
                 raise DataError("processing_class: texts of different lengths need the tokenizer, which pads them")
-            return default_data_collator([{k: v for k, v in e.items() if k not in _LABELS} for e in examples])
+            return default_data_collator([{k: v for k, v in e.items() if k not in LABEL_KEYS} for e in examples])
         if not hasattr(self.processor, "model_input_names"):
-            raise DataError(f"processing_class: expected a tokenizer, got {type(self.processor).__name__}")
+            raise DataError(f"processing_class must be a tokenizer, got {type(self.processor).__name__}")
         names = [name for name in self.processor.model_input_names if name in examples[0]]
         tokens = [{name: example[name] for name in names} for example in examples]
         padded = pad_without_fast_tokenizer_warning(self.processor, tokens, padding=True)
@@ -75,7 +74,7 @@ class MultiLabelCollator:
         return {name: torch.from_numpy(np.asarray(rows, dtype=np.int64)) for name, rows in padded.items()}
 
     def _labels(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        column = next((column for column in _LABELS if any(column in example for example in examples)), None)
+        column = label_key(set().union(*examples))
         if column is None:
             return {}
         absent = sum(column not in example for example in examples)

@@ -29,11 +29,10 @@ class DataError(ValueError):
 
 
 def nearest(wanted: str, available: Iterable[str]) -> str:
-    """ " (nearest: 'x')" for the most similar of the available names, "" when none is similar."""
-    names = list(available)
-    by_lower = {name.lower(): name for name in names}
+    """ " (did you mean 'x'?)" for the most similar of the available names, "" when none is similar."""
+    by_lower = {name.lower(): name for name in available}
     match = difflib.get_close_matches(wanted.lower(), by_lower, n=1)
-    return f" (nearest: '{printable(by_lower[match[0]])}')" if match else ""
+    return f" (did you mean '{printable(by_lower[match[0]])}'?)" if match else ""
 
 
 def shown(names: Iterable[str], limit: int = 20) -> str:

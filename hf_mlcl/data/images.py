@@ -17,7 +17,7 @@ from PIL import ImageEnhance, ImageOps
 from hf_mlcl.models import images_mlcl
 
 from .errors import DataError, first_line, printable
-from .labels import LABEL_IDS, Labels
+from .labels import Labels
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def prepare_images(
         (torch.Size([3, 8, 8]), [True, False])
     """
     if corrupt_images not in ("error", "skip"):
-        raise ValueError(f"corrupt_images: expected 'error' or 'skip', got {corrupt_images!r}")
+        raise ValueError(f"corrupt_images must be 'error' or 'skip', got {corrupt_images!r}")
     processor = image_processor if image_size is None else with_image_size(image_processor, image_size)
     prepared = PreparedImages(split, processor, augmentation=augmentation, seed=seed)
     return prepared.without_corrupt_images() if corrupt_images == "skip" else prepared
@@ -73,7 +73,7 @@ def with_image_size(image_processor: Any, image_size: int) -> Any:
         96
     """
     if not isinstance(image_size, int) or image_size < 1:
-        raise ValueError(f"image_size: expected at least 1 pixel, got {image_size!r}")
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size!r}")
     processor = copy.deepcopy(image_processor)
     square = {"height": image_size, "width": image_size}
     crops = getattr(processor, "do_center_crop", None)
@@ -98,8 +98,7 @@ class PreparedImages(torch.utils.data.Dataset):
     workers.
 
     Attributes:
-        labels: multi-hot (N, L), bool, or int8 with -100 where labels are unknown; `Labels` of a split with
-            `label_ids`.
+        labels: `Labels` of the N images; `numpy.asarray` makes multi-hot rows of them.
         image_processor: the processor in use.
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
     """
@@ -108,13 +107,14 @@ class PreparedImages(torch.utils.data.Dataset):
         self, split: Dataset, image_processor: Any, *, augmentation: Augmentation | None = None, seed: int = 0
     ) -> None:
         if not isinstance(split, Dataset):
-            raise ValueError(f"split: expected a Dataset, got {type(split).__name__}; images have no streams")
+            raise ValueError(
+                f"split must be a Dataset, got {type(split).__name__}; streams of images are not supported"
+            )
         if "image" not in split.column_names:
-            raise ValueError(f"column 'image': expected an image column, got the columns {split.column_names}")
+            raise ValueError(f"column 'image' is missing, the dataset has only {', '.join(split.column_names)}")
         if seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {seed}")
-        labels = Labels.of(split)
-        self.labels = labels if LABEL_IDS in split.column_names else labels.rows()
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self.labels = Labels.of(split)
         self.image_processor = image_processor
         self._augmentation = augmentation
         self._seed = seed
@@ -149,11 +149,8 @@ class PreparedImages(torch.utils.data.Dataset):
             pixel_values = self.image_processor(images, return_tensors="pt")["pixel_values"]
         except ValueError as error:
             raise DataError(f"image processor: {first_line(error)}; image_size makes all images one size") from error
-        if isinstance(self.labels, Labels):
-            labels = [{LABEL_IDS: self.labels.ids(number)} for number in numbers]
-        else:
-            labels = [{"labels": self.labels[number]} for number in numbers]
-        return [{"pixel_values": pixel_values[k], **label} for k, label in enumerate(labels)]
+        labels = self.labels.examples(numbers)
+        return [{"pixel_values": pixels} | label for pixels, label in zip(pixel_values, labels, strict=True)]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PreparedImages:
         """A dataset of some of the rows, with an epoch of its own; augmentation counts positions in the new one."""
@@ -195,7 +192,7 @@ class PreparedImages(torch.utils.data.Dataset):
         if not bad:
             return self
         if len(bad) == len(self):
-            raise ValueError(f"column 'image': expected images, got {len(bad)} that cannot be decoded: {bad[0]}")
+            raise ValueError(f"column 'image': none of its {len(bad)} images can be decoded: {bad[0]}")
         logger.warning("corrupt images: %d of %d are left out: %s", len(bad), len(self), "; ".join(bad[:3]))
         return self.select([number for number, problem in enumerate(problems) if not problem])
 
@@ -301,9 +298,9 @@ class RandAugment:
 
     def __init__(self, num_ops: int = 2, magnitude: int = 9, horizontal_flip: bool = False) -> None:
         if num_ops < 1:
-            raise ValueError(f"num_ops: expected at least 1, got {num_ops}")
+            raise ValueError(f"num_ops must be at least 1, got {num_ops}")
         if not 0 <= magnitude <= MAX_MAGNITUDE:
-            raise ValueError(f"magnitude: expected 0 to {MAX_MAGNITUDE}, got {magnitude}")
+            raise ValueError(f"magnitude must be from 0 to {MAX_MAGNITUDE}, got {magnitude}")
         self.num_ops = num_ops
         self.magnitude = magnitude
         self.horizontal_flip = horizontal_flip

@@ -98,7 +98,7 @@ class _Cells:
         elif pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), None, values.cast(pa.float64()))
         elif not pa.types.is_boolean(values.type):
-            raise cells.error(f"expected label names, ids, 0/1 values or lists of one of these, got {values.type}")
+            raise cells.error(f"{values.type} is neither label names, ids, 0/1 values nor lists of one of these")
         return replace(cells, values=values)
 
     def error(self, problem: str, place: int | None = None) -> ValueError:
@@ -216,11 +216,11 @@ def encode_batch(
     if cells.kind == "bool" or (multi_hot and cells.is_list):
         wrong = np.setdiff1d(lengths, (0, width))
         if len(wrong):
-            raise ValueError(f"column '{column}': expected rows of {width} 0/1 values, got {wrong[0]}")
+            raise ValueError(f"column '{column}' must hold rows of {width} 0/1 values, got {wrong[0]}")
         return _from_multi_hot([cells], width, label_names)[0]["batch"]
     for row in numbers[lengths[rows] == width].reshape(-1, width).tolist():
         if len(set(row)) < width and set(row) <= {0, 1}:
-            raise ValueError(f"column '{column}': expected ids, got the 0/1 row {row}; rows need multi_hot=True")
+            raise ValueError(f"column '{column}' must hold ids, got the 0/1 row {row}; rows need multi_hot=True")
     cells = replace(cells, class_names=cells.class_names or list(label_names))
     return _from_names([_checked_ids(cells)], label_names, exact=True)[0]["batch"]
 
@@ -277,7 +277,7 @@ def _from_column(
         raise cells[0].error("there are only empty cells")
     if len(kinds) > 1 and kinds != {"class", "string"}:
         got = ", ".join(f"{split.kind} in '{split.split}'" for split in cells)
-        raise cells[0].error(f"expected one type in all splits, got {got}")
+        raise cells[0].error(f"all splits must hold one type, got {got}")
     width = _multi_hot_width([split for split in cells if split.kind != "nothing"])
     return _from_multi_hot(cells, width, label_names) if width else _from_names(cells, label_names)
 
@@ -315,7 +315,7 @@ def _multi_hot_width(cells: list[_Cells]) -> int:
     lengths = np.concatenate([np.bincount(rows) for rows, _ in parts])
     widths = np.unique(lengths[lengths > 0]).tolist()
     if kind == "bool" and len(widths) > 1:
-        raise cells[0].error(f"expected multi-hot rows of one width, got widths {widths[:5]}")
+        raise cells[0].error(f"multi-hot rows must have one width, got {widths[:5]}")
     if kind == "bool":
         return widths[0]
     if widths == [1] or not all(np.isin(np.nan_to_num(values), (0, 1, UNKNOWN_LABEL)).all() for _, values in parts):
@@ -340,7 +340,7 @@ def _multi_hot_width(cells: list[_Cells]) -> int:
 def _from_multi_hot(cells: list[_Cells], width: int, label_names: Sequence[str] | None) -> _Encoded:
     names = [str(number) for number in range(width)] if label_names is None else list(label_names)
     if len(names) != width:
-        raise cells[0].error(f"expected multi-hot rows of {len(names)} labels, got width {width}")
+        raise cells[0].error(f"there are {len(names)} label names, but multi-hot rows of width {width}")
     result = {}
     for split in cells:
         rows, numbers = _numbers(split)
@@ -391,8 +391,8 @@ def _as_names(cells: _Cells) -> _Cells:
         below = 2**63 - 1 if kind == "integer" else len(cells.class_names or ())
         place = pc.index(pc.or_(pc.less(values, 0), pc.greater_equal(values, below)), True).as_py()
         if place >= 0:
-            expected = "from 0" if kind == "integer" else f"below {below}"
-            raise cells.error(f"expected ids {expected}, and -100 where nothing is known, got {values[place]}", place)
+            limit = "from 0 on" if kind == "integer" else f"below {below}"
+            raise cells.error(f"ids are {limit}, or -100 where nothing is known, got {values[place]}", place)
     if kind == "class":
         values = pa.array(cells.class_names, pa.string()).take(values)
     values = values.cast(pa.string())
@@ -406,8 +406,7 @@ def _is_number(text: str) -> bool:
 
 def _unknown(label: str, split_name: str, where: str, names: Sequence[str]) -> ValueError:
     return ValueError(
-        f"{where}: expected one of the {len(names)} label_names, got {label!r} in split '{split_name}'"
-        f"{nearest(label, names)}"
+        f"{where}: {label!r} in split '{split_name}' is none of the {len(names)} label_names{nearest(label, names)}"
     )
 
 
@@ -421,80 +420,105 @@ def _read_texts(cells: list[_Cells], delimiter: str | None, label_names: Sequenc
     each cell whole), or found by `detect_delimiter`; `label_names`, where given, tell what is a name. A name in double
     quotes is not cut: `"Arts, Crafts",Books` are two labels. ValueError where cells may be read in two ways.
     """
-    known, column = set(label_names or ()), cells[0].column
-    texts = [_with_nulls(_normalized(split.values), _UNKNOWN_TEXTS, known) for split in cells]
-    filled = _different(*texts)
-    for number, values in enumerate(texts):
-        if filled and not _different(values) and pc.any(pc.equal(values, "")).as_py():
-            split = cells[number].split
-            logger.warning("split '%s': its labels are unknown, label column '%s' is empty", split, column)
-            texts[number] = pa.nulls(len(values), pa.string())
-    sure = [_with_nulls(values, _NOTHING_TEXTS, known) for values in texts]
-    said = _different(*sure)
-    open_form = bool(said) and not known.issuperset(said)
+    texts = _Texts(cells, set(label_names or ()))
+    found = None
+    if texts.said and not texts.known.issuperset(texts.said):
+        found = texts.printed(delimiter) if delimiter != "" else None
+        found = texts.truth_or_numbers() if found is None and delimiter is None else found
+    return texts.cut(delimiter) if found is None else found
 
-    def error(problem: str, text: str) -> ValueError:
-        places = ((split, pc.index(part, text).as_py()) for split, part in zip(cells, texts, strict=True))
+
+class _Texts:
+    """The strings of a label column in all splits, and the readings of them; a reading that does not fit is None."""
+
+    def __init__(self, cells: list[_Cells], known: set[str]) -> None:
+        self.cells, self.column, self.known = cells, cells[0].column, known
+        self.texts = [_with_nulls(_normalized(split.values), _UNKNOWN_TEXTS, known) for split in cells]
+        self.filled = _different(*self.texts)
+        for number, values in enumerate(self.texts):
+            if self.filled and not _different(values) and pc.any(pc.equal(values, "")).as_py():
+                split = cells[number].split
+                logger.warning("split '%s': its labels are unknown, label column '%s' is empty", split, self.column)
+                self.texts[number] = pa.nulls(len(values), pa.string())
+        self.sure = [_with_nulls(values, _NOTHING_TEXTS, known) for values in self.texts]
+        self.said = _different(*self.sure)
+
+    def error(self, problem: str, text: str) -> ValueError:
+        """An error about the first cell with this text."""
+        places = ((split, pc.index(part, text).as_py()) for split, part in zip(self.cells, self.texts, strict=True))
         split, place = next((split, place) for split, place in places if place >= 0)
         return split.error(problem, place)
 
-    def with_values(of: Iterable[pa.Array]) -> list[_Cells]:
-        return [replace(split, values=values) for split, values in zip(cells, of, strict=True)]
+    def with_values(self, of: Iterable[pa.Array]) -> list[_Cells]:
+        return [replace(split, values=values) for split, values in zip(self.cells, of, strict=True)]
 
-    def not_blank(of: Iterable[pa.Array]) -> list[_Cells]:
+    def not_blank(self, of: Iterable[pa.Array]) -> list[_Cells]:
         """Without those that are blank, which say that there is no label."""
-        return [split.only(pc.not_equal(split.values, "")) for split in with_values(of)]
+        return [split.only(pc.not_equal(split.values, "")) for split in self.with_values(of)]
 
-    if delimiter != "" and open_form:
-        items = {text: parse_printed(text) for text in said}
-        other = next((text for text in said if not isinstance(items[text], list)), None)
-        bracketed = all(text[0] + text[-1] in ("[]", "{}") for text in said)
+    def printed(self, delimiter: str | None) -> list[_Cells] | None:
+        """Printed lists; where a delimiter is given, brackets around what it cuts are taken off."""
+        items = {text: parse_printed(text) for text in self.said}
+        other = next((text for text in self.said if not isinstance(items[text], list)), None)
+        bracketed = all(text[0] + text[-1] in ("[]", "{}") for text in self.said)
         if other is None:
-            return [_printed_lists(split, items) for split in not_blank(sure)]
+            return [_printed_lists(split, items) for split in self.not_blank(self.sure)]
         if delimiter and bracketed:
-            texts = [pc.utf8_slice_codeunits(values, 1, -1) for values in sure]
+            self.texts = [pc.utf8_slice_codeunits(values, 1, -1) for values in self.sure]
         elif bracketed or (delimiter is None and any(items.values())):
             hint = " ('...' stands for what was left out)" if "..." in other else ""
-            raise error(f"expected a printed list such as \"['a', 'b']\" in every row, got {other!r}{hint}", other)
-    if delimiter is None and open_form:
-        if all(text.lower() in ("true", "false") for text in said):
-            return with_values(pc.equal(pc.utf8_lower(values), "true") for values in sure)
-        lengths = set(map(len, said))
-        if len(lengths) == 1 and lengths != {1} and set("".join(said)) <= {"0", "1"}:  # 0110: one digit a label
-            padded = any(text[0] == "0" for text in said)
-            if (lengths == {2}) if padded else (lengths != {2} and len(said) > 1):
-                text = next(text for text in said if text[0] == "0" or not padded)
-                raise error(
+            raise self.error(f"{other!r} is no printed list such as \"['a', 'b']\", as other rows hold{hint}", other)
+        return None
+
+    def truth_or_numbers(self) -> list[_Cells] | None:
+        """Truth values, rows of digits such as 0110, or numbers."""
+        if all(text.lower() in ("true", "false") for text in self.said):
+            return self.with_values(pc.equal(pc.utf8_lower(values), "true") for values in self.sure)
+        lengths = set(map(len, self.said))
+        if len(lengths) == 1 and lengths != {1} and set("".join(self.said)) <= {"0", "1"}:
+            padded = any(text[0] == "0" for text in self.said)
+            if (lengths == {2}) if padded else (lengths != {2} and len(self.said) > 1):
+                text = next(text for text in self.said if text[0] == "0" or not padded)
+                raise self.error(
                     f"{text!r} may be a label or a row of 0/1; write {','.join(text)!r} for a row, or give "
                     "label_delimiter ('') for a label",
                     text,
                 )
             if padded:
-                return [_printed_lists(s, {text: list(map(int, text)) for text in said}) for s in not_blank(sure)]
-        if are_numbers(said):
-            return [_with_numbers(split) for split in not_blank(sure)]
-    used = detect_delimiter(said, column, known) if delimiter is None else delimiter
-    parts = {part.lower() for cell in said for part in label_parts(cell, used)} if used else set()
-    numbers = are_numbers(parts.difference(_UNKNOWN_TEXTS))
-    if numbers:
-        texts = sure
-    elif delimiter is None:
-        alone = [text for text in filled if text.lower() in (*_NOTHING_TEXTS, "-") and text not in known]
-        parts = {part for cell in filled if used and used in cell for part in label_parts(cell, used)}
+                digits = {text: list(map(int, text)) for text in self.said}
+                return [_printed_lists(split, digits) for split in self.not_blank(self.sure)]
+        return [_with_numbers(split) for split in self.not_blank(self.sure)] if are_numbers(self.said) else None
+
+    def cut(self, delimiter: str | None) -> list[_Cells]:
+        """Names, or numbers, between delimiters."""
+        texts, used = (
+            self.texts,
+            detect_delimiter(self.said, self.column, self.known) if delimiter is None else delimiter,
+        )
+        parts = {part.lower() for cell in self.said for part in label_parts(cell, used)} if used else set()
+        numbers = are_numbers(parts.difference(_UNKNOWN_TEXTS))
+        if numbers:
+            texts = self.sure
+        elif delimiter is None:
+            self._refuse_doubtful(used)
+        if not used and not (delimiter is None and any(map(holds_quoted, self.filled))):
+            return self.with_values(texts)
+        logger.info("label column '%s': strings are cut at %r", self.column, used)
+        if used and all(text.endswith(used) for text in self.filled):
+            texts = [pc.utf8_rtrim(values, used) for values in texts]
+        cut = [_cut_cells(split, used) for split in self.not_blank(texts)]
+        return [_with_numbers(split) for split in cut] if numbers else cut
+
+    def _refuse_doubtful(self, used: str) -> None:
+        alone = [text for text in self.filled if text.lower() in (*_NOTHING_TEXTS, "-") and text not in self.known]
+        parts = {part for cell in self.filled if used and used in cell for part in label_parts(cell, used)}
         doubtful = next((text for text in alone if text not in parts), None)
         if doubtful is not None:
-            raise error(
+            raise self.error(
                 f"{doubtful!r} may be a name, no label or unknown; leave the cell empty for no label, write nan for "
                 f"unknown, or give label_delimiter ({used!r}) to take it as a name",
                 doubtful,
             )
-    if not used and not (delimiter is None and any(map(holds_quoted, filled))):
-        return with_values(texts)
-    logger.info("label column '%s': strings are cut at %r", column, used)
-    if used and all(text.endswith(used) for text in filled):
-        texts = [pc.utf8_rtrim(values, used) for values in texts]
-    cut = [_cut_cells(split, used) for split in not_blank(texts)]
-    return [_with_numbers(split) for split in cut] if numbers else cut
 
 
 def _bools(array: pa.Array) -> np.ndarray:

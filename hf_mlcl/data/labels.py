@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from .errors import DataError
 
 UNKNOWN_LABEL = -100
 LABEL_IDS = "label_ids"  # the column, and what a batch calls it
+LABEL_KEYS = (LABEL_IDS, "labels", "label")  # of examples; the last as transformers' collators do
 PADDING = -1
 LIST_TYPES = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 MAX_ROW_LABELS = 10_000
@@ -36,17 +37,17 @@ def different_names(names: Sequence[str], where: str) -> list[str]:
     if len(counts) < len(names):
         (name, number), *_ = counts.most_common(1)
         how = "" if list(names).count(name) == number else " (blanks around it and its Unicode form do not count)"
-        raise ValueError(f"{where}: expected different names, got {name!r} twice{how}")
+        raise ValueError(f"{where}: names must be different, got {name!r} twice{how}")
     return list(counts)
 
 
 def checked_label_names(label_names: Sequence[str]) -> list[str]:
     """The names as `normal_name` writes them; ValueError unless all are strings, not blank, and different."""
     if isinstance(label_names, str) or not label_names:
-        raise ValueError(f"label_names: expected at least one label in a list, got {label_names!r}")
+        raise ValueError(f"label_names must be a list of at least one name, got {label_names!r}")
     wrong = [name for name in label_names if not isinstance(name, str) or not name.strip()]
     if wrong:
-        raise ValueError(f"label_names: expected strings that are not blank, got {wrong[0]!r}")
+        raise ValueError(f"label_names must be strings that are not blank, got {wrong[0]!r}")
     return different_names(label_names, "label_names")
 
 
@@ -83,12 +84,19 @@ def canonical_labels(values: Any, name: str = "labels") -> np.ndarray:
         unknown = (array == UNKNOWN_LABEL) | (array != array)  # NaN alone is not itself
         wrong = ~(unknown | (array == 0) | (array == 1))
     except (TypeError, ValueError):
-        raise DataError(f"{name}: expected 0, 1 or unknown (-100, NaN), got values of type {array.dtype}") from None
+        raise DataError(
+            f"{name}: values must be 0, 1 or missing (-100, NaN), got values of type {array.dtype}"
+        ) from None
     if np.any(wrong):
         got = array[wrong].flat[0]
-        raise DataError(f"{name}: expected 0, 1 or unknown (-100, NaN), got {got}; class ids are not multi-hot")
+        raise DataError(f"{name}: values must be 0, 1 or missing (-100, NaN), got {got}; class ids are not multi-hot")
     known = array == 1
     return np.where(unknown, UNKNOWN_LABEL, known).astype(np.int8) if np.any(unknown) else np.asarray(known)
+
+
+def label_key(names: Iterable[str]) -> str | None:
+    """The name under which examples hold their labels; None where there is none."""
+    return next((key for key in LABEL_KEYS if key in names), None)
 
 
 def too_large_for_rows(num_rows: int, num_labels: int) -> bool:
@@ -104,6 +112,7 @@ class Labels:
         matrix: sparse bool (N, L), True where an example is known to have a label.
         unlabelled: bool (N,), the examples of which nothing is known.
         missing: sparse bool (N, L), single labels that are unknown of the other examples; None if there are none.
+        as_ids: whether examples hold them as `label_ids`, lists of ids, instead of `labels`, multi-hot rows.
 
     Example:
         >>> labels = Labels.of([[1, 0, 1], [0, -100, 0], None])
@@ -116,6 +125,7 @@ class Labels:
     matrix: sparse.csr_array
     unlabelled: np.ndarray
     missing: sparse.csr_array | None = None
+    as_ids: bool = False
 
     @classmethod
     def of(cls, values: Any, num_labels: int | None = None, name: str = "labels") -> Labels:
@@ -124,7 +134,8 @@ class Labels:
         Args:
             values: multi-hot (N, L), of bool or numbers: 1, 0, and -100, NaN or None where a label is missing; a row
                 that is None or all missing is an unlabelled example. Or a `datasets.Dataset` with such rows in the
-                column `labels`, or with lists of ids (-1 is padding, null an unlabelled example) in `label_ids`.
+                column `labels` (or `label`), or with lists of ids (-1 is padding, null an unlabelled example) in
+                `label_ids`.
             num_labels: number of labels L; by default as wide as the rows, or one more than the largest id.
             name: what the values are called in errors.
 
@@ -134,13 +145,15 @@ class Labels:
         if isinstance(values, Labels):
             return values
         if isinstance(values, Dataset):
-            if LABEL_IDS in values.column_names:
+            column = label_key(values.column_names)
+            if column == LABEL_IDS:
                 return _from_id_column(values, num_labels)
-            rows, unlabelled, name = _column_rows(values)
+            rows, unlabelled = _column_rows(values, column or "labels")
+            name = f"column '{column}': multi-hot rows"
         else:
             rows, unlabelled = _array_rows(values, name)
         if num_labels is not None and rows.shape[1] != num_labels:
-            raise DataError(f"{name}: expected multi-hot rows of {num_labels} labels, got width {rows.shape[1]}")
+            raise DataError(f"{name}: the width must be {num_labels} labels, got {rows.shape[1]}")
         present, labels = np.flatnonzero(~unlabelled), canonical_labels(rows, name)
         ones, missing = (np.nonzero(labels == value) for value in (1, UNKNOWN_LABEL))
         shape = (len(unlabelled), rows.shape[1])
@@ -178,7 +191,8 @@ class Labels:
         """From lists (N, K) as a batch has them: ids, then -1 or -100; all of a row is -100 where nothing is known."""
         rows, places = np.nonzero(label_ids >= 0)
         unlabelled = label_ids[:, 0] == UNKNOWN_LABEL
-        return cls.from_pairs(rows, label_ids[rows, places], (len(label_ids), num_labels), unlabelled)
+        labels = cls.from_pairs(rows, label_ids[rows, places], (len(label_ids), num_labels), unlabelled)
+        return replace(labels, as_ids=True)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Labels]) -> Labels:
@@ -186,9 +200,9 @@ class Labels:
         matrix = sparse.vstack([part.matrix for part in parts], format="csr")
         unlabelled = np.concatenate([part.unlabelled for part in parts])
         if all(part.missing is None for part in parts):
-            return cls(matrix, unlabelled)
+            return cls(matrix, unlabelled, as_ids=parts[0].as_ids)
         missing = [p.missing if p.missing is not None else sparse.csr_array(p.shape, dtype=bool) for p in parts]
-        return cls(matrix, unlabelled, sparse.vstack(missing, format="csr"))
+        return cls(matrix, unlabelled, sparse.vstack(missing, format="csr"), parts[0].as_ids)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -212,7 +226,7 @@ class Labels:
         """The labels of some of the examples, by their numbers, a slice or a mask."""
         missing = None if self.missing is None else self.missing[rows]
         missing = None if missing is None or not missing.nnz else missing
-        return Labels(self.matrix[rows], self.unlabelled[rows], missing)
+        return Labels(self.matrix[rows], self.unlabelled[rows], missing, self.as_ids)
 
     def columns(self, labels: np.ndarray) -> Labels:
         """The same examples with some of the labels, by their numbers."""
@@ -227,6 +241,12 @@ class Labels:
             return None
         start, end = self.matrix.indptr[row : row + 2]
         return self.matrix.indices[start:end].astype(np.int64)
+
+    def examples(self, rows: Any) -> list[dict[str, np.ndarray | None]]:
+        """What some examples of the dataset hold of their labels: a list of ids, or a multi-hot row."""
+        part = self[rows]
+        values = map(part.ids, range(len(part))) if self.as_ids else part.rows()
+        return [{LABEL_IDS if self.as_ids else "labels": value} for value in values]
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Example and label of each label that an example has, int64, ascending."""
@@ -253,7 +273,7 @@ class Labels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Multi-hot rows of all labels, for functions on arrays; ValueError where they would take over 1 GiB."""
         if len(self) * self.shape[1] > _MAX_ROW_BYTES:
-            raise ValueError(f"labels: expected rows of at most 1 GiB, got {len(self)} x {self.shape[1]} labels")
+            raise ValueError(f"labels: {len(self)} x {self.shape[1]} of them are more than 1 GiB of rows; use `rows`")
         return self.rows().astype(dtype, copy=False)
 
     def rows(self, columns: slice | np.ndarray = slice(None)) -> np.ndarray:
@@ -263,6 +283,10 @@ class Labels:
             return dense
         missing = self.unlabelled[:, None] | self._missing_by_label[:, columns].toarray()
         return np.where(missing, UNKNOWN_LABEL, dense).astype(np.int8)
+
+    def as_stored(self) -> Labels | np.ndarray:
+        """Multi-hot rows, where examples hold these; else, of lists of ids, the labels as they are."""
+        return self if self.as_ids else self.rows()
 
 
 def _sparse(rows: np.ndarray, ids: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
@@ -289,40 +313,41 @@ def _array_rows(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(f"{name}: expected multi-hot rows of one width, got rows of different ones") from None
+        raise DataError(f"{name}: multi-hot rows must have one width, got rows of different ones") from None
     if array.ndim != 2:
-        raise DataError(f"{name}: expected a multi-hot array (N, L) of 0 and 1, got shape {array.shape}")
+        raise DataError(f"{name}: a multi-hot array (N, L) of 0 and 1 is needed, got shape {array.shape}")
     return array, none
 
 
-def _column_rows(split: Dataset) -> tuple[np.ndarray, np.ndarray, str]:
-    """Those rows (n, L) of the column that are not null, which of all rows (N,) are, and how errors begin."""
-    if "labels" not in split.column_names:
-        raise DataError(f"column 'labels': expected multi-hot labels, got the columns {split.column_names}")
-    array = arrow_column(split, "labels")
+def _column_rows(split: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Those rows (n, L) of the column that are not null, and which of all rows (N,) are."""
+    if column not in split.column_names:
+        raise DataError(f"column 'labels' is missing, the dataset has only {', '.join(split.column_names)}")
+    array = arrow_column(split, column)
     type_, kinds = array.type, (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
     is_list = isinstance(type_, LIST_TYPES) and any(is_kind(type_.value_type) for is_kind in kinds)
     if not is_list or (array.null_count and array.null_count == len(array)):
-        raise DataError(f"column 'labels': expected multi-hot lists of numbers, got {split.features['labels']}")
+        raise DataError(f"column '{column}' must hold multi-hot lists of numbers, got {split.features[column]}")
     present = array.drop_null()
     widths = pc.unique(pc.list_value_length(present)).to_pylist()
     if len(widths) > 1:
-        raise DataError(f"column 'labels': expected multi-hot rows of one width, got widths {sorted(widths)[:5]}")
-    width = widths[0] if widths else max(split.features["labels"].length, 0)
+        raise DataError(f"column '{column}' must hold multi-hot rows of one width, got widths {sorted(widths)[:5]}")
+    width = widths[0] if widths else max(split.features[column].length, 0)
     rows = pc.list_flatten(present).to_numpy(zero_copy_only=False).reshape(len(present), width)
-    return rows, array.is_null().to_numpy(zero_copy_only=False), "column 'labels': multi-hot rows"
+    return rows, array.is_null().to_numpy(zero_copy_only=False)
 
 
 def _from_id_column(split: Dataset, num_labels: int | None) -> Labels:
     array = arrow_column(split, LABEL_IDS)
     if not (isinstance(array.type, LIST_TYPES[:2]) and pa.types.is_integer(array.type.value_type)):
-        raise DataError(f"column 'label_ids': expected lists of label ids, got {split.features[LABEL_IDS]}")
+        raise DataError(f"column 'label_ids' must hold lists of label ids, got {split.features[LABEL_IDS]}")
     rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
     ids = pc.list_flatten(array).fill_null(PADDING).to_numpy(zero_copy_only=False)
     rows, ids = rows[ids != PADDING], ids[ids != PADDING]
     width = int(ids.max(initial=-1)) + 1 if num_labels is None else num_labels
     check_ids(ids, width, "column 'label_ids'")
-    return Labels.from_pairs(rows, ids, (len(array), width), array.is_null().to_numpy(zero_copy_only=False))
+    unlabelled = array.is_null().to_numpy(zero_copy_only=False)
+    return replace(Labels.from_pairs(rows, ids, (len(array), width), unlabelled), as_ids=True)
 
 
 def add_label_column(split: Dataset, labels: Labels, as_ids: bool) -> Dataset:
@@ -342,4 +367,4 @@ def check_ids(ids: np.ndarray, num_labels: int, where: str) -> None:
     """DataError unless all are integers from 0 to `num_labels` - 1."""
     wrong = ids if ids.dtype.kind not in "iu" else ids[(ids < 0) | (ids >= num_labels)]
     if len(wrong):
-        raise DataError(f"{where}: expected label ids from 0 to {num_labels - 1}, got {wrong[0]}")
+        raise DataError(f"{where}: label ids are from 0 to {num_labels - 1}, got {wrong[0]}")

@@ -128,15 +128,15 @@ def load_multilabel_dataset(
         if not isinstance(text, str | None):
             raise ValueError(f"{argument}: expected a text, got {text!r}")
         if text is not None and argument in _INPUT_ARGUMENTS["vision" if task == "text" else "text"]:
-            raise ValueError(f"{argument}: expected none for task '{task}', got '{text}'")
+            raise ValueError(f"{argument}='{text}' has no use for task '{task}'")
     for argument, (number, least) in numbers.items():
         if not (number is None and least) and (not isinstance(number, (int, np.integer)) or number < least):
-            raise ValueError(f"{argument}: expected at least {least}, got {number!r}")
+            raise ValueError(f"{argument} must be at least {least}, got {number!r}")
     label_names = None if label_names is None else checked_label_names(label_names)
 
     source = read_source(dataset, splits, config_name=config_name, revision=revision)
     if splits is None and "train" not in source.splits:
-        raise ValueError(f"dataset: expected a training split in '{dataset}', got {shown(source.splits)}")
+        raise ValueError(f"dataset: '{dataset}' has no training split, only {shown(source.splits)}")
     inputs = _find_inputs(next(iter(source.splits.values())), task, texts)
     columns, indicators = find_label_columns(source.splits, label_column, list(inputs), label_names)
     _check_columns(source.splits, inputs, columns)
@@ -184,7 +184,7 @@ def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) ->
     if column is None:
         raise ValueError(f"{name}_column: name one of {shown(first.column_names)}; none is recognised")
     if column == pair:
-        raise ValueError(f"text_pair_column: expected another column than text_column, got '{column}' for both")
+        raise ValueError(f"text_pair_column must be another column than text_column, got '{column}' for both")
     return {column: name} if pair is None else {column: name, pair: "text_pair"}
 
 
@@ -218,18 +218,18 @@ def _check_columns(splits: Mapping[str, Dataset], inputs: Mapping[str, str], lab
         for column, argument in needed.items():
             if column not in there:
                 raise ValueError(
-                    f"{argument}: expected columns of split '{split_name}' ({shown(split.column_names)}), got "
-                    f"'{column}'{nearest(column, split.column_names)}"
+                    f"{argument}: '{column}' is none of the columns of split '{split_name}' "
+                    f"({shown(split.column_names)}){nearest(column, split.column_names)}"
                 )
     if both is not None:
-        raise ValueError(f"label_column: expected another column than {arguments[both]}, got '{both}' for both")
+        raise ValueError(f"label_column must be another column than {arguments[both]}, got '{both}' for both")
 
 
 def _as_text(rows: Dataset, name: str, column: str) -> Dataset:
     """Make the column `name`, once `column`, plain strings; an empty cell becomes the empty text."""
     feature = rows.features[name]
     if not isinstance(feature, Value) or feature.dtype not in _STRINGS:
-        raise ValueError(f"{name}_column: expected strings in column '{column}', got {feature}")
+        raise ValueError(f"{name}_column: column '{column}' must hold strings, got {feature}")
     texts = arrow_column(rows, name)
     if texts.null_count == 0 and feature.dtype == "string":
         return rows
@@ -248,7 +248,7 @@ def _as_image(rows: Dataset, column: str, folder: Path | None) -> Dataset:
         paths = [None if path is None else str(folder.resolve() / path) for path in rows["image"]]
         rows = rows.remove_columns("image").add_column("image", pa.array(paths, pa.string()), feature=Value("string"))
     elif dtype not in _BYTES and not _is_cell(feature):
-        raise ValueError(f"image_column: expected images, bytes or paths in column '{column}', got {feature}")
+        raise ValueError(f"image_column: column '{column}' must hold images, bytes or paths, got {feature}")
     return rows.cast_column("image", Image())
 
 

@@ -50,7 +50,7 @@ class LabelAwareSampler(torch.utils.data.Sampler[int]):
 
     def __init__(self, labels: np.ndarray | Labels, batch_size: int, generator: torch.Generator | None = None) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
         self.generator = generator
         labels = Labels.of(labels)
@@ -177,9 +177,9 @@ class Views(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Any, views: int) -> None:
         if type(views) is not int or views < 1:
-            raise ValueError(f"views: expected an integer of at least 1, got {views!r}")
+            raise ValueError(f"views must be an integer of at least 1, got {views!r}")
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise ValueError(f"views: expected a dataset with positions, got {type(dataset).__name__}")
+            raise ValueError(f"views needs a map-style dataset, got {type(dataset).__name__}")
         self.dataset = dataset
         is_image = isinstance(dataset, PreparedImages)
         self._views = [dataset.view(number) if is_image else dataset for number in range(views)]

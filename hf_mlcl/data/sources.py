@@ -56,7 +56,7 @@ def read_source(
         ValueError: no readable data, a corrupt or empty file, an unknown id, no network, or a wanted split is missing.
     """
     if not isinstance(dataset, (str, os.PathLike)) or not str(dataset).strip():  # "" would be the folder one is in
-        raise ValueError(f"dataset: expected a file, a folder or a Hub id, got {dataset!r}")
+        raise ValueError(f"dataset must be a file, a folder or a Hub id, got {dataset!r}")
     dataset = os.fspath(dataset)
     path = Path(dataset).expanduser()
     wanted = None if splits is None else [_canonical(split) for split in splits]
@@ -68,15 +68,15 @@ def read_source(
     else:
         is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
         if not is_id or path.suffix.lower() in FORMATS:
-            raise FileNotFoundError(f"dataset: expected a file or folder, found none at '{dataset}'")
+            raise FileNotFoundError(f"dataset: there is no file or folder '{dataset}'")
         source = _read_hub(dataset, config_name, revision)
     chosen = [split for split in SPLITS if split in source.splits] if wanted is None else wanted
     for split in chosen or ["train"]:
         if split not in source.splits:
             there = shown(source.splits) or "it has none"
-            raise ValueError(f"splits: expected splits of '{dataset}' ({there}), got '{split}'")
+            raise ValueError(f"splits: '{split}' is none of the splits of '{dataset}' ({there})")
         if len(source.splits[split]) == 0:
-            raise ValueError(f"dataset: expected rows in split '{split}' of '{dataset}', got none")
+            raise ValueError(f"dataset: split '{split}' of '{dataset}' has no rows")
     return Source({split: source.splits[split] for split in chosen}, source.folders, source.name)
 
 
@@ -114,7 +114,7 @@ def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> So
 def _by_canonical_name(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
     splits = {_canonical(str(name)): split for name, split in loaded.items()}
     if len(splits) < len(loaded):
-        raise ValueError(f"dataset: expected one split of each kind in '{dataset}', got {shown(map(str, loaded))}")
+        raise ValueError(f"dataset: '{dataset}' has several splits of one kind: {shown(map(str, loaded))}")
     return splits
 
 
@@ -123,7 +123,7 @@ def _read_file(path: Path, wanted: Sequence[str] | None) -> Source:
     split = wanted[0] if wanted is not None and len(wanted) == 1 else "train"
     says = split_of_path(Path(path.name))
     if wanted is not None and says not in (None, split):
-        raise ValueError(f"splits: expected '{says}', as the name of the file '{path.name}' says, got '{split}'")
+        raise ValueError(f"splits: the file '{path.name}' is the split '{says}' by its name, not '{split}'")
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"dataset: '{path.name}' ends in none of {shown(FORMATS)}")
     return Source({split: _read_files([path])}, {split: path.parent}, path.stem)
@@ -142,7 +142,7 @@ def _read_folder(folder: Path, wanted: Sequence[str] | None) -> Source:
     by_split = _group_files(folder)
     read = {split: files for split, files in by_split.items() if wanted is None or split in wanted}
     if wanted is not None and not read:
-        raise ValueError(f"splits: expected splits of '{folder}' ({shown(by_split)}), got {shown(wanted)}")
+        raise ValueError(f"splits: '{folder}' has {shown(by_split)}, but not {shown(wanted)}")
     splits = {split: _read_files(files) for split, files in read.items()}
     if list(by_split) == ["train"] and "file_name" in splits["train"].column_names:
         splits = _divide_by_image_folder(splits["train"])
@@ -163,7 +163,7 @@ def _group_files(folder: Path) -> dict[str, list[Path]]:
     files = metadata or [path for path in data if split_of_path(path.relative_to(folder))] or data
     formats = sorted({FORMATS[path.suffix.lower()] for path in files})
     if len(formats) > 1:
-        raise ValueError(f"dataset: expected files of one format in '{folder}', got {shown(formats)}; name one file")
+        raise ValueError(f"dataset: '{folder}' holds files of several formats, {shown(formats)}; name one file")
     says = [split_of_path(path.relative_to(folder)) or "train" for path in files]
     left_out = [path.name for path in paths if path.suffix.lower() in FORMATS and path not in set(files)]
     if left_out:
@@ -218,7 +218,7 @@ def _read_csv(files: list[str]) -> Dataset:
     for path in files[1:]:
         other = _csv_head(path)
         if other != (separator, names):
-            raise ValueError(f"dataset: expected the columns {shown(names)} in '{path}', got {shown(other[1])}")
+            raise ValueError(f"dataset: '{path}' has the columns {shown(other[1])}, the first file {shown(names)}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)  # rows longer than the header would be cut off silently
         return Dataset.from_csv(

@@ -37,7 +37,7 @@ def iterative_split(labels: np.ndarray | Labels, fraction: float, seed: int) -> 
         ([3, 2], [3, 2])
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
     labels = Labels.of(labels)
     rows, ids = labels.pairs()
     num_rows, num_labels = labels.shape

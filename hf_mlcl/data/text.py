@@ -60,20 +60,20 @@ def prepare_text(
         [[2, 6, 5, 3], [2, 4, 3]]
     """
     if not isinstance(split, (Dataset, IterableDataset)):
-        raise ValueError(f"split: expected a Dataset or an IterableDataset, got {type(split).__name__}")
+        raise ValueError(f"split must be a Dataset or an IterableDataset, got {type(split).__name__}")
     columns = split.column_names
     if columns is None:  # a stream knows its columns only when it is read
         columns = list(next(iter(split.take(1)), {}))
         if not columns:
-            raise ValueError("split: expected at least one example, got an empty stream")
+            raise ValueError("split: the stream is empty")
     if "text" not in columns:
-        raise ValueError(f"column 'text': expected a text column, got the columns {columns}")
+        raise ValueError(f"column 'text' is missing, the dataset has only {', '.join(columns)}")
     pair = "text_pair" if "text_pair" in columns else None
     function = preprocess_function(tokenizer, text_pair_column=pair, max_length=max_length)
     removed = [name for name in columns if name not in ("labels", LABEL_IDS)]
     if isinstance(split, IterableDataset):
         if num_proc is not None:
-            raise ValueError(f"num_proc: expected None for a stream, got {num_proc}")
+            raise ValueError(f"num_proc={num_proc} is not supported with a stream")
         return split.map(function, batched=True, remove_columns=removed)
     reporting = replace(function, report=True)
     prepared = split.map(reporting, batched=True, remove_columns=removed, num_proc=num_proc, desc="Tokenizing")
@@ -99,12 +99,23 @@ def cut_length(dataset: Any, tokenizer: Any) -> int | None:
     noted = _CUT_TO.findall(dataset.info.description or "")
     if noted:
         return max(map(int, noted))
-    counts = np.bincount(pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False))
+    counts = np.bincount(_lengths(dataset))
     longest, limit = len(counts) - 1, tokenizer.model_max_length
     # By preprocess_function or by hand.
     chosen = limit < _NO_LIMIT and limit != tokenizer.init_kwargs.get("model_max_length")
     piled = longest > 0 and counts[-1] > max(1, counts[-2])
     return longest if longest > limit or (piled and not chosen) else None
+
+
+def by_length(dataset: Any) -> np.ndarray:
+    """Order of a tokenized dataset, longest first, which saves padding; that of the rows for all others."""
+    if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
+        return np.arange(len(dataset))
+    return np.argsort(-_lengths(dataset), kind="stable")  # sorting what is sorted changes nothing
+
+
+def _lengths(dataset: Dataset) -> np.ndarray:
+    return pc.list_value_length(arrow_column(dataset, "input_ids")).to_numpy(zero_copy_only=False)
 
 
 def preprocess_function(
@@ -154,18 +165,18 @@ def preprocess_function(
         [[1, 1]]
     """
     if not hasattr(tokenizer, "pad_token"):
-        raise ValueError(f"tokenizer: expected a tokenizer, got {type(tokenizer).__name__}")
+        raise ValueError(f"tokenizer: {type(tokenizer).__name__} is no tokenizer")
     if tokenizer.pad_token is None:
         raise ValueError(
-            f"tokenizer: expected a pad token, which batches need, got a {type(tokenizer).__name__} that "
-            "has no pad token; set tokenizer.pad_token = tokenizer.eos_token and the model's pad_token_id"
+            f"tokenizer: {type(tokenizer).__name__} has no pad token, which batches need; set tokenizer.pad_token = "
+            "tokenizer.eos_token and the model's pad_token_id"
         )
     if max_length is None:
         limit = tokenizer.model_max_length
         max_length = int(limit) if limit < _NO_LIMIT else _DEFAULT_MAX_LENGTH
     special = tokenizer.num_special_tokens_to_add(pair=text_pair_column is not None)
     if not isinstance(max_length, int) or max_length <= special:
-        raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length!r}")
+        raise ValueError(f"max_length must be more than the {special} special tokens, got {max_length!r}")
     if max_length < _NO_LIMIT:
         tokenizer.model_max_length = max_length
     names = None if label_names is None else tuple(checked_label_names(label_names))
@@ -211,7 +222,7 @@ class TextPreprocessing:
         if self.label_names is None:
             return columns
         if self.label_column not in batch:
-            raise ValueError(f"label_column: expected one of {', '.join(batch)}, got {self.label_column!r}")
+            raise ValueError(f"label_column: {self.label_column!r} is none of {', '.join(batch)}")
         labels = self._labels(batch)
         if not hasattr(batch, "pa_table"):  # a stream's batch, or none of a dataset
             return {**columns, "labels": labels}
@@ -224,11 +235,11 @@ class TextPreprocessing:
         if column is None:
             return None
         if column not in batch:
-            raise ValueError(f"{argument}: expected one of {', '.join(batch)}, got {column!r}")
+            raise ValueError(f"{argument}: {column!r} is none of {', '.join(batch)}")
         texts = ["" if text is None else text for text in batch[column]]
         wrong = [text for text in texts if not isinstance(text, str)]
         if wrong:
-            raise ValueError(f"column '{column}': expected texts, got {wrong[0]!r}")
+            raise ValueError(f"column '{column}' must hold texts, got {wrong[0]!r}")
         return texts
 
     def _labels(self, batch: Mapping[str, Any]) -> np.ndarray:
@@ -240,7 +251,7 @@ class TextPreprocessing:
         try:
             values = pa.array(cells)
         except pa.ArrowInvalid as error:
-            raise ValueError(f"column '{column}': expected labels of one type, got {error}") from error
+            raise ValueError(f"column '{column}' must hold labels of one type: {error}") from error
         labels = encode_batch(
             values, feature, self.label_names or (), column, delimiter=self.label_delimiter, multi_hot=self.multi_hot
         )
@@ -291,9 +302,9 @@ def predict_texts(
         [2, 2]
     """
     if isinstance(texts, str):
-        raise ValueError(f"texts: expected several texts, got one string {texts[:40]!r}")
+        raise ValueError(f"texts must be several, got the one string {texts[:40]!r}")
     if type(batch_size) is not int or batch_size < 1:
-        raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     limits: dict[str, Any] = {"top_k": top_k, "min_labels": min_labels, "threshold": threshold}
     first, second = iter(texts), None if text_pairs is None else iter(text_pairs)
     while True:

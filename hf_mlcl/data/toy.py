@@ -52,7 +52,7 @@ def digit_canvases(
         (40, 40)
     """
     if canvas_size < 2 * _CELL:
-        raise ValueError(f"canvas_size: expected at least {2 * _CELL} pixels, got {canvas_size}")
+        raise ValueError(f"canvas_size must be at least {2 * _CELL} pixels, got {canvas_size}")
     rng = np.random.default_rng(seed)
     digits = load_digits()
     images = np.kron(digits.images * (255 / 16), np.ones((2, 2))).astype(np.uint8)
@@ -131,7 +131,7 @@ def generated_corpus(
         (3, 8)
     """
     if not 1 <= num_topics <= num_labels:
-        raise ValueError(f"num_topics: expected 1 to {num_labels} (num_labels), got {num_topics}")
+        raise ValueError(f"num_topics must be from 1 to {num_labels} (num_labels), got {num_topics}")
     rng = np.random.default_rng(seed)
     words = _made_up_words(num_labels * 6 + num_topics * 12 + 300, rng)
     label_words = [words[6 * label : 6 * label + 6] for label in range(num_labels)]

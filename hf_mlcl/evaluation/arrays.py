@@ -63,10 +63,10 @@ def as_vector(name: str, values: Any, length: int) -> np.ndarray:
 
 def split_labels(
     name: str, values: Any, *, rows: int | None = None, columns: int | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positive and known labels, bool (N, L); None for the latter where all are known. Errors as `as_labels`."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positive and known labels, bool (N, L). Errors as `as_labels`."""
     found = as_labels(name, values, rows=rows, columns=columns).rows()
-    return (found, None) if found.dtype == bool else (found == 1, found >= 0)
+    return found == 1, found >= 0
 
 
 def check_positive(name: str, value: float, *, zero: bool = False, whole: bool = False) -> None:

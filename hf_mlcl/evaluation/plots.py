@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Where the tail (under 20 training examples) and the head (over 100) begin, as in `multilabel_scores`.
-_GROUP_BOUNDS = (20, 100)
+# Head, medium and tail, as in `multilabel_scores`: more than 100 training examples, 20 to 100, fewer than 20.
+GROUPS, GROUP_BOUNDS = ("head", "medium", "tail"), (20, 100)
+
+
+def frequency_groups(counts: Any) -> np.ndarray:
+    """Training counts (L,) -> 0 for head labels (more than 100 examples), 1 for medium, 2 for tail (fewer than 20)."""
+    low, high = GROUP_BOUNDS
+    return np.where(np.asarray(counts) > high, 0, np.where(np.asarray(counts) < low, 2, 1))
 
 
 def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_counts: Any) -> Figure:
@@ -54,7 +60,7 @@ def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_count
         axes.scatter(places, f1, s=14, alpha=0.45, color=colour, linewidths=0)
         middles = [np.exp(np.log(places[group]).mean()) for group in groups]
         axes.plot(middles, [f1[group].mean() for group in groups], color=colour, label=f"{name} ({f1.mean():.3f})")
-    for bound in _GROUP_BOUNDS:
+    for bound in GROUP_BOUNDS:
         axes.axvline(bound, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
     axes.set(xscale="log", xlabel="training examples of the label", ylabel="F1 of the label", ylim=(-0.03, 1.03))
     axes.legend(title="method (Macro-F1)", frameon=False)
@@ -109,9 +115,8 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
     scores, labels = scores_and_labels(probabilities, labels, "probabilities")
     groups = {"all labels": np.ones(scores.shape[1], dtype=bool)}
     if train_label_counts is not None:
-        counts = as_vector("train_label_counts", train_label_counts, scores.shape[1])
-        low, high = _GROUP_BOUNDS
-        groups |= {"head": counts > high, "medium": (counts >= low) & (counts <= high), "tail": counts < low}
+        counts = frequency_groups(as_vector("train_label_counts", train_label_counts, scores.shape[1]))
+        groups |= {name: counts == index for index, name in enumerate(GROUPS)}
     values, rows = scores.probabilities(scores.columns(slice(None))), labels.rows()
     figure, axes = _figure()
     for colour, (name, columns) in zip(_COLOURS, groups.items(), strict=False):

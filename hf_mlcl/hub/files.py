@@ -84,9 +84,9 @@ def published_files(folder: str | Path, token: str | None = None) -> dict[str, P
         else ()
     )
     if not any(name in CONFIGS for name in names):
-        raise ValueError(f"folder: expected a saved model, got {str(folder)!r} without config.json")
+        raise ValueError(f"folder: {str(folder)!r} holds no saved model, there is no config.json")
     if not any(is_weights(name) for name in names):
-        raise ValueError(f"folder: expected weights in safetensors, got {str(folder)!r} without any")
+        raise ValueError(f"folder: {str(folder)!r} holds no weights in safetensors")
     _refuse_links(folder, names)
     files: dict[str, Path | bytes] = {}
     for name in names:
@@ -117,10 +117,7 @@ def _refuse_links(folder: Path, names: list[str]) -> None:
         place = place.parent.parent
     out = [name for name in names if not (folder / name).resolve().is_relative_to(place)]
     if out:
-        raise ValueError(
-            f"folder: expected files of its own, got links that lead out of it: {', '.join(out)}; put copies there, "
-            "or remove them"
-        )
+        raise ValueError(f"folder: links lead out of it, {', '.join(out)}; put copies there, or remove them")
 
 
 def clean_settings(folder: str | Path) -> None:
@@ -136,7 +133,7 @@ def _cleaned(path: Path) -> bytes:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path.name}: expected JSON, got {error}") from error
+        raise ValueError(f"{path.name}: this is no valid JSON: {error}") from error
     cleaned = without_paths(values)
     # A file without anything to clean goes as it is: its bytes, and so what a second push compares, stay the same.
     return text.encode() if cleaned == values else (json.dumps(cleaned, indent=2) + "\n").encode()
@@ -186,4 +183,4 @@ def last_name(source: str) -> str:
 def _refuse_token(path: Path, token: str | None) -> None:
     content = path.read_bytes()
     if _TOKEN.search(content) or (token and token.encode() in content):
-        raise ValueError(f"{path.name}: expected no access token in what is published, got one; take it out")
+        raise ValueError(f"{path.name}: an access token is in it, which would be published; take it out")

@@ -44,8 +44,7 @@ def draw_pictures(
 
     names, counts, thresholds = config.label_names, config.train_label_counts, config.thresholds
     probabilities = sigmoid(logits)
-    truth, known = split_labels("labels", labels, rows=logits.shape[0], columns=logits.shape[1])
-    positives = truth if known is None else truth & known
+    positives, _ = split_labels("labels", labels, rows=logits.shape[0], columns=logits.shape[1])
     chosen = np.random.default_rng(0).permutation(len(vectors))[:MAPPED]
     decided = probabilities >= (0.5 if thresholds is None else np.asarray(thresholds))
     frequent = np.argsort(-positives.sum(0), kind="stable")[:6].tolist()

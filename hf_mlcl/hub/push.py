@@ -154,12 +154,12 @@ def check_card(repo_id: str, *, token: str | None = None) -> None:
         ConnectionError: Where the Hub could not be reached.
     """
     if Path(repo_id).exists() or repo_id.count("/") != 1:
-        raise ValueError(f"model: expected the Hub id of a published model, user/name, to push to, got {repo_id!r}")
+        raise ValueError(f"model: {repo_id!r} is no Hub id of a published model, such as user/name, to push to")
     with one_line_errors(repo_id, token):
         if not (token or get_token()):
             raise LocalTokenNotFoundError
         if not HfApi(library_name="hf_mlcl", token=token).file_exists(repo_id, "README.md"):
-            raise ValueError(f"model: expected a published model with a card, got {repo_id} without; `hf-mlcl push`")
+            raise ValueError(f"model: {repo_id} has no card; publish it with `hf-mlcl push`")
 
 
 def push_results(
@@ -194,7 +194,7 @@ def push_results(
     check_card(repo_id, token=token)
     results = eval_results({split: metrics}, last_name(dataset), task)
     if not results:
-        raise ValueError(f"metrics: expected scores of a model card such as macro_f1, got {sorted(metrics)}")
+        raise ValueError(f"metrics: none is a score of a model card such as macro_f1, got {sorted(metrics)}")
     with one_line_errors(repo_id, token):
         commit = metadata_update(
             repo_id,

@@ -20,7 +20,6 @@ from hf_mlcl.data import Labels
 from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.neighbours import unit_rows
-from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
 from . import page
@@ -58,7 +57,7 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
     path = Path(path)
     if path.is_file() and _key_of(path) == key.hexdigest():
         return False
-    space = "embeddings" if uses_embeddings(model.config) else "features"
+    space = model.config.search_space
     vectors = unit_rows(getattr(collect_outputs(model, prepared, processor), space))
     centre = vectors.mean(axis=0)
     axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))[1][:, ::-1][:, :2]

@@ -11,18 +11,8 @@ from sklearn.metrics import precision_recall_curve
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.evaluation.arrays import as_matrix, sigmoid, split_labels
 
-# Head, medium and tail, as in `multilabel_scores`: more than 100 training examples, 20 to 100, fewer than 20.
-GROUPS = ("head", "medium", "tail")
-_TAIL_BELOW, _HEAD_ABOVE = 20, 100
-
 POSITIVE_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 NEGATIVE_QUANTILES = (0.5, 0.9, 0.99)
-
-
-def frequency_groups(counts: Any) -> np.ndarray:
-    """Training counts (L,) -> 0 for head labels (more than 100 examples), 1 for medium, 2 for tail (fewer than 20)."""
-    values = np.asarray(counts)
-    return np.where(values > _HEAD_ABOVE, 0, np.where(values < _TAIL_BELOW, 2, 1))
 
 
 def label_difficulty(
@@ -53,7 +43,6 @@ def label_difficulty(
     rows = per_label_metrics(logits, labels, thresholds, train_label_counts, label_names)
     scores = as_matrix("logits", logits)
     truth, known = split_labels("labels", labels, rows=scores.shape[0], columns=scores.shape[1])
-    known = np.ones_like(truth) if known is None else known
     limits = np.array([row["threshold"] for row in rows])
     predicted = (sigmoid(scores) >= limits) & known
     for index, row in enumerate(rows):
@@ -142,8 +131,7 @@ class Confusions:
     def pairs(self, limit: int) -> list[tuple[int, int]]:
         """At most `limit` pairs (a, b) that happen more often than by chance, those with the largest excess first."""
         rows, columns = np.nonzero((self.counts > 0) & (self.excess > 0))
-        order = np.argsort(-self.excess[rows, columns], kind="stable")[:limit]
-        return [(int(rows[place]), int(columns[place])) for place in order]
+        return _first_pairs(self.excess, rows, columns, limit)
 
 
 def confusions(predictions: Any, labels: Any) -> Confusions:
@@ -188,8 +176,7 @@ class CoPredictions:
         """At most `limit` pairs a < b predicted together more often (or less) than they occur, the farthest first."""
         ratio = np.triu(self.log_ratio if more else -self.log_ratio, k=1)
         rows, columns = np.nonzero(ratio > 1e-9)
-        order = np.argsort(-ratio[rows, columns], kind="stable")[:limit]
-        return [(int(rows[place]), int(columns[place])) for place in order]
+        return _first_pairs(ratio, rows, columns, limit)
 
 
 def co_predictions(predictions: Any, labels: Any, prior: float = 5.0) -> CoPredictions:
@@ -208,10 +195,15 @@ def co_predictions(predictions: Any, labels: Any, prior: float = 5.0) -> CoPredi
     return CoPredictions((both.T @ both).astype(np.int64), (having.T @ having).astype(np.int64), prior)
 
 
+def _first_pairs(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, limit: int) -> list[tuple[int, int]]:
+    order = np.argsort(-values[rows, columns], kind="stable")[:limit]
+    return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+
+
 def _decisions(predictions: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     predicted = as_matrix("predictions", predictions)
     truth, known = split_labels("labels", labels, rows=predicted.shape[0], columns=predicted.shape[1])
-    return predicted > 0, truth, np.ones_like(truth) if known is None else known
+    return predicted > 0, truth, known
 
 
 def _counting(mask: np.ndarray) -> np.ndarray:

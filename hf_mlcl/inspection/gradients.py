@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_mlcl.evaluation.plots import GROUPS
 from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.losses.base import normalize
 from hf_mlcl.losses.checks import check_vectors
 from hf_mlcl.losses.kernel import AnchorGroup
 from hf_mlcl.losses.label_sets import Comparison, LabelSets
-
-from .errors import GROUPS
 
 BINS = np.linspace(-1, 1, 41)
 OVERLAPS = ("0", "1", "2", "3 or more")
@@ -108,14 +107,14 @@ def pair_gradients(
         ValueError: no contrastive loss, or tensors that it does not take.
     """
     if not isinstance(loss, ContrastiveLoss):
-        raise ValueError(f"loss: expected a contrastive loss, got {type(loss).__name__}")
+        raise ValueError(f"loss: {type(loss).__name__} is no contrastive loss")
     check_vectors("embeddings", embeddings)
     sets = LabelSets.from_rows(labels, embeddings.shape[0]).to(embeddings.double())
     examples, number = normalize(embeddings.double()), embeddings.shape[0]
     vectors = examples[:0]
     if loss.uses_prototypes:
         if prototypes is None:
-            raise ValueError(f"prototypes: expected a tensor of shape (L, d) for {type(loss).__name__}, got None")
+            raise ValueError(f"prototypes: {type(loss).__name__} needs a tensor of shape (L, d)")
         check_vectors("prototypes", prototypes, rows=labels.shape[1], columns=embeddings.shape[1])
         vectors = normalize(prototypes.double())
     everything = torch.cat([examples, vectors])
@@ -176,7 +175,7 @@ def summarise_gradients(batches: Sequence[PairGradients], groups: Any) -> dict[s
         ValueError: no batch.
     """
     if not batches:
-        raise ValueError("batches: expected at least one batch, got none")
+        raise ValueError("batches: there are none")
     first, number = batches[0], len(batches)
     similarity = {name: np.zeros(len(BINS) - 1) for name in (*FORCES, "positives", "negatives")}
     by_label = {name: np.zeros(first.anchor_labels.shape[1]) for name in (*FORCES, "occurrences")}

@@ -34,11 +34,6 @@ def unit_rows(vectors: Any, name: str = "vectors") -> np.ndarray:
     return matrix / np.where(norms > 0, norms, 1)
 
 
-def _known(labels: Any, **shape: int) -> tuple[np.ndarray, np.ndarray]:
-    truth, known = split_labels("labels", labels, **shape)
-    return truth, np.ones_like(truth) if known is None else known
-
-
 def nearest_neighbours(vectors: Any, k: int = 10) -> Neighbours:
     """The k nearest other examples by cosine similarity (all others where there are fewer).
 
@@ -56,7 +51,7 @@ def nearest_neighbours(vectors: Any, k: int = 10) -> Neighbours:
     rows = unit_rows(vectors)
     check_positive("k", k, whole=True)
     if len(rows) < 2:
-        raise ValueError(f"vectors: expected at least 2 examples, got {len(rows)}")
+        raise ValueError(f"vectors: at least 2 examples are needed, got {len(rows)}")
     search = NearestNeighbors(n_neighbors=min(k, len(rows) - 1), metric="cosine").fit(rows)
     distances, indices = search.kneighbors()
     return Neighbours(indices, (1 - distances).astype(np.float32))
@@ -73,7 +68,7 @@ def neighbourhood_purity(neighbours: Neighbours, labels: Any) -> list[dict[str, 
         neighbours: of N examples.
         labels: N x L multi-hot, -100 or NaN where missing.
     """
-    truth, known = _known(labels, rows=len(neighbours.indices))
+    truth, known = split_labels("labels", labels, rows=len(neighbours.indices))
     rows: list[dict[str, Any]] = []
     for has, seen in zip(truth.T, known.T, strict=True):
         size, purity, chance = int(has.sum()), None, None
@@ -103,7 +98,7 @@ def to_look_at(neighbours: Neighbours, labels: Any, limit: int, agreement: float
     Returns:
         At most `limit` dictionaries: `example`, `label` (indices), `share` of the votes, `frequency` of the label.
     """
-    truth, known = _known(labels, rows=len(neighbours.indices))
+    truth, known = split_labels("labels", labels, rows=len(neighbours.indices))
     frequency = truth.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     votes = np.clip(neighbours.similarities, 0, None)
     fewest = min(3, neighbours.indices.shape[1])
@@ -134,7 +129,7 @@ def similarity_histograms(
         pairs of both kinds.
     """
     rows = unit_rows(vectors)
-    truth, known = _known(labels, rows=len(rows))
+    truth, known = split_labels("labels", labels, rows=len(rows))
     possible = truth | ~known
     rng = np.random.default_rng(seed)
     first, second = rng.integers(0, len(rows), (2, pairs))
@@ -195,12 +190,12 @@ def map_embeddings(embeddings: Any, prototypes: Any = None, method: str = "pca",
         ValueError: arrays of wrong shape, or another method.
     """
     if method not in ("pca", "tsne"):
-        raise ValueError(f"method: expected pca or tsne, got {method!r}")
+        raise ValueError(f"method: choose pca or tsne, got {method!r}")
     rows = unit_rows(embeddings, "embeddings").astype(np.float64)
     own = rows[:0] if prototypes is None else unit_rows(prototypes, "prototypes").astype(np.float64)
     if len(rows) < 2 or own.shape[1] != rows.shape[1]:
         raise ValueError(
-            f"embeddings: expected at least 2 rows as long as the prototypes, got {rows.shape} and {own.shape}"
+            f"embeddings: at least 2 rows as long as the prototypes are needed, got {rows.shape} and {own.shape}"
         )
     together = np.concatenate([rows, own])
     with np.errstate(invalid="ignore"):  # equal points have no variance
@@ -231,7 +226,7 @@ def prototype_fit(embeddings: Any, prototypes: Any, labels: Any) -> dict[str, fl
         such pairs. Missing labels are left out.
     """
     rows, own = unit_rows(embeddings, "embeddings"), unit_rows(prototypes, "prototypes")
-    truth, known = _known(labels, rows=len(rows), columns=len(own))
+    truth, known = split_labels("labels", labels, rows=len(rows), columns=len(own))
     cosines = rows @ own.T
     nearest = np.where(known, cosines, -np.inf).argmax(axis=1)
     hits = truth[np.arange(len(rows)), nearest][truth.any(axis=1)]

@@ -14,6 +14,7 @@ from datasets import Dataset, Image
 from hf_mlcl.data import MultiLabelCollator
 from hf_mlcl.data.errors import first_line
 from hf_mlcl.data.images import read_image
+from hf_mlcl.data.text import by_length
 
 _THUMBNAIL = 112  # pixels
 
@@ -47,9 +48,7 @@ def collect_outputs(model: Any, dataset: Any, processor: Any, batch_size: int = 
     if hasattr(dataset, "without_augmentation"):
         dataset = dataset.without_augmentation()
     collate = MultiLabelCollator(processor, len(model.config.label_names))
-    order = np.arange(len(dataset))
-    if "input_ids" in (getattr(dataset, "column_names", None) or []):
-        order = np.argsort([-len(ids) for ids in dataset["input_ids"]], kind="stable")
+    order = by_length(dataset)
     subset = torch.utils.data.Subset(dataset, order.tolist())
     loader = torch.utils.data.DataLoader(subset, batch_size=batch_size, collate_fn=collate)
     names = ("logits", "embeddings", "features")
@@ -115,10 +114,7 @@ class Examples:
         try:
             image = read_image(self._split[int(index)]["image"])  # as the model sees it
         except Exception as error:  # PIL raises many types on damaged files
-            reason = first_line(error)
-            raise ValueError(
-                f"image of row {index}: expected an image, got one that cannot be decoded: {reason}"
-            ) from error
+            raise ValueError(f"image of row {index} cannot be decoded: {first_line(error)}") from error
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         file = io.BytesIO()
         image.save(file, format="JPEG", quality=80)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from hf_mlcl.data.errors import printable
+from hf_mlcl.evaluation.plots import GROUPS, frequency_groups
 
-from .errors import GROUPS, Confusions, CoPredictions, frequency_groups, hardest_labels
+from .errors import Confusions, CoPredictions, hardest_labels
 from .gradients import FORCES
 from .neighbours import EmbeddingMap
 from .report import percent, plural

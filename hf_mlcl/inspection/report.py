@@ -16,9 +16,10 @@ import torch
 
 from hf_mlcl.evaluation import compute_metrics
 from hf_mlcl.evaluation.arrays import sigmoid, split_labels
+from hf_mlcl.evaluation.plots import frequency_groups
 from hf_mlcl.losses import build_loss
 
-from .errors import co_predictions, confusions, frequency_groups, hardest_labels, label_difficulty
+from .errors import co_predictions, confusions, hardest_labels, label_difficulty
 from .gradients import pair_gradients, summarise_gradients
 from .neighbours import (
     isolated_examples,
@@ -70,7 +71,7 @@ def plural(number: int, noun: str, ending: str = "s") -> str:
 
 def uses_embeddings(config: Any) -> bool:
     """Whether an objective has trained a model's projection: not so for the classification objective."""
-    return config.objective != "classification" and getattr(config, "trained", None) is not False
+    return config.search_space == "embeddings"
 
 
 def uses_prototypes(config: Any) -> bool:
@@ -107,7 +108,7 @@ def inspect_outputs(
     if not config.classifier_fitted:
         raise ValueError("model: its classifier is not fitted; call MLCLTrainer.fit_classifier")
     if len(outputs.logits) < 2:
-        raise ValueError(f"labels: expected at least 2 examples, got {len(outputs.logits)}")
+        raise ValueError(f"labels: at least 2 examples are needed, got {len(outputs.logits)}")
     truth, _ = split_labels("labels", labels, rows=len(outputs.logits), columns=len(config.label_names))
     names, counts = config.label_names, config.train_label_counts
     limits = np.asarray(config.thresholds if config.thresholds is not None else [0.5] * len(names))
@@ -156,7 +157,7 @@ def inspect_outputs(
 def _add_space(found: Inspection, config: Any, outputs: ModelOutputs, labels: np.ndarray, k: int, seed: int) -> None:
     from . import plots
 
-    space, names = "embeddings" if uses_embeddings(config) else "features", config.label_names
+    space, names = config.search_space, config.label_names
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(labels))[:SPACE_EXAMPLES])
     vectors, labels, truth = getattr(outputs, space)[chosen], labels[chosen], found.labels[chosen]

@@ -12,9 +12,9 @@ import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations.peft import MIN_PEFT_VERSION
-from transformers.utils import CONFIG_NAME, cached_file, check_peft_version, find_adapter_config_file
+from transformers.utils import CONFIG_NAME, check_peft_version, find_adapter_config_file
 
-from .encoders_mlcl import aligned, drop_unused_pooler, load_encoder, unwrapped
+from .encoders_mlcl import aligned, cached_if_there, drop_unused_pooler, load_encoder, unwrapped
 
 HEADS = ("projection", "prototypes", "classifier")
 # The modules of the heads, each named so that no module of an encoder ends in it: peft would take, say, the patch
@@ -62,8 +62,8 @@ class MLCLAdapters(PreTrainedModel):
             check_no_adapter(encoder)
         if unwrapped(encoder) is not encoder:
             raise ValueError(
-                f"encoder: expected the encoder itself, got it in a {type(encoder).__name__}, whose weights would be "
-                "saved under other names; compile or wrap the whole model, or use model.encoder.compile()"
+                f"encoder: the weights of an encoder in a {type(encoder).__name__} would be saved under other names; "
+                "compile or wrap the whole model, or use model.encoder.compile()"
             )
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
@@ -82,15 +82,12 @@ class MLCLAdapters(PreTrainedModel):
         """
         peft = peft_package()
         if not isinstance(adapter_config, peft.PeftConfig):
-            raise ValueError(f"adapter_config: expected a PeftConfig, got {type(adapter_config).__name__}")
+            raise ValueError(f"adapter_config must be a PeftConfig, got {type(adapter_config).__name__}")
         if self.has_adapter:
-            raise ValueError("adapter_config: expected a model without an adapter, got one; see merge_adapter")
+            raise ValueError("adapter_config: the model has an adapter already; see merge_adapter")
         config = copy.deepcopy(adapter_config)
         config.inference_mode = False
-        if config.is_prompt_learning or config.is_adaption_prompt:
-            raise ValueError(
-                f"adapter_config: expected one that adapts layers, such as LoraConfig, got {type(config).__name__}"
-            )
+        _check_adapts_layers(config, "adapter_config")
         if isinstance(config, peft.LoraConfig) and config.target_modules is None:
             config.target_modules = "all-linear"
         config.modules_to_save = sorted({*(config.modules_to_save or ()), *HEAD_MODULES})
@@ -98,14 +95,14 @@ class MLCLAdapters(PreTrainedModel):
         try:
             super().add_adapter(config, adapter_name)
         except ValueError as error:
-            raise ValueError(f"adapter_config: expected one that fits the encoder: {_line(error)}") from error
+            raise ValueError(f"adapter_config does not fit the encoder: {_line(error)}") from error
 
     def _prepare_for_adapter(self, config: Any) -> None:
         base = self.__dict__.get("name_or_path")
         if not base:
             raise ValueError(
-                "adapter_config: expected a model on an encoder from a folder or the Hub, from which the adapter can "
-                "find it again, got one of no origin; save it and load it first"
+                "adapter_config: the encoder is from no folder or Hub id in which the adapter can find it again; save "
+                "it and load it first"
             )
         config.base_model_name_or_path = base
         if config.revision is None:
@@ -123,7 +120,7 @@ class MLCLAdapters(PreTrainedModel):
             ValueError: Where there is no adapter, or one whose layers cannot be merged.
         """
         if not self.has_adapter:
-            raise ValueError("merge_adapter: expected a model with an adapter, got one without")
+            raise ValueError("merge_adapter: the model has no adapter")
         peft_package()
         for name, module in list(self.named_modules()):
             try:
@@ -137,7 +134,7 @@ class MLCLAdapters(PreTrainedModel):
                 else:
                     continue
             except (ValueError, NotImplementedError) as error:
-                raise ValueError(f"merge_adapter: expected layers that can be merged, got {name}: {error}") from error
+                raise ValueError(f"merge_adapter: {name} cannot be merged: {error}") from error
             self.set_submodule(name, merged)
         del self.peft_config
         self._hf_peft_config_loaded = False
@@ -187,11 +184,10 @@ class MLCLAdapters(PreTrainedModel):
         is_adapter = (
             isinstance(source, (str, os.PathLike)) and find_adapter_config_file(str(source), **hub) is not None
         )
-        quiet = {f"_raise_exceptions_for_{reason}": False for reason in ("missing_entries", "connection_errors")}
-        if is_adapter and cached_file(source, CONFIG_NAME, **quiet, **hub) is not None:
+        if is_adapter and cached_if_there(source, CONFIG_NAME, hub) is not None:
             return cls._from_adapter(str(source), encoder, hub, kwargs)
         if encoder is not None:
-            raise ValueError(f"encoder: expected none beside a whole model, got {encoder!r}")
+            raise ValueError(f"encoder={encoder!r} belongs to an adapter, and {source!r} is a whole model")
         loaded = super().from_pretrained(source, *args, **kwargs)
         aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
@@ -216,22 +212,17 @@ class MLCLAdapters(PreTrainedModel):
             model._hf_peft_config_loaded = True
             model.load_adapter_weights(source, **hub)
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{source}: expected an adapter with its encoder: {_line(error)}") from error
+            raise ValueError(f"{source}: the adapter cannot be put on its encoder: {_line(error)}") from error
         model = aligned(model.eval())
         # Weights that are missing or too many have raised.
-        info: dict[str, Any] = {
-            "missing_keys": set(),
-            "unexpected_keys": set(),
-            "mismatched_keys": set(),
-            "error_msgs": [],
-        }
-        return (model, info) if with_info else model
+        keys: dict[str, Any] = {f"{kind}_keys": set() for kind in ("missing", "unexpected", "mismatched")}
+        return (model, keys | {"error_msgs": []}) if with_info else model
 
     @classmethod
     def _on_base(cls, base: str | None, config: Any, dtype: Any, kwargs: dict[str, Any]) -> Any:
         """A model of `config` on the encoder stored at `base`; its heads are yet to be loaded."""
         if base is None:
-            raise ValueError("encoder: expected the folder or Hub id of what the adapter stands on, got None")
+            raise ValueError("encoder: give the folder or Hub id of what the adapter stands on; its file names none")
         try:
             is_whole = PreTrainedConfig.get_config_dict(base)[0].get("model_type") == cls.config_class.model_type
         except (OSError, ValueError):
@@ -243,7 +234,9 @@ class MLCLAdapters(PreTrainedModel):
             encoder = load_encoder(base, cls.task, dtype, kwargs)
         size, expected = encoder.config.get_text_config(), config.get_text_config()
         if getattr(size, "vocab_size", None) != getattr(expected, "vocab_size", None):
-            raise ValueError(f"encoder: expected {expected.vocab_size} tokens, got {size.vocab_size} in {base!r}")
+            raise ValueError(
+                f"encoder: the adapter needs {expected.vocab_size} tokens, {base!r} has {size.vocab_size}"
+            )
         drop_unused_pooler(encoder, config.pooling)
         config.name_or_path = base
         return cls.around_encoder(encoder, config)
@@ -279,7 +272,7 @@ class MLCLAdapters(PreTrainedModel):
         different = sorted(key for key in {*own, *weights} if shapes.get(key) != found.get(key))
         if lost or different:
             raise ValueError(
-                f"expected the weights of a {config.peft_type.value} adapter with its heads, got others in {source}: "
+                f"{source} lacks weights of the {config.peft_type.value} adapter with its heads, or has others: "
                 f"{(lost or different)[0]}"
             )
         peft.set_peft_model_state_dict(self, weights, adapter_name=name)
@@ -295,12 +288,11 @@ def unwrapped_adapter(model: Any) -> Any:
     core, config = model.get_base_model(), model.active_peft_config
     if not isinstance(core, MLCLAdapters) or core.has_adapter:
         return core
-    if config.is_prompt_learning or config.is_adaption_prompt:
-        raise ValueError(f"model: expected an adapter of layers, such as LoRA, got {type(config).__name__}")
+    _check_adapts_layers(config, "model")
     for name in HEAD_MODULES:
         if hasattr(core.get_submodule(name), "base_layer"):
             raise ValueError(
-                f"target_modules: expected layers of the encoder, got {name} of the heads; add the adapter with "
+                f"target_modules: {name} is no layer of the encoder but one of the heads; add the adapter with "
                 f"model.add_adapter, or with modules_to_save={list(HEAD_MODULES)}"
             )
     trained = {name.partition(".")[0] for name, _ in core.named_parameters() if ".modules_to_save." in name}
@@ -315,6 +307,11 @@ def unwrapped_adapter(model: Any) -> Any:
     return core
 
 
+def _check_adapts_layers(config: Any, argument: str) -> None:
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise ValueError(f"{argument}: {type(config).__name__} is not supported; LoraConfig and others adapt layers")
+
+
 def check_no_adapter(encoder: nn.Module) -> None:
     """Raises ValueError where an encoder carries an adapter of its own, which no model saves or loads with it."""
     if (
@@ -323,8 +320,8 @@ def check_no_adapter(encoder: nn.Module) -> None:
         or any(hasattr(module, "base_layer") or hasattr(module, "original_module") for module in encoder.modules())
     ):
         raise ValueError(
-            "encoder: expected one without an adapter, which would not be saved with the model; give the adapter's "
-            "config to model.add_adapter or to MLCLTrainer(peft_config=...), or merge it into the encoder first"
+            "encoder: its adapter would not be saved with the model; give the adapter's config to model.add_adapter "
+            "or to MLCLTrainer(peft_config=...), or merge it into the encoder first"
         )
 
 

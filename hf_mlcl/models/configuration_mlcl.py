@@ -197,6 +197,12 @@ class MLCLConfig(PreTrainedConfig):
         _check_names(names)
         self.id2label = dict(enumerate(names))
 
+    @property
+    def search_space(self) -> str:
+        """ "embeddings" where training has made them, else "features": what similar examples are found by."""
+        contrastive = self.objective != "classification" and self.trained is not False
+        return "embeddings" if contrastive else "features"
+
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
         """The configuration that holds the vocabulary: the text encoder's, which resized embeddings change."""
         encoder_config = self.encoder_config
@@ -211,6 +217,12 @@ class MLCLConfig(PreTrainedConfig):
             )
             self.thresholds = self.uncalibrated_half = self.train_label_counts = self.num_train_examples = None
             self.classifier_fitted = False
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _by_number(id2label: Any) -> dict[int, Any]:
@@ -260,8 +272,7 @@ def _encoder_config(given: Any) -> PreTrainedConfig | None:
         raise ValueError(f"{expected}, got {given!r}")
     kind = given["model_type"]
     if kind not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(str(kind), CONFIG_MAPPING.keys(), n=1)
-        raise ValueError(f"{expected}, got {kind!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        raise ValueError(f"{expected}, got {kind!r}{did_you_mean(str(kind), CONFIG_MAPPING.keys())}")
     try:
         return AutoConfig.for_model(**given)
     except Exception as error:  # each configuration checks its fields in its own way

@@ -6,6 +6,8 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 import inspect
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,11 +37,11 @@ def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """Features (B, h) from what an encoder returned; `attention_mask` is (B, T), 1 for tokens that count."""
     if pooling == "pooled":
         if outputs.get("pooler_output") is None:
-            raise ValueError("pooling: expected cls, mean, max or last for an encoder without a pooler, got 'pooled'")
+            raise ValueError("pooling: the encoder has no pooler for 'pooled'; choose cls, mean, max or last")
         return outputs.pooler_output.flatten(1)
     hidden = outputs.get("last_hidden_state")
     if hidden is None:  # a model with a head on top
-        raise ValueError(f"encoder: expected a model that returns last_hidden_state, got one of {', '.join(outputs)}")
+        raise ValueError(f"encoder: it returns {', '.join(outputs)}, but no last_hidden_state")
     if hidden.ndim == 4:  # a map of channels instead of tokens
         hidden, attention_mask = hidden.flatten(2).transpose(1, 2), None
     if pooling == "cls":
@@ -48,7 +50,7 @@ def pool(outputs: Any, attention_mask: Tensor | None, pooling: str) -> Tensor:
         attention_mask = hidden.new_ones(hidden.shape[:2])
     elif attention_mask.ndim != 2:  # which token sees which does not say which are text
         got = [*attention_mask.shape]
-        raise ValueError(f"attention_mask: expected 2 axes (B, T) for the pooling {pooling!r}, got {got}")
+        raise ValueError(f"attention_mask: the pooling {pooling!r} needs 2 axes (B, T), got {got}")
     keep = attention_mask.unsqueeze(-1)
     if pooling == "mean":
         return (hidden * keep).sum(1) / keep.sum(1).clamp(min=1).to(hidden.dtype)
@@ -154,7 +156,7 @@ def check_task(encoder: PreTrainedModel, task: str) -> None:
     """Raises ValueError unless the encoder takes what the task ("text" or "vision") gives it."""
     takes = encoder.main_input_name
     if (takes == "pixel_values") != (task == "vision"):
-        raise ValueError(f"encoder: expected a {task} encoder, got {encoder.config.model_type!r}, which takes {takes}")
+        raise ValueError(f"encoder: {encoder.config.model_type!r} takes {takes} and is no {task} encoder")
 
 
 def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) -> None:
@@ -168,22 +170,22 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
     axes, what = (2, "integer") if name == "input_ids" else (4, "floating-point")
     if not isinstance(given, Tensor) or given.ndim != axes or given.is_floating_point() != (axes == 4):
         got = f"{given.dtype} of {given.ndim}" if isinstance(given, Tensor) else type(given).__name__
-        raise ValueError(f"{name}: expected a batch, a tensor of {axes} axes and {what} dtype, got {got}")
+        raise ValueError(f"{name}: a batch is a tensor of {axes} axes and {what} dtype, got {got}")
     if name == "pixel_values":
         channels = getattr(encoder.config, "num_channels", None)
         if channels not in (None, given.shape[1]):
-            raise ValueError(f"pixel_values: expected {channels} channels (B, {channels}, H, W), got {[*given.shape]}")
+            raise ValueError(f"pixel_values: the encoder takes {channels} channels (B, C, H, W), got {[*given.shape]}")
         size, patch = getattr(encoder.config, "image_size", None), getattr(encoder.config, "patch_size", None)
         height, width = given.shape[2:]
         if isinstance(size, int) and isinstance(patch, int) and (height, width) != (size, size):
             # One vector for each patch, and none for others; encoders that know how stretch theirs.
             other = (height // patch) * (width // patch) != (size // patch) ** 2
             if other and learned_positions(encoder)[0] is not None:
-                raise ValueError(f"pixel_values: expected images of {size} x {size} pixels, got {height} x {width}")
+                raise ValueError(f"pixel_values: the encoder takes {size} x {size} pixels, got {height} x {width}")
         return
     mask, length = inputs.get("attention_mask"), given.shape[1]
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape != given.shape:
-        raise ValueError(f"attention_mask: expected the shape of input_ids, {[*given.shape]}, got {[*mask.shape]}")
+        raise ValueError(f"attention_mask: its shape {[*mask.shape]} is not that of input_ids, {[*given.shape]}")
     if not _has_values(given):
         return
     # Some keep two positions for padding; only then is it worth the search for the module.
@@ -193,13 +195,13 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
         # Those that keep a position for padding give it to all of it.
         length = length if padding is None or not given.numel() else int((given != padding).sum(1).max())
         if most is not None and length > most:
-            raise ValueError(f"input_ids: expected at most {most} tokens a text, got {length}; see truncation=True")
+            raise ValueError(f"input_ids: a text has at most {most} tokens, got {length}; see truncation=True")
     if given.device.type == "cpu" and given.numel():
         vocabulary = _vocabulary(encoder)
         if vocabulary is not None and not (0 <= given.min() and given.max() < vocabulary):
             raise ValueError(
-                f"input_ids: expected ids of 0 to {vocabulary - 1}, got {given.min():d} to {given.max():d}; is the "
-                "tokenizer that of the model?"
+                f"input_ids: the encoder knows ids of 0 to {vocabulary - 1}, got {given.min():d} to {given.max():d}; "
+                "is the tokenizer that of the model?"
             )
 
 
@@ -256,7 +258,7 @@ def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, **{"trust_remote_code": False, **kwargs})
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
-        raise ValueError(f"tokenizer: expected one, got none, and none in {source!r}: {reason_of(error)}") from error
+        raise ValueError(f"tokenizer: none is given, and none is in {source!r}: {reason_of(error)}") from error
 
 
 def aligned(model: PreTrainedModel) -> PreTrainedModel:
@@ -276,23 +278,24 @@ class NoPooler(nn.Module):
         """Gives nothing."""
 
 
+def _has_weighted_pooler(encoder: PreTrainedModel) -> bool:
+    pooler = getattr(encoder, "pooler", None)
+    return isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters())
+
+
 def drop_unused_pooler(encoder: PreTrainedModel, pooling: str) -> None:
     """Takes away a pooler with weights that `pooling` does not use."""
     # Parameters without a gradient break data-parallel training, and nobody should load or save them.
-    pooler = getattr(encoder, "pooler", None)
-    if pooling != "pooled" and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
+    if pooling != "pooled" and _has_weighted_pooler(encoder):
         asks = "add_pooling_layer" in inspect.signature(type(encoder)).parameters  # whether there is one
         setattr(encoder, "pooler", None if asks else NoPooler())  # noqa: B010 - type checkers take it for a tensor
 
 
 def default_pooling(encoder: PreTrainedModel, outputs: Any) -> str:
     """The pooling of an encoder whose files name none, from what it returned for one input."""
-    pooler = getattr(encoder, "pooler", None)
-    weighted = isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters())
-    if outputs.get("pooler_output") is not None and not weighted:
-        return (
-            "pooled"  # what the encoder was trained to give; a dense layer on top, as BERT's, belongs to another task
-        )
+    if outputs.get("pooler_output") is not None and not _has_weighted_pooler(encoder):
+        # What the encoder was trained to give; a dense layer on top, as BERT's, belongs to another task.
+        return "pooled"
     if encoder.main_input_name == "pixel_values":
         return "cls" if any(name.endswith("cls_token") for name, _ in encoder.named_parameters()) else "mean"
     kind = type(encoder.config)
@@ -301,18 +304,21 @@ def default_pooling(encoder: PreTrainedModel, outputs: Any) -> str:
     return "last" if kind in AutoModelForCausalLM._model_mapping.keys() else "mean"
 
 
+def cached_if_there(source: Any, name: str, kwargs: dict[str, Any]) -> str | None:
+    """The file of a folder or Hub id; None where there is none or the Hub cannot be reached."""
+    quiet = {f"_raise_exceptions_for_{reason}": False for reason in ("missing_entries", "connection_errors")}
+    return cached_file(source, name, **quiet, **kwargs)
+
+
 def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | None:
     """What `modules.json` and the pooling module of a sentence-transformers folder say, None where there are none."""
-    quiet = {
-        name: False for name in ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
-    }
-    modules = cached_file(source, "modules.json", **quiet, **kwargs)
+    modules = cached_if_there(source, "modules.json", kwargs)
     if modules is None:
         return None
     try:
         with open(modules, encoding="utf-8") as file:
             paths = [module["path"] for module in json.load(file) if module["type"].endswith("Pooling")]
-        settings = cached_file(source, f"{paths[0]}/config.json", **quiet, **kwargs) if paths else None
+        settings = cached_if_there(source, f"{paths[0]}/config.json", kwargs) if paths else None
         if settings is None:
             return None
         with open(settings, encoding="utf-8") as file:
@@ -322,14 +328,14 @@ def sentence_transformers_pooling(source: str, kwargs: dict[str, Any]) -> str | 
         return next(found, modes.get("pooling_mode"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"encoder: expected modules.json and the pooling's config.json as sentence-transformers writes them, got "
-            f"others in {source!r}: {reason_of(error)}"
+            f"encoder: modules.json and the pooling's config.json in {source!r} are not as sentence-transformers "
+            f"writes them: {reason_of(error)}"
         ) from error
 
 
 def run_once(encoder: PreTrainedModel) -> Any:
     """What an encoder returns for one small input in evaluation mode; feature size and used weights show in it."""
-    config, modes = encoder.config, {module: module.training for module in encoder.modules()}
+    config = encoder.config
     if encoder.main_input_name == "pixel_values":
         size = getattr(config, "image_size", None) or 64
         height, width = (size, size) if isinstance(size, int) else size
@@ -338,10 +344,20 @@ def run_once(encoder: PreTrainedModel) -> Any:
     else:
         inputs = {"input_ids": torch.zeros((1, 4), dtype=torch.long, device=encoder.device)}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    outputs = encoder.eval()(**inputs, return_dict=True)
-    for module, training in modes.items():  # one by one: normalisations may be frozen in a model that trains
-        module.training = training
-    return outputs
+    with evaluating(encoder):
+        return encoder(**inputs, return_dict=True)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():  # one by one: normalisations may be frozen in a model that trains
+            module.training = training
 
 
 @torch.no_grad()
@@ -350,16 +366,13 @@ def warn_of_padding(encoder: PreTrainedModel, pooling: str) -> None:
     if encoder.main_input_name != "input_ids":
         return
     ids = torch.zeros((1, 4), dtype=torch.long, device=encoder.device)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     takes = inspect.signature(encoder.forward).parameters
     features = []
     for length in (2, 4):
         mask = (torch.arange(length, device=encoder.device) < 2).long()[None]
         inputs = {"attention_mask": mask} if "attention_mask" in takes else {}
-        features.append(pool(encoder(input_ids=ids[:, :length], **inputs, return_dict=True), mask, pooling))
-    for module, training in modes.items():
-        module.training = training
+        with evaluating(encoder):
+            features.append(pool(encoder(input_ids=ids[:, :length], **inputs, return_dict=True), mask, pooling))
     alone, padded = features
     if not torch.allclose(alone, padded, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
         logger.warning(

@@ -4,7 +4,6 @@ Flat on purpose: this file travels with a checkpoint. It imports torch, transfor
 losses only where the package is installed: predicting needs no package, training does.
 """
 
-import difflib
 import inspect
 import os
 import warnings
@@ -20,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging
 
 from .adapters_mlcl import MLCLAdapters, check_no_adapter
-from .configuration_mlcl import MLCLConfig
+from .configuration_mlcl import MLCLConfig, did_you_mean
 from .encoders_mlcl import (
     check_inputs,
     check_task,
@@ -28,6 +27,7 @@ from .encoders_mlcl import (
     drop_unused_pooler,
     encoder_from_config,
     encoder_source,
+    evaluating,
     learned_positions,
     load_encoder,
     load_tokenizer,
@@ -75,7 +75,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
             other = _CLASSES[config.task].__name__
             raise ValueError(f"{type(self).__name__}: the model's task is {config.task!r}, use {other}")
         if config.encoder_config is None:
-            raise ValueError("encoder_config: expected one, got None; there is no config.json, or see from_encoder")
+            raise ValueError("encoder_config: there is none; is config.json missing? A new model: see from_encoder")
         config.drop_stale_thresholds()
         self.encoder = encoder_from_config(config.encoder_config, config.pooling)
         check_task(self.encoder, self.task)
@@ -141,9 +141,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
         known = sorted(set(MLCLConfig.__annotations__) - {"encoder_config", "task", "feature_dim", "trained"})
         for name in config_fields:
             if name not in known and not hasattr(PreTrainedConfig, name):
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"from_encoder: expected keywords among {', '.join(known)}, got {name!r}{hint}")
+                raise ValueError(
+                    f"from_encoder: {name!r} is none of the keywords {', '.join(known)}{did_you_mean(name, known)}"
+                )
         if isinstance(encoder, nn.Module):
             check_no_adapter(encoder)
             encoder = unwrapped(encoder)
@@ -174,11 +174,11 @@ class MLCLPreTrainedModel(MLCLAdapters):
         if config.prototype_init == "label_names":
             model._prototypes_from_names(tokenizer, label_descriptions, source, encoder_kwargs or {})
         elif label_descriptions is not None:
-            raise ValueError('label_descriptions: expected prototype_init="label_names" beside them, got "xavier"')
+            raise ValueError('label_descriptions needs prototype_init="label_names"')
         return model
 
     def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
-        raise ValueError(f"prototype_init: expected 'xavier' for a {self.task} encoder, got 'label_names'")
+        raise ValueError(f"prototype_init='label_names' is not supported with a {self.task} encoder")
 
     @torch.no_grad()
     def add_labels(self, names: Sequence[str]) -> None:
@@ -198,9 +198,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
             raise ValueError(f"names: expected a list of label names, got {names!r}")
         names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         if not names:
-            raise ValueError("names: expected at least one new label, got none")
+            raise ValueError("names: give at least one new label")
         if self.has_adapter:
-            raise ValueError("add_labels: expected a model without an adapter, got one with; see merge_adapter")
+            raise ValueError("add_labels is not supported with an adapter; see merge_adapter")
         config.label_names = [*config.label_names, *names]
         for head in (self.prototypes, self.classifier):
             add_rows(head, len(names))
@@ -228,7 +228,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     ) -> Any:
         objective = self.config.objective
         if labels is not None and not output_logits and objective != "contrastive":
-            raise ValueError(f"output_logits: expected True with labels and the objective {objective!r}, got False")
+            raise ValueError(f"output_logits=False is not supported with labels and the objective {objective!r}")
         features, (hidden_states, attentions) = self._encode(encoder_inputs)
         output = MLCLOutput(
             logits=self.classifier(features) if output_logits else None,
@@ -363,13 +363,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
     @contextmanager
     def _inference(self) -> Iterator[None]:
         # After train() a model is in train mode: dropout would make every call give other scores.
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.train(training)
+        with evaluating(self), torch.inference_mode():
+            yield
 
     def _without_rows(self, inputs: dict[str, Any]) -> bool:
         # Encoders do not know what to do with an empty batch.
@@ -387,8 +382,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     @property
     def search_space(self) -> str:
         """ "embeddings" where training has made them, else "features": what similar examples are found by."""
-        contrastive = self.config.objective != "classification" and self.config.trained is not False
-        return "embeddings" if contrastive else "features"
+        return self.config.search_space
 
     def limit_tokens(self, processor: Any) -> Any:
         """The processor; of a tokenizer `model_max_length` is from now on at most the encoder's positions."""
@@ -492,15 +486,15 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
     def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
         tokenizer = tokenizer or load_tokenizer(source, kwargs)
         if not callable(tokenizer):
-            raise ValueError(f"tokenizer: expected a tokenizer, got {tokenizer!r}; see AutoTokenizer.from_pretrained")
+            raise ValueError(f"tokenizer: {tokenizer!r} is none; see AutoTokenizer.from_pretrained")
         self.limit_tokens(tokenizer)
         names, descriptions = self.config.label_names, descriptions or {}
         unknown = [name for name in descriptions if name not in names]
         if unknown:
-            raise ValueError(f"label_descriptions: expected names among the labels, got {unknown[0]!r}")
+            raise ValueError(f"label_descriptions: {unknown[0]!r} is none of the labels")
         texts = [descriptions.get(name, name) for name in names]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"label_descriptions: expected texts, got {descriptions!r}")
+            raise ValueError(f"label_descriptions must be texts, got {descriptions!r}")
         embeddings = []
         for start in range(0, len(texts), 64):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")

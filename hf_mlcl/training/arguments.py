@@ -1,6 +1,5 @@
 """`MLCLTrainingArguments`: transformers' arguments with the study's defaults, and the fields of the objective."""
 
-import difflib
 import json
 import math
 import os
@@ -19,40 +18,26 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
+from hf_mlcl.data.errors import nearest
 from hf_mlcl.losses import build_loss, is_contrastive, loss_class
 from hf_mlcl.losses.checks import check_number
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
 
-# What the stock numbers may be: low, high, whether low itself is out, whether they are integers. transformers leaves
-# most of them to an optimizer or a data loader, which name no argument, or to a division by zero.
-_BOUNDS: dict[str, tuple[float, float, bool, bool]] = {
-    "learning_rate": (0, math.inf, False, False),
-    "head_learning_rate": (0, math.inf, False, False),
-    "weight_decay": (0, math.inf, False, False),
-    "adam_beta1": (0, math.nextafter(1, 0), False, False),
-    "adam_beta2": (0, math.nextafter(1, 0), False, False),
-    "adam_epsilon": (0, math.inf, False, False),
-    "max_grad_norm": (0, math.inf, False, False),
-    "warmup_steps": (0, math.inf, False, False),
-    "neftune_noise_alpha": (0, math.inf, False, False),
-    "eval_delay": (0, math.inf, False, False),
-    "num_train_epochs": (0, math.inf, False, False),
-    "logging_steps": (0, math.inf, True, False),
-    "save_steps": (0, math.inf, True, False),
-    "eval_steps": (0, math.inf, True, False),
-    "per_device_train_batch_size": (1, math.inf, False, True),
-    "per_device_eval_batch_size": (1, math.inf, False, True),
-    "gradient_accumulation_steps": (1, math.inf, False, True),
-    "views": (1, math.inf, False, True),
-    "gradient_cache_chunk_size": (1, math.inf, False, True),
-    "max_feature_memory": (0, math.inf, False, False),
-    "prototype_sample_size": (1, math.inf, False, True),
-    "queue_size": (0, math.inf, False, True),
-    "dataloader_num_workers": (0, math.inf, False, True),
-    "seed": (0, 2**32 - 1, False, True),
-    "data_seed": (0, 2**32 - 1, False, True),
-}
+# What the numbers may be. transformers leaves most of the stock ones to an optimizer or a data loader, which name no
+# argument, or to a division by zero.
+_FROM_0 = (
+    *("learning_rate", "head_learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps"),
+    *("neftune_noise_alpha", "eval_delay", "num_train_epochs", "max_feature_memory"),
+)
+_ABOVE_0 = ("logging_steps", "save_steps", "eval_steps")
+_BELOW_1 = ("adam_beta1", "adam_beta2", "momentum")
+_INTEGERS: list[tuple[tuple[str, ...], int, float]] = [
+    (("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"), 1, math.inf),
+    (("views", "gradient_cache_chunk_size", "prototype_sample_size"), 1, math.inf),
+    (("queue_size", "dataloader_num_workers"), 0, math.inf),
+    (("seed", "data_seed"), 0, 2**32 - 1),
+]
 # And what the stock words may be: transformers names the kind of the word instead of the argument.
 _CHOICES: dict[str, type[Enum]] = {
     "lr_scheduler_type": SchedulerType,
@@ -75,12 +60,10 @@ def _choice(text: str, choices: tuple[str, ...] | None = None) -> Any:
 def _renamed(error: ValueError) -> str:
     """What transformers says of its arguments, in one line that starts with the argument's name."""
     message = " ".join(str(error).split())
-    if ": expected " in message:
-        return message
     fields = MLCLTrainingArguments.__dataclass_fields__
     name = next((word for word in re.findall(r"\w+", message) if word in fields), "MLCLTrainingArguments")
     message = message.replace("IntervalStrategy.", "").replace("SaveStrategy.", "")
-    return f"{name}: expected other values than it got: {message}"
+    return message if message.startswith(name) else f"{name}: {message}"
 
 
 def trains(args: TrainingArguments) -> bool:
@@ -173,7 +156,7 @@ class MLCLTrainingArguments(TrainingArguments):
         self._check_choices()
         self._check_texts()
         if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
-            raise ImportError("deepspeed: expected the package deepspeed to be installed, got none")
+            raise ImportError("deepspeed needs the package deepspeed: pip install deepspeed")
         workers, self.dataloader_num_workers = self.dataloader_num_workers, self.dataloader_num_workers or 0
         try:
             super().__post_init__()
@@ -185,13 +168,11 @@ class MLCLTrainingArguments(TrainingArguments):
         self.dataloader_num_workers = workers  # None until the data are known, which transformers would compare
         for tracker in self.report_to or ():
             if tracker not in INTEGRATION_TO_CALLBACK:
-                expected = ", ".join(INTEGRATION_TO_CALLBACK)
-                raise ValueError(f"report_to: expected all, none, or some of {expected}, got {tracker!r}")
+                known = ", ".join(INTEGRATION_TO_CALLBACK)
+                raise ValueError(f"report_to: {tracker!r} is no tracker; choose all, none, or some of {known}")
         strategy = getattr(self, "train_sampling_strategy", "random")
         if self.label_aware_batches and strategy != "random":
-            raise ValueError(
-                f"train_sampling_strategy: expected 'random' beside label_aware_batches, got {strategy!r}"
-            )
+            raise ValueError(f"label_aware_batches cannot be combined with train_sampling_strategy={strategy!r}")
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.
@@ -205,13 +186,13 @@ class MLCLTrainingArguments(TrainingArguments):
             value = getattr(self, name, None)
             number = kinds in ([bool], [int], [float])
             if number and value is None and type(None) not in get_args(hint):
-                raise ValueError(f"{name}: expected a value of type {kinds[0].__name__}, got None")
+                raise ValueError(f"{name} must be of type {kinds[0].__name__}, got None")
             if number and isinstance(value, (str, list, dict)):
                 read: Any = string_to_bool if kinds == [bool] else kinds[0]
                 try:
                     setattr(self, name, read(value))
                 except (TypeError, ValueError, ArgumentTypeError):
-                    raise ValueError(f"{name}: expected a value of type {kinds[0].__name__}, got {value!r}") from None
+                    raise ValueError(f"{name} must be of type {kinds[0].__name__}, got {value!r}") from None
         if self.hub_token == "<HUB_TOKEN>":  # what `to_json_string` writes in its place
             self.hub_token = None
         for name in ("eval_strategy", "logging_strategy", "save_strategy"):
@@ -219,42 +200,40 @@ class MLCLTrainingArguments(TrainingArguments):
                 setattr(self, name, "no")
 
     def _check_numbers(self) -> None:
-        for name, (low, high, open_low, whole) in _BOUNDS.items():
+        for name in (*_FROM_0, *_ABOVE_0, *_BELOW_1):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if whole and (type(value) is not int or not low <= value <= high):
-                upper = "" if high == math.inf else f" and at most {high:.0f}"
-                raise ValueError(f"{name}: expected an integer of at least {low}{upper}, got {value!r}")
-            if not whole:
-                check_number(name, value, low, high, open_low=open_low)
-        if self.momentum is not None and not (isinstance(self.momentum, int | float) and 0 <= self.momentum < 1):
-            raise ValueError(f"momentum: expected a number of at least 0 and below 1, got {self.momentum!r}")
-        smoothing = self.label_smoothing_factor
-        if smoothing != 0:  # only the loss that the Trainer has of its own would look at it
-            raise ValueError(f"label_smoothing_factor: expected 0, as no objective smooths labels, got {smoothing}")
+            if value is not None and check_number(name, value, 0, open_low=name in _ABOVE_0) >= 1 and name in _BELOW_1:
+                raise ValueError(f"{name} must be below 1, got {value!r}")
+        for names, low, high in _INTEGERS:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and (type(value) is not int or not low <= value <= high):
+                    upper = "" if high == math.inf else f" and at most {high:.0f}"
+                    raise ValueError(f"{name} must be an integer of at least {low}{upper}, got {value!r}")
+        if self.label_smoothing_factor != 0:  # only the loss that the Trainer has of its own would look at it
+            smoothing = self.label_smoothing_factor
+            raise ValueError(f"label_smoothing_factor={smoothing} is not supported: no objective smooths labels")
         if type(self.max_steps) is not int or (self.max_steps < 1 and self.max_steps != -1):
-            raise ValueError(f"max_steps: expected at least 1, or -1 to go by epochs, got {self.max_steps!r}")
+            raise ValueError(f"max_steps must be at least 1, or -1 to go by epochs, got {self.max_steps!r}")
 
     def _check_choices(self) -> None:
         for name, kinds in _CHOICES.items():
             value = getattr(self, name)
             value, choices = getattr(value, "value", value), [kind.value for kind in kinds]
             if value not in choices:
-                near = difflib.get_close_matches(str(value), choices, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}{hint}")
+                hint = nearest(str(value), choices)
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
 
         if self.torch_compile_mode is not None and self.torch_compile_backend in (None, "inductor"):
             from torch._inductor import list_mode_options  # takes seconds to import
 
             if self.torch_compile_mode not in list_mode_options():
                 modes = ", ".join(list_mode_options())
-                raise ValueError(f"torch_compile_mode: expected one of {modes}, got {self.torch_compile_mode!r}")
+                raise ValueError(f"torch_compile_mode must be one of {modes}, got {self.torch_compile_mode!r}")
 
     def _check_texts(self) -> None:
         if not isinstance(self.output_dir, str | os.PathLike | None):
-            raise ValueError(f"output_dir: expected a folder, got {self.output_dir!r}")
+            raise ValueError(f"output_dir must be a folder, got {self.output_dir!r}")
         for name in self._VALID_DICT_FIELDS:
             value = getattr(self, name)
             try:
@@ -262,10 +241,10 @@ class MLCLTrainingArguments(TrainingArguments):
             except (ValueError, OSError):
                 valid = False
             if not valid:
-                raise ValueError(f"{name}: expected a mapping in JSON or a file of one, got {value!r}")
+                raise ValueError(f"{name} must be a JSON object or a file with one, got {value!r}")
         for part in self.optim_args.split(",") if self.optim_args else ():
             if "=" not in part:
-                raise ValueError(f"optim_args: expected name=value, separated by commas, got {self.optim_args!r}")
+                raise ValueError(f"optim_args must be name=value, separated by commas, got {self.optim_args!r}")
 
     def write_objective(self, config: MLCLConfig, loss: Any = None) -> None:
         """Writes the objective into a model's configuration; `build_losses` then makes the model's losses anew.

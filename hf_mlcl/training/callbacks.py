@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 
 class SetEpoch(TrainerCallback):
@@ -17,9 +17,7 @@ class SetEpoch(TrainerCallback):
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.dataset.set_epoch(int(state.epoch or 0))
 
 
@@ -33,20 +31,14 @@ class SaveAfterEvaluation(TrainerCallback):
     def __init__(self) -> None:
         self._due = False
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._due = False
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
             self._due, control.should_save = True, False
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_save, self._due = control.should_save or self._due, False
 
 
@@ -56,9 +48,7 @@ class SeedEpochs(TrainerCallback):
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         seed = args.seed if args.data_seed is None else args.data_seed
         self.generator.manual_seed(seed + int(state.epoch or 0))
 
@@ -70,9 +60,7 @@ class ShareStatistics(TrainerCallback):
     measure with statistics of its own.
     """
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
-    ) -> None:
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if args.world_size == 1:
             return
         norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
@@ -95,8 +83,6 @@ class FollowModel(TrainerCallback):
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self.trainer.accelerator.optimizer_step_was_skipped:
             self.trainer._queue.encoder.follow(self.trainer.core_model)

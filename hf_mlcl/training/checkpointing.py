@@ -18,7 +18,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, has_
 from transformers.utils import CONFIG_NAME, logging
 
 from hf_mlcl.data.collator import Numbered
-from hf_mlcl.models.configuration_mlcl import OBJECTIVES
 
 from .callbacks import SaveAfterEvaluation, SeedEpochs, ShareStatistics
 from .checkpoints import STAGING, TEMPORARY, publish_checkpoint, publish_model, rotate
@@ -270,30 +269,9 @@ class CheckpointingTrainer(Trainer):
         Checkpoints keep older names of some encoders' weights (ViT's among them). The Trainer loads by the names in
         the file, skips what it does not find, and would go on training from weights that were never loaded.
         """
-        core, model_class = self.core_model, type(self.core_model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        core, sharded = self.core_model, self.is_fsdp_enabled or self.is_deepspeed_enabled
         if not sharded or (Path(folder) / CONFIG_NAME).is_file():
-            saved = model_class.config_class.from_pretrained(folder)
-            names, saved_names = core.config.label_names, saved.label_names
-            if saved_names != names:
-                raise ValueError(
-                    f"resume_from_checkpoint: expected a checkpoint with the labels {_shown(names)}, got {folder} "
-                    f"with {_shown(saved_names)}"
-                )
-            for name in ("objective", "loss", "classification_loss"):
-                own, other = getattr(core.config, name), getattr(saved, name)
-                used = {"loss": "contrastive", "classification_loss": "classification"}.get(name)
-                if own != other and core.config.objective in (used, "joint") + (() if used else OBJECTIVES):
-                    raise ValueError(
-                        f"resume_from_checkpoint: expected a run with {name} {own!r}, got {folder} of {other!r}; "
-                        "to train on otherwise, load its model with from_pretrained and start a new training"
-                    )
-            for name in ("feature_dim", "projection_dim") if sharded else ():  # others are told by their weights
-                own, other = getattr(core.config, name), getattr(saved, name)
-                if own != other:
-                    raise ValueError(
-                        f"resume_from_checkpoint: expected a checkpoint with {name} {own}, got {folder} with {other}"
-                    )
+            _check_same_model(core.config, folder, sharded)
         if sharded:
             return False
         if core.has_adapter:
@@ -303,17 +281,15 @@ class CheckpointingTrainer(Trainer):
                 raise ValueError(f"resume_from_checkpoint: {error}") from error
             return True
         if (Path(folder) / "adapter_config.json").is_file():
-            raise ValueError(f"resume_from_checkpoint: expected a whole model, got the adapter in {folder}")
-        loaded, found = model_class.from_pretrained(
+            raise ValueError(f"resume_from_checkpoint: {folder} holds an adapter, and this model has none")
+        loaded, found = type(core).from_pretrained(
             folder, config=core.config, dtype=core.dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-        others = sorted(
-            {*found["missing_keys"], *found["unexpected_keys"], *(key[0] for key in found["mismatched_keys"])}
-        )
-        if others:
+        different = {*found["missing_keys"], *found["unexpected_keys"], *(key[0] for key in found["mismatched_keys"])}
+        if different:
+            more = f" and {len(different) - 1} more weights" if len(different) > 1 else ""
             raise ValueError(
-                f"resume_from_checkpoint: expected a checkpoint of this model, got {folder}, which differs in "
-                f"{others[0]}" + (f" and {len(others) - 1} more weights" if len(others) > 1 else "")
+                f"resume_from_checkpoint: {folder} is of another model, which differs in {min(different)}{more}"
             )
         core.load_state_dict(loaded.state_dict())
         return True
@@ -325,8 +301,8 @@ class CheckpointingTrainer(Trainer):
             if "parameter group" not in str(error):
                 raise
             raise ValueError(
-                f"resume_from_checkpoint: expected a training of the same parameters, got {checkpoint}, in which "
-                "head_learning_rate, frozen parameters or the optimizer were others"
+                f"resume_from_checkpoint: {checkpoint} trained other parameters; head_learning_rate, the optimizer "
+                "and frozen parameters must be the same"
             ) from error
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -348,5 +324,23 @@ class CheckpointingTrainer(Trainer):
         return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
 
 
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+def _check_same_model(own: Any, folder: str, sharded: bool) -> None:
+    """Raises ValueError where a checkpoint is of another objective or labels than the configuration `own`."""
+    saved = type(own).from_pretrained(folder)
+    names = ["label_names", "objective"]
+    names += [] if own.objective == "classification" else ["loss"]
+    names += [] if own.objective == "contrastive" else ["classification_loss"]
+    names += ["feature_dim", "projection_dim"] if sharded else []  # others are told by their weights
+    for name in names:
+        wanted, there = getattr(own, name), getattr(saved, name)
+        if wanted != there:
+            raise ValueError(
+                f"resume_from_checkpoint: {folder} has {name} {_shown(there)}, this run {_shown(wanted)}; to train on "
+                "otherwise, load its model with from_pretrained and start a new training"
+            )
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, list):
+        return repr(value)
+    return ", ".join(value[:5]) + (f", ... ({len(value)})" if len(value) > 5 else "")

@@ -116,17 +116,17 @@ def checkpoint_to_resume(wanted: str | bool | None, output_dir: str | Path) -> s
         last = last_checkpoint(output_dir)
         if last is None:
             broken = checkpoints(output_dir)
-            found = f"only {broken[-1].name}, where {what_is_wrong(broken[-1])}" if broken else "none"
+            found = f"only {broken[-1].name}, where {what_is_wrong(broken[-1])}" if broken else "no checkpoint"
             raise ValueError(
-                f"resume_from_checkpoint: expected a checkpoint in {output_dir}, found {found}; without this argument "
-                "the training starts from the beginning"
+                f"resume_from_checkpoint: found {found} in {output_dir}; without this argument, training starts from "
+                "the beginning"
             )
         return last
     if not isinstance(wanted, (str, os.PathLike)) or not Path(wanted).is_dir():
-        raise ValueError(f"resume_from_checkpoint: expected true or the folder of a checkpoint, got {wanted!r}")
+        raise ValueError(f"resume_from_checkpoint must be true or the folder of a checkpoint, got {wanted!r}")
     reason = what_is_wrong(wanted)
     if reason is not None:
-        raise ValueError(f"resume_from_checkpoint: expected a complete checkpoint, got {wanted!r}, where {reason}")
+        raise ValueError(f"resume_from_checkpoint: {wanted!r} is no complete checkpoint, {reason}")
     return str(wanted)
 
 

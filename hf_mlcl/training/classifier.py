@@ -179,7 +179,7 @@ def fit_probe(features: np.ndarray, labels: Labels, device: Any) -> LinearClassi
     known = ~labels.unlabelled
     features, labels = features[known], labels[known]  # of a stream, from which none could be left out before
     if len(features) < 2:
-        raise ValueError(f"train_dataset: expected at least 2 examples with a known label, got {len(features)}")
+        raise ValueError(f"train_dataset: at least 2 examples need a known label, got {len(features)}")
     held = np.arange(len(features)) % 4 == min(3, len(features) - 1)
     return fit_classifier(features[~held], labels[~held], features[held], labels[held], device=device)
 

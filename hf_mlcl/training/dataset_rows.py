@@ -11,7 +11,7 @@ import torch
 from hf_mlcl.data import LabelAwareSampler, Labels
 from hf_mlcl.data.collator import Numbered
 from hf_mlcl.data.images import PreparedImages
-from hf_mlcl.data.labels import LABEL_IDS
+from hf_mlcl.data.labels import LABEL_IDS, label_key
 from hf_mlcl.data.sampler import Views
 
 MOST_WORKERS = 4
@@ -22,29 +22,19 @@ def dataset_labels(dataset: Any, num_labels: int | None = None) -> Labels | None
 
     A column of lists of ids does not tell how many labels there are: `num_labels` does.
     """
-    labels = getattr(dataset, "labels", None)
-    if isinstance(labels, Labels):
-        return labels
-    if not isinstance(dataset, datasets.Dataset):
-        return _where_true(labels, dataset)
-    name = next((name for name in (LABEL_IDS, "labels", "label") if name in dataset.column_names), None)
-    if name is None:
-        return None
-    column = dataset.select_columns(name).with_format(None)
-    if name == LABEL_IDS:
-        return Labels.of(column, num_labels)
-    if dataset.format["type"] == "custom":  # the transform makes of the columns what is trained
-        return _where_true(column[name][:], dataset)
-    return Labels.of(column if name == "labels" else column.rename_column(name, "labels"))
-
-
-def _where_true(labels: Any, dataset: Any) -> Labels | None:
-    """An attribute or a column as labels; None where it is something else than the labels of the examples.
-
-    Attributes called `labels` also hold names or ids, in datasets whose examples are as they should be: these count.
-    """
+    labels, width = getattr(dataset, "labels", None), None
+    if isinstance(dataset, datasets.Dataset):
+        name = label_key(dataset.column_names)
+        if name is None:
+            return None
+        labels = dataset.select_columns(name).with_format(None)
+        width = num_labels if name == LABEL_IDS else None
+        if dataset.format["type"] != "custom":
+            return Labels.of(labels, width)
+    # Attributes called `labels` also hold names or ids, and a transform makes of the columns what is trained: what the
+    # examples hold counts.
     try:
-        found = Labels.of(labels)
+        found = Labels.of(labels, width)
     except (ValueError, TypeError):
         return None
     if hasattr(dataset, "__len__") and len(found) != len(dataset):
@@ -102,8 +92,8 @@ def label_aware_sampler(dataset: Any, batch_size: int, generator: torch.Generato
     labels = dataset_labels(dataset)
     if labels is None:
         raise ValueError(
-            "label_aware_batches: expected a train_dataset with a column or an attribute `labels`, got "
-            f"{type(dataset).__name__} without"
+            "label_aware_batches needs a train_dataset with a column or an attribute `labels`; "
+            f"{type(dataset).__name__} has none"
         )
     return LabelAwareSampler(labels, batch_size, generator)
 
@@ -143,7 +133,7 @@ def sample_rows(dataset: Any, count: int, *, seed: int) -> Any:
         return select_rows(dataset, sampled(len(dataset), count, seed=seed))
     if not hasattr(dataset, "take"):
         raise ValueError(
-            f"train_dataset: expected a data set with positions or of `datasets`, got {type(dataset).__name__}; "
-            "fit_classifier(train_dataset=...) before evaluate() needs neither"
+            f"train_dataset: {type(dataset).__name__} has neither positions nor a method `take` to sample examples "
+            "with; run fit_classifier before evaluate(), which then needs no sample"
         )
     return dataset.take(count)

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 
 from hf_mlcl.data import Labels
+from hf_mlcl.data.text import by_length
 
 from .dataset_rows import select_rows
 
@@ -43,7 +44,6 @@ def features_in_file(
     """
     values = file_array(folder, len(dataset), columns)
     order = by_length(dataset)
-    order = np.arange(len(dataset)) if order is None else order
     batches = max(1, int(max_bytes / _SHARE / (4 * columns * batch_size)))
     all_labels = []
     for start in range(0, len(order), batches * batch_size):
@@ -67,12 +67,9 @@ def file_array(folder: str | Path, rows: int, columns: int) -> np.memmap:
         return np.memmap(file, dtype=np.float32, mode="r+", shape=(rows, columns))
 
 
-def by_length(dataset: Any) -> np.ndarray | None:
-    """Order of a tokenised data set, longest first, which saves padding; None where there is nothing to sort by."""
+def longest_first(dataset: Any) -> tuple[Any, Any]:
+    """A data set `by_length`, and what puts results back into its order; a stream is as it is."""
     if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names:
-        return None
-    import pyarrow.compute
-
-    column = dataset.with_format("arrow").select_columns("input_ids")[:].column(0)
-    # Equal lengths stay in their order: sorting what is sorted changes nothing.
-    return np.argsort(-pyarrow.compute.list_value_length(column).to_numpy(), kind="stable")
+        return dataset, slice(None)
+    order = by_length(dataset)
+    return select_rows(dataset, order), np.argsort(order)

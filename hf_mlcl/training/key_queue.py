@@ -43,16 +43,15 @@ class KeyQueue:
         keys = embeddings.detach() if self.encoder is None else self.encoder.keys(inputs).to(embeddings.dtype)
         return [keys, inputs[DATASET_INDEX]]
 
-    def join(self, keys: Tensor, indices: Tensor, *, labels: Tensor, lists: bool) -> Keys:
+    def join(self, keys: Tensor, indices: Tensor, *, labels: Tensor) -> Keys:
         """What a batch of all processes is contrasted with: its own keys, which join the queue, and those before them.
 
         Args:
             keys: (B, d).
             indices: (B,) int64 indices in the dataset.
-            labels: Multi-hot (B, L), or (B, K) ids.
-            lists: Whether labels are ids.
+            labels: Multi-hot (B, L), kept as int8, or (B, K) ids, int64.
         """
-        new = keys, labels if lists else _compact(labels), indices
+        new = keys, labels if labels.dtype == torch.int64 else _compact(labels), indices
         joined = tuple(map(_joined, new, self.rows)) if self.rows else new
         self.push(*new)
         return Keys(joined[0], joined[1], joined[2], anchor_ids=indices)

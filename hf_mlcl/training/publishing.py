@@ -89,7 +89,7 @@ class PublishingTrainer(CheckpointingTrainer):
         given = {split: scores_only(values, "eval") for split, values in (metrics or {}).items()}
         for split in given:
             if split not in SPLITS:
-                raise ValueError(f"metrics: expected the splits {' and '.join(SPLITS)}, got {split!r}")
+                raise ValueError(f"metrics: the splits are {' and '.join(SPLITS)}, got {split!r}")
         sources = (getattr(config.encoder_config, "name_or_path", None), config.name_or_path)
         sizes: dict[str, Any] = {"train": self.train_dataset, "validation": self.eval_dataset}
         times = [entry["train_runtime"] for entry in self.state.log_history if "train_runtime" in entry]

@@ -1,8 +1,9 @@
 """What a hyper-parameter search looks for by default, and the check of its space. Imports transformers."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
+
+from hf_mlcl.data.errors import nearest
 
 
 def default_hp_space(trial: Any) -> dict[str, Any]:
@@ -26,9 +27,7 @@ def checked_space(hp_space: Callable[[Any], dict[str, Any]], args: Any) -> Calla
             raise ValueError(f"hp_space must return a dict of arguments, got {type(values).__name__}")
         for name in values:
             if not hasattr(args, name):
-                near = difflib.get_close_matches(name, vars(args), n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"hp_space: {name!r} is no field of {type(args).__name__}{hint}")
+                raise ValueError(f"hp_space: {name!r} is no field of {type(args).__name__}{nearest(name, vars(args))}")
         return values
 
     return checked

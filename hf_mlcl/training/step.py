@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,9 +30,25 @@ from .random_state import RandomState
 LOSS_INPUTS = {"contrastive": ("embeddings",), "joint": ("embeddings", "logits"), "classification": ("logits",)}
 
 
-def labels_of(inputs: Mapping[str, Any]) -> Tensor | None:
-    """The labels of a batch, multi-hot rows (B, L) or lists of ids (B, K); None where it has none."""
-    return next((inputs[name] for name in (LABEL_IDS, "labels") if inputs.get(name) is not None), None)
+@dataclass(frozen=True, eq=False)
+class BatchLabels:
+    """The labels of a batch: multi-hot rows (B, L), or with `as_ids` lists of ids (B, K)."""
+
+    values: Tensor
+    as_ids: bool
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> BatchLabels | None:
+        """Those of the inputs of a model; None where there are none."""
+        name = LABEL_IDS if inputs.get(LABEL_IDS) is not None else "labels"
+        return None if inputs.get(name) is None else cls(inputs[name], name == LABEL_IDS)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def for_losses(self, num_labels: int, **options: Any) -> Tensor | LabelSets:
+        """The rows, or the sets of lists of ids by `LabelSets.from_ids`, which takes the options."""
+        return LabelSets.from_ids(self.values, num_labels, **options) if self.as_ids else self.values
 
 
 def model_inputs(inputs: Mapping[str, Any], core: Any, *, training: bool = False) -> dict[str, Any]:
@@ -72,34 +89,32 @@ def training_losses(
         equal_parts: Whether all processes have equally many examples.
     """
     names = LOSS_INPUTS[core.config.objective]
-    labels: Any = labels_of(inputs)
-    if LABEL_IDS not in inputs and sample_size is not None:
-        labels = label_lists(labels)
-    lists = sample_size is not None or LABEL_IDS in inputs
+    labels = BatchLabels.of(inputs)
+    assert labels is not None
+    as_ids, values = labels.as_ids, labels.values
+    if sample_size is not None and not as_ids:
+        as_ids, values = True, label_lists(values)
     own = [outputs[name] for name in names]
     if queue is not None:
         own += queue.keys_and_indices(outputs, inputs)
-    *vectors, labels = gather_references(
-        *own, labels=equally_long(labels) if lists else labels, equal_parts=equal_parts
+    *vectors, values = gather_references(
+        *own, labels=equally_long(values) if as_ids else values, equal_parts=equal_parts
     )
-    keys = None if queue is None else queue.join(*vectors[len(names) :], labels=labels, lists=lists)
-    if lists:
-        draw = None if generator is None or sample_size is None else generator(labels.device)
-        # Labels that keys alone have get a column where all labels count.
-        others = keys.labels if keys is not None and sample_size is None else None
-        labels = LabelSets.from_ids(
-            labels, core.config.num_labels, sample_size=sample_size, generator=draw, others=others
-        )
+    keys = None if queue is None else queue.join(*vectors[len(names) :], labels=values)
+    draw = None if generator is None or sample_size is None else generator(values.device)
+    # Labels that keys alone have get a column where all labels count.
+    others = keys.labels if keys is not None and sample_size is None else None
+    options = {"sample_size": sample_size, "generator": draw, "others": others}
+    gathered_labels = BatchLabels(values, as_ids).for_losses(core.config.num_labels, **options)
     gathered: Any = dict(zip(names, vectors, strict=False))
-    return core.objective_losses(MLCLOutput(prototypes=outputs.prototypes, **gathered), labels, keys)
+    return core.objective_losses(MLCLOutput(prototypes=outputs.prototypes, **gathered), gathered_labels, keys)
 
 
 def evaluation_loss(core: Any, outputs: Any, inputs: Mapping[str, Any]) -> Tensor:
     """The objective of a batch in evaluation, on this process alone."""
-    labels: Any = labels_of(inputs)
-    if LABEL_IDS in inputs:
-        labels = LabelSets.from_ids(labels, core.config.num_labels)
-    return core.objective_losses(outputs, labels)["loss"]
+    labels = BatchLabels.of(inputs)
+    assert labels is not None
+    return core.objective_losses(outputs, labels.for_losses(core.config.num_labels))["loss"]
 
 
 def label_lists(rows: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """`MLCLTrainer`: the Hugging Face Trainer with contrastive multi-label objectives and a fitted classifier."""
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -18,6 +17,7 @@ from transformers.utils import logging
 
 from hf_mlcl.data import Labels, MultiLabelCollator
 from hf_mlcl.data.collator import Numbered, NumberedCollator
+from hf_mlcl.data.errors import nearest
 from hf_mlcl.data.images import PreparedImages
 from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.data.sampler import Views
@@ -59,14 +59,14 @@ from .dataset_rows import (
     select_rows,
     without_unlabelled,
 )
-from .feature_arrays import by_length, features_in_file
+from .feature_arrays import features_in_file, longest_first
 from .key_queue import KeyQueue, MomentumEncoder
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
 from .search import checked_space, default_hp_space, default_objective
 from .shards import reshard, whole
-from .step import LOSS_INPUTS, cached_backward, chunks, evaluation_loss, labels_of, model_inputs, training_losses
+from .step import LOSS_INPUTS, BatchLabels, cached_backward, chunks, evaluation_loss, model_inputs, training_losses
 
 logger = logging.get_logger(__name__)
 
@@ -129,22 +129,9 @@ class MLCLTrainer(PublishingTrainer):
         loss: nn.Module | None = None,
     ) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
-        if not isinstance(args, MLCLTrainingArguments):
-            raise ValueError(f"args must be MLCLTrainingArguments, got {type(args).__name__}")
-        if not isinstance(model, nn.Module) and (model is not None or model_init is None):
-            got = "None, and no model_init" if model is None else type(model).__name__
-            raise ValueError(f"model must be an MLCL model, got {got}; see from_encoder")
-        if isinstance(train_dataset, str):
-            raise ValueError(f"train_dataset must be a dataset, got the text {train_dataset!r}")
-        if isinstance(train_dataset, dict):
-            raise ValueError(
-                f"train_dataset must be one dataset, got a {type(train_dataset).__name__} of "
-                f"{', '.join(map(str, train_dataset))}; give one of them, and another as eval_dataset"
-            )
+        _check_given(args, model, model_init, train_dataset, loss)
         if compute_loss_func is not None:
             raise ValueError("compute_loss_func is not supported: set loss=..., a name or a loss of your own")
-        if loss is not None and not isinstance(loss, nn.Module):
-            raise ValueError(f"loss must be a module such as build_loss makes, got {loss!r}; a name goes into args")
         self._scoring = False
         self.compare_encoder = True  # whether `train` measures the encoder as it is, for `fit_classifier` to compare
         self._before: tuple[dict[str, float], Any, Any] | None = None  # scores before training, and of which datasets
@@ -157,7 +144,7 @@ class MLCLTrainer(PublishingTrainer):
         self._sum_count = 0
         self._choices = 0  # how many times absent labels were drawn in this training
         self._args_before: dict[str, Any] | None = None  # of a search
-        try:
+        with _errors_of_set_up(args):
             super().__init__(
                 model=model,
                 args=args,
@@ -172,14 +159,6 @@ class MLCLTrainer(PublishingTrainer):
                 optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             )
-        except RuntimeError as error:
-            if "to be installed" not in str(error):
-                raise
-            raise ImportError(f"report_to: install the trackers {args.report_to}: {error}") from error
-        except OSError as error:
-            if not args.push_to_hub:
-                raise
-            raise OSError(f"push_to_hub: the Hub cannot be reached: {' '.join(str(error).split())}") from error
         if args.n_gpu > 1:
             raise ValueError(
                 "MLCLTrainer: DataParallel is not supported. Launch with `accelerate launch` or torchrun, or set "
@@ -247,9 +226,9 @@ class MLCLTrainer(PublishingTrainer):
             processor.model_max_length = length
         if length is not None and other is not None and other != length:
             logger.warning(
-                "eval_dataset: expected texts cut to %d tokens, as those of train_dataset, got %d; scores and "
-                "thresholds would be those of other inputs than the saved tokenizer gives",
-                *(length, other),
+                "eval_dataset: its texts are cut to %d tokens, those of train_dataset to %d; scores and thresholds "
+                "would be those of other inputs than the saved tokenizer gives",
+                *(other, length),
             )
         self._max_length = self.core_model.limit_tokens(processor).model_max_length
 
@@ -269,27 +248,20 @@ class MLCLTrainer(PublishingTrainer):
             yield
 
     def _check_batches(self) -> None:
-        args = self.args
-        stream = isinstance(self.train_dataset, torch.utils.data.IterableDataset)
+        args, data = self.args, self.train_dataset
+        stream = isinstance(data, torch.utils.data.IterableDataset)
+        repeated = "on several processes: its last batch would repeat examples, which would count as positives"
         if args.world_size > 1 and stream:
-            raise ValueError(
-                "train_dataset: expected one with a length on several processes, got a stream: its last batch is "
-                "filled up with repeated examples, which would count as positives"
-            )
+            raise ValueError(f"train_dataset: an IterableDataset is not supported {repeated}")
         if stream and args.label_aware_batches:  # type: ignore[attr-defined]
-            raise ValueError("label_aware_batches: expected a train_dataset with a length, got a stream")
-        if args.world_size > 1 and self.train_dataset is not None and not args.dataloader_drop_last:
+            raise ValueError("label_aware_batches needs a map-style train_dataset; an IterableDataset was given")
+        if args.world_size > 1 and data is not None and not args.dataloader_drop_last:
+            raise ValueError(f"dataloader_drop_last=False is not supported {repeated}")
+        size, batch = args.per_device_train_batch_size, args.per_device_train_batch_size * args.world_size
+        if args.dataloader_drop_last and data is not None and hasattr(data, "__len__") and len(data) < batch:
             raise ValueError(
-                "dataloader_drop_last: expected True on several processes, got False: a last batch filled up with "
-                "repeated examples would count them as positives"
-            )
-        if self.train_dataset is None or not hasattr(self.train_dataset, "__len__"):
-            return
-        size, batch = len(self.train_dataset), args.per_device_train_batch_size * args.world_size
-        if size < batch and args.dataloader_drop_last:
-            raise ValueError(
-                f"per_device_train_batch_size: expected at most the {size} training examples in one step, got {batch}"
-                f" ({args.per_device_train_batch_size} x {args.world_size} processes)"
+                f"per_device_train_batch_size: a step takes {batch} examples ({size} x {args.world_size} processes), "
+                f"but there are only {len(data)} training examples"
             )
 
     def _check_loss_options(self) -> None:
@@ -356,7 +328,7 @@ class MLCLTrainer(PublishingTrainer):
             ValueError: Where `resume_from_checkpoint` is no complete checkpoint, or one of another model.
         """
         if self.train_dataset is None:
-            raise ValueError("train_dataset: expected one to train on, got None")
+            raise ValueError("train_dataset: there is none to train on")
         resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, str(self.args.output_dir))
         if self.model is not None:  # a search makes it
             reshard(self.core_model)  # accelerate finds the optimizer of an earlier training by its shards
@@ -364,9 +336,9 @@ class MLCLTrainer(PublishingTrainer):
         self._choices = 0
         if not trains(self.args):
             if resume_from_checkpoint is not None:
-                raise ValueError("resume_from_checkpoint: expected none with num_train_epochs 0, got a checkpoint")
+                raise ValueError("resume_from_checkpoint: nothing is trained with num_train_epochs 0")
             if self.model is None:
-                raise ValueError("num_train_epochs: expected more than 0 in a search, got 0")
+                raise ValueError("num_train_epochs must be above 0 in a search")
             self._forget_classifier()
             self.core_model.config.classifier_fitted = False
             self.core_model.eval()
@@ -393,10 +365,8 @@ class MLCLTrainer(PublishingTrainer):
             write_initial_bias(self.core_model)  # a checkpoint's biases come after it
         self._forget_classifier()
         config.trained = True
-        parameters = dict(self.core_model.named_parameters())
-        self._frozen = [
-            name for name in self._unused if parameters[name].requires_grad
-        ]  # the user may have frozen some
+        trained = {name for name, parameter in self.core_model.named_parameters() if parameter.requires_grad}
+        self._frozen = [name for name in self._unused if name in trained]  # the user may have frozen some
         self._set_frozen(self._frozen, True)
 
     def training_prepared(self, checkpoint: str | None) -> None:
@@ -438,7 +408,7 @@ class MLCLTrainer(PublishingTrainer):
             optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
         except ImportError as error:
             name = getattr(self.args.optim, "value", self.args.optim)
-            raise ImportError(f"optim: expected the package it needs, got none for {name}: {error}") from error
+            raise ImportError(f"optim: {name} needs a package that is not installed: {error}") from error
         rate, core = getattr(self.args, "head_learning_rate", None), self.core_model
         if rate is not None:
             heads = {id(p) for head in (core.projection, core.prototypes, core.classifier) for p in head.parameters()}
@@ -458,7 +428,7 @@ class MLCLTrainer(PublishingTrainer):
 
     def _parts(self, inputs: Any) -> list[dict[str, Any]]:
         """The model's inputs in parts of `gradient_cache_chunk_size` rows, or in one."""
-        labels: Any = labels_of(inputs)
+        labels: Any = BatchLabels.of(inputs)
         rows, size = len(labels), self.args.gradient_cache_chunk_size  # type: ignore[attr-defined]
         return list(chunks(model_inputs(inputs, self.core_model, training=True), rows, size or max(rows, 1)))
 
@@ -466,7 +436,7 @@ class MLCLTrainer(PublishingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """One forward and backward pass over a batch; see `transformers.Trainer.training_step`."""
-        size, labels = self.args.gradient_cache_chunk_size, labels_of(inputs)  # type: ignore[attr-defined]
+        size, labels = self.args.gradient_cache_chunk_size, BatchLabels.of(inputs)  # type: ignore[attr-defined]
         if size is None or labels is None or len(labels) <= size:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -497,7 +467,7 @@ class MLCLTrainer(PublishingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective over the examples of all processes: a mean over anchors, never over `num_items_in_batch`."""
-        if labels_of(inputs) is None:
+        if BatchLabels.of(inputs) is None:
             raise ValueError(f"the batch has neither labels nor {LABEL_IDS}, only {', '.join(inputs)}")
         core = self.core_model
         outputs: Any = model(**model_inputs(inputs, core, training=model.training))
@@ -524,9 +494,8 @@ class MLCLTrainer(PublishingTrainer):
             equal_parts=getattr(args, "train_sampling_strategy", None) != "batch_rebalance",
         )
         self._choices += args.prototype_sample_size is not None
-        statistics = (
-            getattr(core.contrastive_loss, "statistics", {}) if core.config.objective != "classification" else {}
-        )
+        contrasts = core.config.objective != "classification"
+        statistics = getattr(core.contrastive_loss, "statistics", {}) if contrasts else {}
         # Sums stay on the device: reading them here would wait for it at every step.
         for name, value in {**losses, **statistics}.items():
             if name != "loss":
@@ -582,8 +551,7 @@ class MLCLTrainer(PublishingTrainer):
         wanted = self.args.metric_for_best_model
         if wanted and f"eval_{wanted.removeprefix('eval_')}" not in metrics:
             known = [name.removeprefix("eval_") for name in metrics]
-            near = difflib.get_close_matches(wanted.removeprefix("eval_"), known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = nearest(wanted.removeprefix("eval_"), known)
             raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {wanted!r}{hint}")
 
     # --- evaluation ---
@@ -592,7 +560,8 @@ class MLCLTrainer(PublishingTrainer):
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
         """As the Trainer's; of `label_ids` it returns features, in the place of logits of very many labels."""
-        if LABEL_IDS not in inputs:
+        labels = BatchLabels.of(inputs)
+        if labels is None or not labels.as_ids:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self.preprocess_logits_for_metrics is None:
             self._of_lists = True
@@ -711,9 +680,7 @@ class MLCLTrainer(PublishingTrainer):
             yield
             return
         if self.train_dataset is None:
-            raise ValueError(
-                "train_dataset: expected one to score an unfitted classifier, got None; see fit_classifier"
-            )
+            raise ValueError("train_dataset: none is there to score an unfitted classifier; run fit_classifier")
         train = sample_rows(without_unlabelled(self.train_dataset), PROBE_EXAMPLES, seed=self.args.seed)
         probe = fit_probe(*self._vectors(train, "features", "Probe"), device=self.args.device)
         self._scoring = True
@@ -734,12 +701,12 @@ class MLCLTrainer(PublishingTrainer):
             ValueError: For a dataset without labels.
         """
         features, labels = self._vectors(dataset, "features", description)
-        return features, labels if self._of_lists else labels.rows()
+        return features, labels.as_stored()
 
     def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, Any]:
         """Embeddings (N, projection_dim) float32, not normalised, and labels of a dataset; see `features`."""
         embeddings, labels = self._vectors(dataset, "embeddings", description)
-        return embeddings, labels if self._of_lists else labels.rows()
+        return embeddings, labels.as_stored()
 
     def _vectors(self, dataset: Any, name: str, description: str) -> tuple[np.ndarray, Labels]:
         config = self.core_model.config
@@ -758,8 +725,7 @@ class MLCLTrainer(PublishingTrainer):
     def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, Labels]:
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
-        order = by_length(dataset)
-        ordered = dataset if order is None else select_rows(dataset, order)
+        ordered, back = longest_first(dataset)
         ignored = [key for key in MLCLOutput.__dataclass_fields__ if key != name]
         # What the user has set for metrics must not reach the arrays that the classifier is fitted on.
         no_metrics = replaced(self, compute_metrics=None, preprocess_logits_for_metrics=None)
@@ -774,7 +740,6 @@ class MLCLTrainer(PublishingTrainer):
         if not self._in_place_of_logits:
             values = np.asarray(values, dtype=np.float32)
         labels = Labels.of(output.label_ids)
-        back = slice(None) if order is None else np.argsort(order)
         return values[back], labels[back]
 
     # --- the classifier ---
@@ -815,34 +780,28 @@ class MLCLTrainer(PublishingTrainer):
             ValueError: Where a dataset is missing, or there is no trained classifier to keep.
         """
         if is_deepspeed_zero3_enabled():
-            raise ValueError(
-                "fit_classifier: expected whole parameters, got DeepSpeed ZeRO-3 shards; load the saved model"
-            )
+            raise ValueError("fit_classifier is not supported with DeepSpeed ZeRO-3; load the saved model")
         check_rule("thresholds", thresholds)
         if protocol not in PROTOCOLS:
-            raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+            raise ValueError(f"protocol: {protocol!r} is none of {', '.join(PROTOCOLS)}")
         train_dataset = self.train_dataset if train_dataset is None else train_dataset
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         needed = {"eval_dataset": eval_dataset} | ({"train_dataset": train_dataset} if linear_evaluation else {})
         for name, dataset in needed.items():
             if dataset is None or isinstance(dataset, dict):
-                raise ValueError(f"{name}: expected one labelled dataset, got {type(dataset).__name__}")
+                raise ValueError(f"{name} must be one labelled dataset, got {type(dataset).__name__}")
         core, device = self.core_model, self.args.device
         self._held_out = None
         if not linear_evaluation:
             if core.config.objective == "contrastive":
-                raise ValueError(
-                    "linear_evaluation: expected True after contrastive training, which trains no classifier, "
-                    "got False"
-                )
+                raise ValueError("linear_evaluation=False: contrastive training trains no classifier to keep")
             logits = self._outputs(without_unlabelled(eval_dataset), "logits", "Logits of the validation examples")
             report = write_calibrated(core, *logits, thresholds=thresholds)
         else:
             # Features of examples without any known label would be computed for nothing.
             train = self._vectors(without_unlabelled(train_dataset), "features", "Features of the training examples")
-            validation = self._vectors(
-                without_unlabelled(eval_dataset), "features", "Features of the validation examples"
-            )
+            known = without_unlabelled(eval_dataset)
+            validation = self._vectors(known, "features", "Features of the validation examples")
             if core.config.train_label_counts is None:  # the labels of a stream are known only now
                 core.config.train_label_counts = train[1].counts().tolist()
             if protocol == "study":
@@ -890,17 +849,15 @@ class MLCLTrainer(PublishingTrainer):
         """Features (N, feature_dim) of the model as it is, before anything is wrapped or counted for training."""
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
-        core, order, parts = self.core_model, by_length(dataset), []
+        core, (ordered, back), parts = self.core_model, longest_first(dataset), []
         core.eval()
         with preserved_random_state(), torch.no_grad():
-            for batch in self.get_test_dataloader(dataset if order is None else select_rows(dataset, order)):
-                inputs = self._prepare_inputs(batch)
-                inputs = {name: value for name, value in inputs.items() if name not in ("labels", LABEL_IDS)}
+            for batch in self.get_test_dataloader(ordered):
+                inputs = model_inputs(self._prepare_inputs(batch), core)
                 with self.compute_loss_context_manager():
                     features = core(**inputs).features
                 parts.append(self.accelerator.gather_for_metrics(features.float()).cpu())
-        features = torch.cat(parts).numpy()
-        return features if order is None else features[np.argsort(order)]
+        return torch.cat(parts).numpy()[back]
 
     def _compare(self, train: tuple[Any, Any], validation: tuple[Any, Any]) -> dict[str, Any]:
         """Compares the trained encoder with that before training, and says where it has become worse."""
@@ -954,9 +911,9 @@ class MLCLTrainer(PublishingTrainer):
             ImportError: Without optuna.
         """
         if self.model_init is None:
-            raise ValueError("model_init: expected a function that builds the model of each trial, got None")
+            raise ValueError("hyperparameter_search needs model_init, a function that builds the model of each trial")
         if compute_objective is None and direction != "maximize":
-            raise ValueError(f"direction: expected 'maximize' for Macro-F1, the default objective, got {direction!r}")
+            raise ValueError(f"direction={direction!r} needs compute_objective; Macro-F1, the default, is maximised")
         if backend in (None, "optuna") and not is_optuna_available():
             raise ImportError("hyperparameter_search needs optuna: pip install 'hf-mlcl[search]'")
         self._args_before = dict(vars(self.args))
@@ -974,8 +931,7 @@ class MLCLTrainer(PublishingTrainer):
             if "No trials are completed" not in str(error):
                 raise
             raise ValueError(
-                f"hyperparameter_search: expected one of {n_trials} trials to end, got none: pruned or failed; "
-                "see the pruner and hp_space"
+                f"hyperparameter_search: all {n_trials} trials were pruned or failed; see the pruner and hp_space"
             ) from error
         finally:
             self.restore_arguments()
@@ -990,3 +946,34 @@ class MLCLTrainer(PublishingTrainer):
     def restore_arguments(self) -> None:
         # A parameter of one trial, such as the beta of a loss, must not meet the loss of the next.
         vars(self.args).update(self._args_before or {})
+
+
+def _check_given(args: Any, model: Any, model_init: Any, train_dataset: Any, loss: Any) -> None:
+    """Raises ValueError for arguments of another kind than the Trainer takes."""
+    if not isinstance(args, MLCLTrainingArguments):
+        raise ValueError(f"args must be MLCLTrainingArguments, got {type(args).__name__}")
+    if not isinstance(model, nn.Module) and (model is not None or model_init is None):
+        got = "None, and no model_init" if model is None else type(model).__name__
+        raise ValueError(f"model must be an MLCL model, got {got}; see from_encoder")
+    if isinstance(train_dataset, str | dict):
+        got = (
+            repr(train_dataset) if isinstance(train_dataset, str) else f"several: {', '.join(map(str, train_dataset))}"
+        )
+        raise ValueError(f"train_dataset must be one dataset, got {got}; another one may be eval_dataset")
+    if loss is not None and not isinstance(loss, nn.Module):
+        raise ValueError(f"loss must be a module such as build_loss makes, got {loss!r}; a name goes into args")
+
+
+@contextmanager
+def _errors_of_set_up(args: MLCLTrainingArguments) -> Iterator[None]:
+    """Has what the Trainer says of missing packages and of the Hub name the argument."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "to be installed" not in str(error):
+            raise
+        raise ImportError(f"report_to: install the trackers {args.report_to}: {error}") from error
+    except OSError as error:
+        if not args.push_to_hub:
+            raise
+        raise OSError(f"push_to_hub: the Hub cannot be reached: {' '.join(str(error).split())}") from error

@@ -190,6 +190,6 @@ def test_a_flag_with_a_letter_missing_is_answered_with_the_nearest_flag(command,
             line = capsys.readouterr().err
             assert ended.value.code == 2 and line.count("\n") == 1
             check_line(line.strip().removeprefix("hf-mlcl: error: "), f"^{wrong}: .*hf-mlcl {command}")
-            suggested = line.split("did you mean ")[1].split("?")[0]
+            suggested = line.split("did you mean ")[1].split("?")[0].strip("'")
             near = [difflib.SequenceMatcher(None, wrong, one).ratio() for one in (flag, suggested)]
             assert near[1] >= near[0], (wrong, line)

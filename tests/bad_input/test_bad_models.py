@@ -118,7 +118,7 @@ def test_an_encoder_whose_files_are_damaged(case, world, tmp_path, command_fails
     base = ["train", "--task", "text", "--dataset", world.data, "--output_dir", world.out, "--use_cpu", "true"]
     command_fails(
         [*base, "--encoder", tmp_path / "encoder"],
-        f"^encoder: expected .*{message.removeprefix('encoder: expected ')}",
+        f"^encoder: .*{message.removeprefix('encoder: expected ')}",
     )
 
 
@@ -149,7 +149,7 @@ CALL_CASES = {
     "no inputs": (lambda m: m.predict_labels(), "input_ids"),
     "token ids of one text": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"][0]), "input_ids"),
     "token ids of another tokenizer": (lambda m: m.predict_labels(input_ids=torch.tensor([[1, 10**6]])), "input_ids"),
-    "a mask of another length": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"], attention_mask=torch.ones(2, 4)), r"attention_mask: expected the shape of input_ids, \[2, 3\], got \[2, 4\]"),
+    "a mask of another length": (lambda m: m.predict_labels(input_ids=INPUTS["input_ids"], attention_mask=torch.ones(2, 4)), r"attention_mask: .*\[2, 4\].*\[2, 3\]"),
     "a text that is too long": (lambda m: m.predict_labels(input_ids=torch.zeros(1, 600, dtype=torch.long)), "input_ids"),
     "labels of another width": (lambda m: m(labels=torch.ones(2, 4), **INPUTS), "labels"),
     "no new labels": (lambda m: m.add_labels([]), "names"),

@@ -262,15 +262,15 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
 
 @pytest.mark.parametrize(("values", "arguments", "what"), [
     (["a;b", "c|d"], {}, "';' and '\\|'"),
-    ([["a"], ["b"]], {"label_names": ["a", "c"]}, "label_names, got 'b' in split 'train'"),
-    ([["dogg"]], {"label_names": NAMES}, "nearest: 'dog'"),
+    ([["a"], ["b"]], {"label_names": ["a", "c"]}, "'b' in split 'train' .*label_names"),
+    ([["dogg"]], {"label_names": NAMES}, "'dog'"),
     ([[0, 3]], {"label_names": NAMES}, "'3'"),
     ([["a"]], {"label_names": []}, "label_names"),
     ([["a"]], {"label_names": [" "]}, "label_names"),
     ([[0, -1]], {}, "row 0 of 'train'.*-1"),
     ([[0.5]], {}, "row 0 of 'train'.*0.5"),
     ([[True], [True, False]], {}, "one width"),
-    ([[True, False]], {"label_names": NAMES}, "3 labels, got width 2"),
+    ([[True, False]], {"label_names": NAMES}, "3 .*width 2"),
     ([[], []], {}, "empty"),
     ([None, None], {}, "empty"),
     ([[{"a": 1}]], {}, "struct"),
@@ -286,10 +286,10 @@ def test_names_that_are_the_same_are_an_error_that_names_them(names):
     (["a;b", "a,b"], {}, "';' and ','"),
     (["0.25", "1"], {}, "row 0 of 'train'.*0.25"),
     (["3", "-1"], {}, "row 1 of 'train'.*-1"),
-    (["0,5", "0,25", "1,5"], {}, "delimiter.*'0,5'"),
+    (["0,5", "0,25", "1,5"], {}, "'0,5'.*label_delimiter"),
     (["01", "10"], {}, "row 0 of 'train'.*'01'.*'0,1' for a row"),
-    (["red car", "blue car", "red bike", "blue bike"], {}, "delimiter.*'red car'.*' ' to cut"),
-    (["raw oil", "raw", "oil"], {}, "delimiter.*'raw oil'"),
+    (["red car", "blue car", "red bike", "blue bike"], {}, "'red car'.*label_delimiter.*' ' to cut"),
+    (["raw oil", "raw", "oil"], {}, "'raw oil'.*label_delimiter"),
     (["Arts, Crafts", "Books"], {}, "label_delimiter"),
     ([[0, 1, 1], [0, 1]], {}, "row 0 holds 0 or 1 twice"),
     ([[1e30]], {}, "row 0 of 'train'.*1e\\+30"),
@@ -346,7 +346,7 @@ def test_indicator_columns_are_checked():
     columns = Dataset.from_dict({"cat": [0, 1], "age": [1, 7]})
     for names, label_names, what in (
         (["cat", "age"], None, "'age' holds 7"), (["cat", "cat"], None, "'cat' twice"),
-        (["cat"], ["dog"], "label_names, got 'cat'"),
+        (["cat"], ["dog"], "'cat'.*label_names"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=what):
             encode_rows({"train": columns}, names, label_names=label_names, indicators=True)

@@ -116,13 +116,13 @@ def test_only_asked_splits_are_read_and_nothing_is_carved(tmp_path):
     data = load_multilabel_dataset(str(tmp_path), task="text", splits=["test"], label_names=["c", "b", "a"])
     assert list(data.splits) == ["test"] and data.label_names == ["c", "b", "a"]
     assert np.array_equal(Labels.of(data.splits["test"]).rows(), multi_hot([[2], [1]], 3))
-    with pytest.raises(ValueError, match="expected splits of .*train, test.*, got validation"):
+    with pytest.raises(ValueError, match="splits: .*train, test.* validation"):
         load(tmp_path, splits=["dev"])
 
 
 def test_single_file_is_the_asked_split_unless_its_name_says_another(tmp_path):
     assert list(load(write(tmp_path / "new.csv", CSV), splits=["test"]).splits) == ["test"]
-    with pytest.raises(ValueError, match="expected 'train', as the name of the file 'train.csv' says, got 'test'"):
+    with pytest.raises(ValueError, match="splits: .*'train.csv'.*'train'.*'test'"):
         load(write(tmp_path / "train.csv", CSV), splits=["test"])
 
 
@@ -228,7 +228,7 @@ def test_splits_may_lack_label_columns_but_not_have_others(tmp_path, caplog):
     assert "split 'test': labels without a column are unknown there: c" in caplog.text
     for header in ("text,a,b,C", "text,a,b,c,d"):
         write(tmp_path / "test.csv", f"{header}\nz{',1' * header.count(',')}\n")
-        with pytest.raises(ValueError, match=f"label_column: expected columns of split .*got '{header[-1]}'"):
+        with pytest.raises(ValueError, match=f"label_column: .*'{header[-1]}'"):
             load(tmp_path)
 
 

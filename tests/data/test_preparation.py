@@ -117,12 +117,12 @@ def test_a_pair_column_comes_from_the_data_set_or_not_at_all(tmp_path):
     prepared = prepare_text(data, tokenizer())
     assert list(prepared["input_ids"]) == tokenizer()(["one", "three"], ["two", ""])["input_ids"]
     assert "text_pair" not in load_multilabel_dataset(str(path), **options).splits["train"].column_names
-    for column, message in (("other", "got 'other'"), ("premise", "another column than text_column")):
-        with pytest.raises(ValueError, match=f"text_pair_column: .*{message}"):
+    for column, message in (("other", "'other'"), ("premise", "another column than text_column")):
+        with pytest.raises(ValueError, match=f"text_pair_column.*{message}"):
             load_multilabel_dataset(str(path), text_pair_column=column, **options)
-    with pytest.raises(ValueError, match="label_column: expected another column than text_pair_column"):
+    with pytest.raises(ValueError, match="label_column .*text_pair_column"):
         load_multilabel_dataset(str(path), text_pair_column="text", label_column="text", **options)
-    with pytest.raises(ValueError, match="text_pair_column: expected none for task 'vision'"):
+    with pytest.raises(ValueError, match="text_pair_column=.*vision"):
         load_multilabel_dataset(str(path), text_pair_column="text", task="vision")
 
 
@@ -136,11 +136,11 @@ def test_a_stream_is_tokenized_as_the_data_set_is(caplog):
     for rows in (stream, unresolved):
         assert list(prepare_text(rows, tokenizer(), max_length=8)) == expected
     assert messages(caplog) == []
-    with pytest.raises(ValueError, match="num_proc: expected None for a stream, got 2"):
+    with pytest.raises(ValueError, match="num_proc=2"):
         prepare_text(stream, tokenizer(), num_proc=2)
-    with pytest.raises(ValueError, match="column 'text': expected a text column"):
+    with pytest.raises(ValueError, match="column 'text' "):
         prepare_text(stream.remove_columns("text"), tokenizer())
-    with pytest.raises(ValueError, match="split: expected at least one example, got an empty stream"):
+    with pytest.raises(ValueError, match="split: "):
         prepare_text(unresolved.filter(lambda row: False), tokenizer())
 
 

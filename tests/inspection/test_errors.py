@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from hf_mlcl.evaluation.plots import frequency_groups
 from hf_mlcl.inspection import label_difficulty
-from hf_mlcl.inspection.errors import best_f1, co_predictions, confusions, frequency_groups, hardest_labels
+from hf_mlcl.inspection.errors import best_f1, co_predictions, confusions, hardest_labels
 
 
 def scored(seed=0, rows=80, labels=4):

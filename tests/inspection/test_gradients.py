@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hf_mlcl import build_loss
-from hf_mlcl.inspection.errors import frequency_groups
+from hf_mlcl.evaluation.plots import frequency_groups
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients
 from hf_mlcl.losses import CONTRASTIVE_LOSSES
 

@@ -12,8 +12,8 @@ pytest.importorskip("matplotlib")
 from made_up import batches_of, made_up  # noqa: E402
 
 from hf_mlcl import build_loss  # noqa: E402
+from hf_mlcl.evaluation.plots import frequency_groups  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
-from hf_mlcl.inspection.errors import frequency_groups  # noqa: E402
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
 from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402

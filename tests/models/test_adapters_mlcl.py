@@ -220,23 +220,23 @@ def test_batch_statistics_stay(stored):
 
 
 def test_what_cannot_be_is_one_line(stored):
-    with pytest.raises(ValueError, match="^adapter_config: expected a PeftConfig, got dict"):
+    with pytest.raises(ValueError, match="^adapter_config .*dict"):
         stored().add_adapter({"r": 2})
     with pytest.raises(ValueError, match="^adapter_config: .*PromptTuningConfig"):
         stored().add_adapter(peft.PromptTuningConfig(num_virtual_tokens=2))
-    with pytest.raises(ValueError, match="^adapter_config: .*No modules were targeted"):
+    with pytest.raises(ValueError, match="^adapter_config .*No modules were targeted"):
         stored().add_adapter(peft.LoraConfig(target_modules=["wrong_layer"]))
-    with pytest.raises(ValueError, match="^adapter_config: expected a model on an encoder from a folder or the Hub"):
+    with pytest.raises(ValueError, match="^adapter_config: .*folder or Hub id"):
         MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=2).add_adapter(peft.LoraConfig())
-    with pytest.raises(ValueError, match="^merge_adapter: expected a model with an adapter"):
+    with pytest.raises(ValueError, match="^merge_adapter: "):
         stored().merge_adapter()
     model = adapted(stored)
-    with pytest.raises(ValueError, match="^adapter_config: expected a model without an adapter"):
+    with pytest.raises(ValueError, match="^adapter_config: .*merge_adapter"):
         model.add_adapter(peft.LoraConfig())
-    with pytest.raises(ValueError, match="^add_labels: "):
+    with pytest.raises(ValueError, match="^add_labels "):
         model.add_labels(["more"])
     model.merge_adapter().add_labels(["more"])
-    with pytest.raises(ValueError, match="^adapter_config: expected a model on an encoder from a folder"):
+    with pytest.raises(ValueError, match="^adapter_config: .*folder or Hub id"):
         model.add_adapter(peft.LoraConfig())  # the merged weights are stored nowhere
 
 
@@ -246,7 +246,7 @@ def test_the_vocabulary_must_be_the_encoders(stored, tmp_path):
     other = stored()
     other.resize_token_embeddings(70)
     other.encoder.save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="encoder: expected 60 tokens, got 70"):
+    with pytest.raises(ValueError, match="encoder: .*60 tokens.*70"):
         MLCLForSequenceClassification.from_pretrained(tmp_path / "adapter", encoder=str(tmp_path / "other"))
 
 
@@ -259,9 +259,9 @@ def test_an_adapter_of_the_encoder_itself_is_refused_before_its_weights_can_get_
     ):
         encoder = tiny_encoder("bert")
         adapted = put(encoder) or encoder
-        with pytest.raises(ValueError, match="encoder: expected one without an adapter.*model.add_adapter"):
+        with pytest.raises(ValueError, match="encoder: .*model.add_adapter"):
             MLCLForSequenceClassification.from_encoder(adapted, labels=2)
         model = MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=2)
         model.encoder = put(model.encoder) or model.encoder
-        with pytest.raises(ValueError, match="encoder: expected one without an adapter"):
+        with pytest.raises(ValueError, match="encoder: .*adapter"):
             model.save_pretrained(tmp_path)

@@ -246,7 +246,7 @@ def test_the_longest_text_is_read_and_a_longer_one_named(kind):
     if kind in ("t5", "qwen2", "llama", "modernbert"):  # positions are computed
         assert model(input_ids=longer).logits.isfinite().all()
     else:
-        with pytest.raises(ValueError, match=f"input_ids: .*{longest} tokens .*{longest + 1}"):
+        with pytest.raises(ValueError, match=f"input_ids: .*{longest} tokens.*{longest + 1}"):
             model(input_ids=longer)
 
 
@@ -256,7 +256,7 @@ def test_a_text_that_is_too_long_is_named_by_other_architectures(kind):
     config = AutoConfig.for_model(kind, **sizes | {"vocab_size": 60, "max_position_embeddings": 12})
     model = MLCLForSequenceClassification.from_encoder(AutoModel.from_config(config), labels=3).eval()
     assert model(input_ids=torch.full((1, 12), 5)).logits.isfinite().all()
-    with pytest.raises(ValueError, match="input_ids: .*12 tokens .*13"):
+    with pytest.raises(ValueError, match="input_ids: .*12 tokens.*13"):
         model(input_ids=torch.full((1, 13), 5))
 
 
@@ -287,7 +287,7 @@ def test_a_mask_of_pairs_of_tokens_says_not_which_tokens_to_pool():
     model = tiny_model("bert", pooling="cls")
     torch.testing.assert_close(model(**pairs).logits, model(**inputs).logits)
     for pooling in ("mean", "max", "last"):
-        with pytest.raises(ValueError, match=rf"attention_mask: expected 2 axes .* '{pooling}', got \[4, 1, 7, 7\]"):
+        with pytest.raises(ValueError, match=rf"attention_mask: .*'{pooling}'.*\[4, 1, 7, 7\]"):
             tiny_model("bert", pooling=pooling)(**pairs)
 
 
@@ -393,5 +393,5 @@ def test_a_wrapped_encoder_is_taken_out_or_used_but_never_saved_under_other_name
     assert given.encoder is model.encoder
     model.encoder = wrap(model.encoder)
     torch.testing.assert_close(model(**inputs).logits, expected)
-    with pytest.raises(ValueError, match="encoder: expected the encoder itself, got it in a"):
+    with pytest.raises(ValueError, match="encoder: .* in a"):
         model.save_pretrained(tmp_path)

@@ -60,7 +60,7 @@ def test_descriptions_take_the_place_of_names(minilm_folder):
 
     described = prototypes(["a", "crude", "dlr"], label_descriptions={"dlr": "US dollar", "a": "wheat"})
     torch.testing.assert_close(described, prototypes(["wheat", "crude", "US dollar"]))
-    with pytest.raises(ValueError, match="label_descriptions: expected names among the labels, got 'x'"):
+    with pytest.raises(ValueError, match="label_descriptions: .*'x'"):
         prototypes(["a", "b"], label_descriptions={"x": "y"})
 
 

@@ -125,7 +125,7 @@ def test_the_trainer_adds_the_adapter(toy, tmp_path):
     made = MLCLTrainer(model_init=lambda: toy(), peft_config=peft.LoraConfig(r=2), **arguments)
     made.train()
     assert made.core_model.has_adapter
-    with pytest.raises(ValueError, match="^model: expected an adapter of layers"):
+    with pytest.raises(ValueError, match="^model: "):
         prompts = peft.PromptTuningConfig(
             task_type="SEQ_CLS", num_virtual_tokens=2, token_dim=32, num_layers=1, num_attention_heads=2
         )

@@ -18,25 +18,25 @@ def test_a_queue_holds_the_last_rows_and_is_filled_from_empty():
     queue, all_rows = KeyQueue(7), []
     for step, size in enumerate((3, 2, 9, 1, 7, 4)):
         new = torch.arange(size) + 10 * step
-        keys = queue.join(new[:, None].float(), new, labels=new[:, None] % 2, lists=False)
+        keys = queue.join(new[:, None].float(), new, labels=new[:, None] % 2)
         assert keys.ids.tolist() == new.tolist() + all_rows[-7:] and keys.anchor_ids.equal(new)
         assert keys.labels.flatten().tolist() == [number % 2 for number in keys.ids.tolist()]
         all_rows += new.tolist()
         assert queue.rows[2].tolist() == all_rows[-7:]
     empty = KeyQueue(0)
     for _ in range(2):
-        assert empty.join(new[:, None].float(), new, labels=new[:, None], lists=False).ids.equal(new)
+        assert empty.join(new[:, None].float(), new, labels=new[:, None]).ids.equal(new)
 
 
 def test_labels_in_a_queue_are_small_and_lists_padded_to_the_longest():
     queue = KeyQueue(3)
     for lists in ([[1], [2]], [[3, 4, 5]], [[6, 7]]):
-        keys = queue.join(torch.zeros(len(lists), 1), torch.arange(len(lists)), labels=torch.tensor(lists), lists=True)
+        keys = queue.join(torch.zeros(len(lists), 1), torch.arange(len(lists)), labels=torch.tensor(lists))
     assert queue.rows[1].tolist() == [[2, -1, -1], [3, 4, 5], [6, 7, -1]]
     assert keys.labels.tolist() == [[6, 7, -1], [1, -1, -1], [2, -1, -1], [3, 4, 5]]
     for rows, expected in (([[1.0, 0.0, -100.0, torch.nan]], [[1, 0, -100, -100]]), ([[True, False]], [[1, 0]])):
         labels = torch.tensor(rows)
-        keys = KeyQueue(1).join(torch.zeros(1, 1), torch.zeros(1).long(), labels=labels, lists=False)
+        keys = KeyQueue(1).join(torch.zeros(1, 1), torch.zeros(1).long(), labels=labels)
         assert keys.labels.tolist() == expected and keys.labels.dtype == torch.int8
 
 

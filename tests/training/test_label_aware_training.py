@@ -81,5 +81,5 @@ def test_mistakes_are_named(tmp_path):
         (stream, {"views": 2}),
     ):
         (name,) = option
-        with pytest.raises(ValueError, match=f"{name}: "):
+        with pytest.raises(ValueError, match=f"^{name}"):
             toy_trainer(tmp_path, train=train, max_steps=2, **option).train()

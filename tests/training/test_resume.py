@@ -181,7 +181,7 @@ def test_an_incomplete_checkpoint_is_named_and_left_aside(tmp_path, caplog):
             trainer.train(resume_from_checkpoint=wanted)
     assert trainer.model.config.thresholds is not None  # a mistake costs nothing
     shutil.rmtree(checkpoint)
-    with pytest.raises(ValueError, match="resume_from_checkpoint: .*found none"):
+    with pytest.raises(ValueError, match="resume_from_checkpoint: .*no checkpoint"):
         trainer.train(resume_from_checkpoint=True)
 
 
@@ -193,12 +193,12 @@ def with_names(model):
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        (lambda: with_names(toy_model()), {}, "A, B, C, D, E.* LABEL_0, "),
+        (lambda: with_names(toy_model()), {}, "LABEL_0, .*A, B, C, D, E"),
         (lambda: toy_model(projection_dim=8), {}, "projection.output.bias and"),
-        (toy_model, {"loss": "msc"}, "loss 'msc', got .* of 'reg'"),
-        (toy_model, {"loss": "zlpr"}, "objective 'classification', got .* of 'contrastive'"),
-        (toy_model, {"objective": "joint"}, "objective 'joint'"),
-        (toy_model, {"head_learning_rate": 1e-2}, "same parameters"),
+        (toy_model, {"loss": "msc"}, "loss 'reg'.*'msc'"),
+        (toy_model, {"loss": "zlpr"}, "objective 'contrastive'.*'classification'"),
+        (toy_model, {"objective": "joint"}, "objective .*'joint'"),
+        (toy_model, {"head_learning_rate": 1e-2}, "head_learning_rate"),
         (toy_model, {"num_train_epochs": 0, "max_steps": -1}, "num_train_epochs 0"),
     ],
 )
