@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_number, check_vectors
-from .label_counts import LabelCounts
+from .training_counts import LabelCounts
 from .label_sets import LabelSets
 
 

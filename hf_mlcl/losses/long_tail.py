@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import check_number
 from .classification import ClassificationLoss, focal_term
-from .label_counts import LabelCounts
+from .training_counts import LabelCounts
 from .label_sets import LabelSets
 
 
