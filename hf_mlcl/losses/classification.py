@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_number, check_vectors
-from .training_counts import LabelCounts
 from .label_sets import LabelSets
+from .training_counts import LabelCounts
 
 
 class ClassificationLoss(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .checks import check_number
 from .classification import ClassificationLoss, focal_term
-from .training_counts import LabelCounts
 from .label_sets import LabelSets
+from .training_counts import LabelCounts
 
 
 class CountedLoss(ClassificationLoss):
