@@ -183,3 +183,14 @@ def test_padded_ids_are_sorted_and_single():
     assert padded_ids([np.array([])], 10).tolist() == [[-1]]
     with pytest.raises(ValueError, match="row 1 of the batch: .*from 0 to 9, got 10"):
         padded_ids([None, np.array([10])], 10)
+
+
+def test_columns_are_those_of_the_rows():
+    """An example of which only labels that are left out were known is unlabelled."""
+    rows = np.random.default_rng(0).choice([0, 1, -100], (40, 6), p=[0.6, 0.2, 0.2]).astype(np.int8)
+    rows[3] = [-100, 1, -100, -100, 0, 1]
+    chosen = np.array([0, 2, 3])
+    found = Labels.of(rows).columns(chosen)
+    assert np.array_equal(found.rows(), rows[:, chosen]) and found.unlabelled[3]
+    known = Labels.of(rows == 1).columns(chosen)
+    assert known.known and np.array_equal(known.rows(), rows[:, chosen] == 1)

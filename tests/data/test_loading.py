@@ -316,3 +316,31 @@ def test_hub_data_sets_are_loaded_with_configuration_and_revision(monkeypatch):
 )  # fmt: skip
 def test_split_of_path_reads_whole_words(path, split):
     assert split_of_path(Path(path)) == split
+
+
+def test_the_most_frequent_labels_are_kept(tmp_path):
+    """Of the whole training split, whatever its subset; an example may be left without labels."""
+    rows = ["a;b;c", "b;c", "c", "d", "c;d", "b", ""]
+    (tmp_path / "train.csv").write_text("\n".join(["text,labels", *(f"text,{row}" for row in rows)]) + "\n")
+    (tmp_path / "test.csv").write_text("text,labels\ntext,a\ntext,a;b\n")
+    options = {"task": "text", "label_delimiter": ";", "validation_fraction": 0}
+    whole = load_multilabel_dataset(str(tmp_path), **options)
+    data = load_multilabel_dataset(str(tmp_path), **options, max_labels=2)
+    assert whole.label_names == list("abcd") and data.label_names == ["b", "c"]
+    for split, kept in data.splits.items():
+        assert np.array_equal(np.array(kept["labels"]), np.array(whole.splits[split]["labels"])[:, [1, 2]])
+    small = load_multilabel_dataset(str(tmp_path), **options, max_labels=2, max_train_samples=1)
+    assert small.label_names == ["b", "c"]
+    assert load_multilabel_dataset(str(tmp_path), **options, max_labels=9).label_names == list("abcd")
+    with pytest.raises(ValueError, match="max_labels"):
+        load_multilabel_dataset(str(tmp_path), **options, max_labels=2, label_names=list("abcd"))
+
+
+def test_evaluation_subsets_do_not_depend_on_the_seed(tmp_path):
+    lines = ["text,labels", *(f"text {number},{number % 3}" for number in range(60))]
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    options = {"task": "text", "max_train_samples": 20, "max_eval_samples": 20}
+    one, other = (load_multilabel_dataset(str(tmp_path), **options, seed=seed).splits for seed in (1, 2))
+    assert one["test"]["text"] == other["test"]["text"] and one["validation"]["text"] == other["validation"]["text"]
+    assert one["train"]["text"] != other["train"]["text"]
