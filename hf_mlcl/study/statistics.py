@@ -142,10 +142,12 @@ def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
 
 def best_if_distinguishable(scores: dict[str, np.ndarray], score: int, level: float = 0.05) -> str | None:
     """The row with the highest mean, if it differs from every other (with Holm's correction); else None."""
+    if len(scores) < 2:
+        return None
     best = max(scores, key=lambda name: scores[name][0, score])
     p = sorted(difference(scores[best], other)[score].p for name, other in scores.items() if name != best)
     right = all(value <= level / (len(p) - place) for place, value in enumerate(p))
-    return best if p and right else None
+    return best if right else None
 
 
 @dataclass(frozen=True, eq=False)

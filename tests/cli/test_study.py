@@ -17,6 +17,8 @@ from hf_mlcl import compute_metrics
 from hf_mlcl.cli import main
 from hf_mlcl.study import Study
 from hf_mlcl.study.execution import estimate, execute
+from hf_mlcl.study.report import write_report
+from hf_mlcl.study.results import read_results
 from hf_mlcl.study.run import main as run_one
 
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
@@ -104,8 +106,9 @@ def study_of(values, **more):
 
 def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
     study = study_of(tiny, label_subsets=[4], protocols=["logistic_regression", "study"])
-    for run in study.runs():
-        folder = tmp_path / run.name
+    runs = study.runs()
+    for number, run in enumerate(runs):
+        folder = tmp_path / "runs" / run.name
         folder.mkdir(parents=True)
         (folder / "arguments.json").write_text(json.dumps(dict(run.arguments)))
         options = ["--svm"] if run.row.startswith("TF-IDF") else []
@@ -120,6 +123,13 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
                 assert again["macro_f1"] == pytest.approx(metrics["macro_f1"])
                 assert again["map"] == pytest.approx(metrics["map"])
         assert (len(results["metrics"]) == 2) != bool(options)
+        if number == 0 or run is runs[-1]:  # a report of what there is
+            table = read_results(study, runs, tmp_path)
+            write_report(study, runs, table, tmp_path, resamples=20)
+            assert len(pd.read_csv(tmp_path / "results.csv")) == len(table)
+            text = (tmp_path / "report.md").read_text()
+            assert f"{number + 1} of {len(runs)} runs are done" in text and "encoder as it is (study)" in text
+    assert {"row", "against", "low", "high", "p"} <= set(pd.read_csv(tmp_path / "comparisons.csv"))
 
 
 @pytest.mark.slow
