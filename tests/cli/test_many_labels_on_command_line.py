@@ -9,7 +9,7 @@ from hf_mlcl.data import labels
 def test_pictures_and_reports_need_rows(text_data, text_encoder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(labels, "MAX_ROW_LABELS", 5)
     arguments = text_arguments(text_data, text_encoder, tmp_path / "out", "--max_steps", "1")
-    assert fails(capsys, "train", *arguments, "--pictures", "true").startswith("--pictures: ")
+    assert fails(capsys, "train", *arguments, "--pictures", "true").startswith("--pictures ")
     main(["train", *arguments, "--prototype_sample_size", "2"])
     assert fails(capsys, "inspect", tmp_path / "out", "--dataset", text_data).startswith("dataset: ")
     space = ["app", str(tmp_path / "out"), "--space", str(tmp_path / "space")]

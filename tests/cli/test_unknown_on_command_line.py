@@ -30,7 +30,7 @@ def test_nothing_known_of_the_validation_split_stops_before_training_and_of_the_
 ):
     write_split(tmp_path / "train.csv", 48, 0.3, seed=0)
     write_split(tmp_path / "validation.csv", 24, 1.0, seed=1)
-    assert fails(capsys, *arguments(tmp_path, text_encoder, tmp_path / "out")).startswith("validation split: ")
+    assert "validation split" in fails(capsys, *arguments(tmp_path, text_encoder, tmp_path / "out"))
     write_split(tmp_path / "validation.csv", 24, 0, seed=1)
     (tmp_path / "test.csv").write_text("text\nsome text red\nsome text blue\n")
     main(arguments(tmp_path, text_encoder, tmp_path / "out"))
