@@ -25,9 +25,9 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     model = load_model(options.model)
     if options.format == "onnx" and not model.config.classifier_fitted:
-        raise ValueError(f"model: expected a fitted classifier, got none in {options.model!r}; see fit_classifier")
+        raise ValueError(f"model: the classifier of {options.model!r} is not fitted; see fit_classifier")
     if options.output_dir is None and not Path(options.model).is_dir():
-        raise ValueError("--output_dir: expected a folder to write a model of the Hub to, got none")
+        raise ValueError("--output_dir: a model of the Hub needs a folder to be written to")
     processor = read_processor(options.model, model.config.task, "model")
     folder = output_folder(options.output_dir or Path(options.model) / options.format)
     if options.format == "sentence-transformers":

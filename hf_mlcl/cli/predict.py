@@ -56,13 +56,13 @@ def _inputs(options: Any, task: str) -> list[str]:
     wrong = "image" if task == "text" else "text"
     if getattr(options, wrong) is not None:
         right = "text" if task == "text" else "image"
-        raise ValueError(f"--{wrong}: expected --{right} or --file for a {task} model, got --{wrong}")
+        raise ValueError(f"--{wrong} is not for a {task} model, use --{right} or --file")
     single = options.text if task == "text" else options.image
     if single is not None:
         return [single]
     inputs = list(_lines(Path(options.file), options.column))
     if not inputs:
-        raise ValueError(f"--file: expected one input a line or row, got the empty file {options.file!r}")
+        raise ValueError(f"--file: {options.file!r} is empty, it needs one input per line or row")
     return inputs
 
 
@@ -71,7 +71,7 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
     single = options.file is None
     argument, given = ("--text_pair", options.text_pair) if single else ("--pair_column", options.pair_column)
     if (options.pair_column if single else options.text_pair) is not None:
-        raise ValueError("--text_pair: expected beside --text, and --pair_column beside --file; got it the other way")
+        raise ValueError("--text_pair goes with --text, and --pair_column with --file")
     check_pairs(config, argument, given)
     if given is None or single:
         return None if given is None else [given]
@@ -80,14 +80,14 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
 
 def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterator[str]:
     if not path.is_file():
-        raise FileNotFoundError(f"--file: expected a file, found none at {str(path)!r}")
+        raise FileNotFoundError(f"--file: there is no file {str(path)!r}")
     if path.suffix.lower() not in FORMATS:
         if argument == "--pair_column":
-            raise ValueError(f"--pair_column: expected a csv, json or parquet file, got {path.name!r}")
+            raise ValueError(f"--pair_column needs a csv, json or parquet file, got {path.name!r}")
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"--file: expected text in UTF-8, got {path.name!r}: {error}") from error
+            raise ValueError(f"--file: {path.name!r} is not UTF-8 text: {error}") from error
         # Every line is an input, blank ones too, so that answers stand beside texts; "\r" or U+2028 alone end none.
         lines = text.removesuffix("\n").split("\n") if text else []
         yield from (line.removesuffix("\r") for line in lines)
@@ -111,10 +111,10 @@ def _predict(
 
 def _open(path: str) -> Any:
     if not path.strip():
-        raise ValueError(f"--file: expected the path of an image in every line or row, got {path!r}")
+        raise ValueError(f"--file needs the path of an image in every line or row, got {path!r}")
     try:
         return read_image(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"--image: expected an image file, found none at {path!r}") from None
+        raise FileNotFoundError(f"--image: there is no file {path!r}") from None
     except Exception as error:  # PIL raises many types on damaged files
-        raise ValueError(f"--image: expected an image file, got {path!r}: {error}") from error
+        raise ValueError(f"--image: {path!r} is no image that can be read: {error}") from error

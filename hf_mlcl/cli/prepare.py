@@ -25,9 +25,9 @@ def output_folder(path: str | Path, argument: str = "--output_dir") -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{argument}: expected a folder, got {str(folder)!r}: {error.strerror}") from error
+        raise ValueError(f"{argument}: the folder {str(folder)!r} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"{argument}: expected a folder that can be written to, got {str(folder)!r}")
+        raise ValueError(f"{argument}: the folder {str(folder)!r} cannot be written to")
     return folder
 
 
@@ -74,7 +74,7 @@ def check_length(model: Any, max_length: int | None) -> None:
     """Raises ValueError where `max_length` is more than the positions that a text encoder has embeddings of."""
     most, _ = learned_positions(model.encoder)
     if max_length is not None and most is not None and max_length > most:
-        raise ValueError(f"max_length: expected at most {most}, the encoder's positions, got {max_length}")
+        raise ValueError(f"max_length: the encoder has {most} positions, got {max_length}")
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
@@ -83,7 +83,7 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
         given = getattr(arguments, name, value)
         if given != value:  # says something about inputs of the other kind; columns are checked later
-            raise ValueError(f"{name}: expected {value or 'none'} for task {arguments.task!r}, got {given!r}")
+            raise ValueError(f"{name} is not for the task {arguments.task!r}, got {given!r}")
     columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter")
     return load_multilabel_dataset(
         arguments.dataset,
@@ -126,9 +126,9 @@ def shown_rows(rows: Any, job: DataArguments) -> Any:
 def check_pairs(config: MLCLConfig, argument: str, given: str | None) -> None:
     """Raises ValueError unless a second text is given if, and only if, the model was trained on pairs of texts."""
     if config.text_pairs and given is None:
-        raise ValueError(f"{argument}: expected the second text, the model was trained on pairs; got none")
+        raise ValueError(f"{argument} is needed: the model was trained on pairs of texts")
     if given is not None and not config.text_pairs:
-        raise ValueError(f"{argument}: expected none, the model was not trained on pairs of texts; got {given!r}")
+        raise ValueError(f"{argument}: the model was not trained on pairs of texts, got {given!r}")
 
 
 def read_processor(source: str, task: str, argument: str) -> Any:
@@ -138,8 +138,8 @@ def read_processor(source: str, task: str, argument: str) -> Any:
         # Said, so that code of the folder is refused with one line; transformers would ask, and wait for an answer.
         return loader.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
-        kind = "a tokenizer" if task == "text" else "an image processor"
-        raise ValueError(f"{argument}: expected {kind} in {source!r}, got none: {reason_of(error)}") from error
+        kind = "tokenizer" if task == "text" else "image processor"
+        raise ValueError(f"{argument}: {source!r} has no {kind} that can be loaded: {reason_of(error)}") from error
 
 
 def load_processor(source: str, arguments: DataArguments, argument: str = "encoder") -> Any:
@@ -161,7 +161,7 @@ def load_label_descriptions(path: str | None) -> dict[str, str] | None:
         return None
     descriptions = read_json(path, "label_descriptions")
     if not isinstance(descriptions, dict) or not all(isinstance(text, str) for text in descriptions.values()):
-        raise ValueError(f"label_descriptions: expected a JSON object of label name: text in {path}, got other values")
+        raise ValueError(f"label_descriptions: {path} must hold a JSON object of label name: text")
     return descriptions
 
 
@@ -186,10 +186,10 @@ def adapter_config(job: TrainArguments) -> Any:
     if job.lora_r is None:
         return None
     if job.lora_r < 1:
-        raise ValueError(f"--lora_r: expected at least 1, got {job.lora_r}")
+        raise ValueError(f"--lora_r must be at least 1, got {job.lora_r}")
     alpha = 2 * job.lora_r if job.lora_alpha is None else job.lora_alpha
     if not 0 < alpha < float("inf"):
-        raise ValueError(f"--lora_alpha: expected a finite number above 0, got {alpha}")
+        raise ValueError(f"--lora_alpha must be a finite number above 0, got {alpha}")
     names = [name.strip() for name in (job.lora_target_modules or "").split(",") if name.strip()]
     return peft_package().LoraConfig(r=job.lora_r, lora_alpha=alpha, target_modules=names or None)
 

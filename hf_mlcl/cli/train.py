@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
     job, args = parser.parse(arguments)
     if not args.output_dir or args.output_dir == "trainer_output":
-        raise ValueError("--output_dir: expected the folder to write to, got none")
+        raise ValueError("--output_dir: name the folder to write to")
     started = time.time()
     with SaveOnSignal() as on_signal:
         try:
@@ -220,7 +220,7 @@ def _augmentation(job: TrainArguments) -> RandAugment | None:
         for name in ("randaugment_operations", "randaugment_magnitude"):
             given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
             if given != default:
-                raise ValueError(f"{name}: expected --augmentation randaugment beside it, got {given} alone")
+                raise ValueError(f"{name}={given} needs --augmentation randaugment")
         return None
     return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
 
