@@ -74,6 +74,7 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
         "settings": settings, "ranks": found, "pictures": pictures, "missing": missing, "runs": len(runs),
         "names": NAMES, "groups": GROUPS, "study": study, "resamples": resamples,
         "hours": table.drop_duplicates("run")["seconds"].sum() / 3600,
+        "single_seed": any(one.lines["seed"].nunique() < 2 for one in settings),
         "grouped": all(name in table for name in GROUPS),
     }  # fmt: skip
     for kind in ("html", "md"):
@@ -121,7 +122,10 @@ def _setting(study: Study, name: str, lines: pd.DataFrame, folder: Path, resampl
     )
     summary = summary.sort_values("macro_f1", ascending=False).reset_index()
     resampled = _resampled(lines, folder, resamples)
-    best = {score: best_if_distinguishable(resampled, place) for place, score in enumerate(SCORES)}
+    several = lines["seed"].nunique() > 1  # of one seed it is not known how much another would change
+    best = {
+        score: best_if_distinguishable(resampled, place) if several else None for place, score in enumerate(SCORES)
+    }
     compared = []
     first, *others = [row for row in summary["row"] if row in resampled] or [""]
     for other in others:

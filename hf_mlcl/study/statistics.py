@@ -27,21 +27,25 @@ class Predictions:
     def resampled(self, weights: np.ndarray) -> np.ndarray:
         """`SCORES` where example n counts `weights[b, n]` times: (B, 3), as `compute_metrics` of repeated examples.
 
+        But for Macro-F1: a label whose few positives are not drawn would count 0 for every row and draw all
+        differences towards 0. It is the mean over the labels that are there, times the share of the labels that have
+        a positive in the whole split; so it is the Macro-F1 of `compute_metrics` where each example counts once.
+
         Args:
             weights: (B, N), not negative.
         """
         weights = np.asarray(weights, dtype=np.float32)
         positives, known = self.labels == 1, self.labels >= 0
-        parts = (positives & self.decisions, self.decisions & known, positives, known)
-        hits, predicted, support, counted = (weights @ part.astype(np.float32) for part in parts)
+        parts = (positives & self.decisions, self.decisions & known, positives)
+        hits, predicted, support = (weights @ part.astype(np.float32) for part in parts)
         both = hits.sum(axis=1), (predicted + support).sum(axis=1)
         micro = 2 * both[0] / np.maximum(both[1], 1)
         f1 = 2 * hits / np.maximum(predicted + support, 1)
-        used = counted > 0
-        macro = (f1 * used).sum(axis=1) / np.maximum(used.sum(axis=1), 1)
-        precision = self._average_precisions(weights)
         there = support > 0
-        mean = (precision * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+        number = np.maximum(there.sum(axis=1), 1)
+        share = positives.any(axis=0).sum() / max(known.any(axis=0).sum(), 1)
+        macro = (f1 * there).sum(axis=1) / number * share
+        mean = (self._average_precisions(weights) * there).sum(axis=1) / number
         return np.stack([micro, macro, mean], axis=1)
 
     def _average_precisions(self, weights: np.ndarray) -> np.ndarray:

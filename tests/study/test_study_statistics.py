@@ -21,7 +21,7 @@ from hf_mlcl.study.statistics import (
 
 def predictions(seed: int, skill: float = 1.0, examples: int = 60, labels: int = 7, missing: bool = False, truth=None):
     rng = np.random.default_rng(seed)
-    truth = rng.random((examples, labels)) < np.linspace(0.02, 0.5, labels) if truth is None else truth
+    truth = rng.random((examples, labels)) < np.linspace(0.0, 0.5, labels) if truth is None else truth
     # Rounded, so that scores are equal now and then.
     logits = np.round(skill * (2.0 * truth - 1) + rng.normal(size=truth.shape), 1)
     values = truth.astype(np.int8)
@@ -37,10 +37,15 @@ def test_weights_are_repeated_examples(missing):
     rng = np.random.default_rng(1)
     weights = np.concatenate([np.ones((1, 60)), rng.multinomial(60, np.full(60, 1 / 60), size=8)])
     found = one.resampled(weights)
+    share = (one.labels == 1).any(axis=0).sum() / (one.labels >= 0).any(axis=0).sum()
     for values, counts in zip(found, weights.astype(int), strict=True):
         rows = np.repeat(np.arange(60), counts)
         expected = compute_metrics((one.scores[rows], one.labels[rows]), thresholds=0.4)
+        # Of the labels that are there, and as many of all as in the whole split.
+        expected["macro_f1"] = expected["macro_f1_present"] * share
         assert values == pytest.approx([expected[name] for name in SCORES], abs=1e-5)
+    whole = compute_metrics((one.scores, one.labels), thresholds=0.4)
+    assert found[0] == pytest.approx([whole[name] for name in SCORES], abs=1e-5)
 
 
 def test_the_bootstrap_pairs_seeds_and_examples():
