@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -186,17 +186,21 @@ class DataclassParser(HfArgumentParser, OneLineParser):
             raise ValueError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of arguments to values, got {type(values).__name__}")
+        return self.flags(values, f"{path}: ")
+
+    def flags(self, values: Mapping[str, Any], where: str = "") -> list[str]:
+        """Values of arguments, as YAML and JSON have them, as flags; errors begin with `where`."""
         actions = {action.dest: action for action in self._actions if action.dest != "help"}
         hints = {name: hint for kind in self.dataclass_types for name, hint in get_type_hints(kind).items()}
         flags: list[str] = []
         for name, value in values.items():
             if name not in actions:
-                raise ValueError(f"{path}: {self.unknown(f'--{name}')}")
+                raise ValueError(f"{where}{self.unknown(f'--{name}')}")
             action = actions[name]
             if value is None and type(None) not in get_args(hints[name]):
-                raise ValueError(f"{path}: {name}: expected a value, got None")
+                raise ValueError(f"{where}{name}: expected a value, got None")
             if isinstance(value, (list, dict)) and name in TrainArguments.__dataclass_fields__:
-                raise ValueError(f"{path}: {name}: expected one value, got {value!r}")
+                raise ValueError(f"{where}{name}: expected one value, got {value!r}")
             if value is None or isinstance(value, (list, dict)):  # which no flag can say
                 action.required = False
                 self.set_defaults(**{name: value})

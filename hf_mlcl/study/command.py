@@ -58,7 +58,8 @@ def run(arguments: Sequence[str]) -> None:
     table = execute(
         study, folder, jobs=options.jobs, backend=options.backend, address=options.address, shard=options.shard
     )
-    print(f"{folder / 'report.html'}: report of {table['run'].nunique()} runs; the table is results.csv")
+    if len(table):
+        print(f"{folder / 'report.html'}: report of {table['run'].nunique()} runs; the table is results.csv")
 
 
 def shard(text: str) -> tuple[int, int]:

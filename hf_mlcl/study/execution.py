@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,9 @@ from hf_mlcl.cli.train import set_up
 from hf_mlcl.training import SaveOnSignal
 from hf_mlcl.training.dataset_rows import select_rows
 
-from .plan import SVM, Run, Study, read_arguments
+from .plan import SVM, UNTRAINED, Run, Study, read_arguments
 from .results import read_results
-from .run import ARGUMENTS, LOG, RESULTS
+from .run import ARGUMENTS, LOG, RESULTS, finished, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class _Pool:
         try:
             if self.stopping.is_set():
                 return -signal.SIGTERM
-            with open(log, "ab") as output:
+            with open(log, "wb") as output:
                 # A session of its own: Ctrl-C reaches this process alone, which passes it on.
                 process = subprocess.Popen(
                     command,
@@ -66,20 +69,26 @@ class _Pool:
                 status = process.wait()
                 self._live.discard(process)
                 return status
+        except OSError as error:
+            return _not_started(log, error)
         finally:
             self._free.put(number)
 
     def _environment(self, number: int) -> dict[str, str]:
-        values = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // self.jobs)), **os.environ}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        values = {"OMP_NUM_THREADS": str(max(1, cores // self.jobs)), **os.environ}
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         gpus = gpus if gpus != [""] else [str(gpu) for gpu in range(torch.cuda.device_count())]
         return values | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
 
     def stop(self) -> None:
-        """Lets what runs save a checkpoint and end."""
+        """Lets what runs save a checkpoint and end, and waits for it."""
         self.stopping.set()
-        for process in list(self._live):
+        live = list(self._live)
+        for process in live:
             process.send_signal(signal.SIGTERM)
+        for process in live:
+            process.wait()
 
 
 def command_of(run: Run, study: Study, folder: Path) -> list[str]:
@@ -97,30 +106,45 @@ def command_of(run: Run, study: Study, folder: Path) -> list[str]:
     ]
 
 
-def _prepare(runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run; ValueError where its folder holds a run of other arguments."""
+def _not_started(log: Path, error: OSError) -> int:
+    """What a command that could not be started is answered by."""
+    logger.warning("%s: the run could not be started: %s", log.parent, error)
+    return 1
+
+
+def prepare(runs: Sequence[Run], folder: Path) -> None:
+    """Writes the arguments of each run; ValueError where its folder holds results of other arguments.
+
+    Checkpoints of other arguments go: a run must not go on from what it would not have come to.
+    """
     for run in runs:
         path = folder / RUNS / run.name / ARGUMENTS
         values = json.loads(json.dumps(dict(run.arguments)))
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if before == values:
+            continue
+        if before is not None:
             changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
-            if changed and (path.parent / RESULTS).exists():
+            if (path.parent / RESULTS).exists():
                 raise ValueError(
                     f"{path.parent} holds a run with another {', '.join(changed)}; give the row another `name`, or "
                     "write the study to another --output_dir"
                 )
+            for checkpoint in path.parent.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
-def failure(path: Path) -> str:
+def failure(path: Path, status: int) -> str:
     """Why a run has failed, in one line: the last of its output."""
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return "it was killed, perhaps for want of memory"
     try:
         lines = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1].removeprefix("hf-mlcl: error: ") if lines else "it has written nothing"
+    return lines[-1].removeprefix("hf-mlcl: error: ") if lines else f"it ended with status {status} and wrote nothing"
 
 
 def execute(
@@ -156,21 +180,32 @@ def execute(
         raise ValueError(
             f"jobs must be at least 1 and a shard one of 1/n to n/n, got {jobs} and {shard[0]}/{shard[1]}"
         )
+    if report:  # what it needs and is not installed is named now, not after all runs
+        from .figures import check_packages
+
+        check_packages()
     study.check()
     runs = study.runs()
+    folder = folder.resolve()  # workers elsewhere have another current folder
     folder.mkdir(parents=True, exist_ok=True)
-    _prepare(runs, folder)
-    mine = runs[shard[0] - 1 :: shard[1]]
-    todo = [run for run in mine if not (folder / RUNS / run.name / RESULTS).exists()]
-    logger.info("%d of %d runs have results already", len(mine) - len(todo), len(mine))
+    # Long runs and short ones are dealt out alike.
+    mine = sorted(runs, key=_weight)[shard[0] - 1 :: shard[1]]
+    mine = [run for run in runs if run in mine]
+    prepare(mine, folder)
+    todo = [run for run in mine if not finished(folder / RUNS / run.name, study.protocols)]
     failed: dict[str, str] = {}
     if todo:
         failed = _run_all(study, todo, folder, jobs, backend, address)
-    table = read_results(study, runs, folder)
-    if report and len(table):
-        from .report import write_report
+    with open(folder / ".lock", "w") as lock:  # shards that end together write one report after the other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        table = read_results(study, runs, folder)
+        if report and len(table):
+            from .report import write_report
 
-        write_report(study, runs, table, folder)
+            try:
+                write_report(study, runs, table, folder)
+            except ValueError as error:
+                failed["the report"] = str(error)
     if failed:
         name, reason = next(iter(failed.items()))
         raise ValueError(
@@ -186,7 +221,7 @@ def _run_all(
     """Runs all; names of those that failed, with the reason."""
     pool, started = _Pool(jobs), time.time()
 
-    work = pool.run if backend == "local" else run_elsewhere
+    work = pool.run if backend == "local" else partial(run_elsewhere, cwd=os.getcwd())
     tasks = [joblib.delayed(work)(command_of(run, study, folder), folder / RUNS / run.name / LOG) for run in runs]
     done = threading.Event()
     line = threading.Thread(target=_show_progress, args=(runs, folder, started, done), daemon=True)
@@ -202,16 +237,20 @@ def _run_all(
         line.join()
     failed = {}
     for run, status in zip(runs, statuses, strict=True):
-        if status or not (folder / RUNS / run.name / RESULTS).exists():
-            failed[run.name] = failure(folder / RUNS / run.name)
+        if not finished(folder / RUNS / run.name, study.protocols):
+            failed[run.name] = failure(folder / RUNS / run.name, status)
             logger.warning("failed: %s: %s", run.name, failed[run.name])
     return failed
 
 
-def run_elsewhere(command: list[str], log: Path) -> int:
-    """Runs a command on a worker of dask or ray, in whatever Python that has."""
-    with open(log, "ab") as output:
-        return subprocess.run([sys.executable, *command[1:]], stdout=output, stderr=subprocess.STDOUT).returncode
+def run_elsewhere(command: list[str], log: Path, cwd: str) -> int:
+    """Runs a command on a worker of dask or ray, in whatever Python that has, in the folder of this command."""
+    try:
+        with open(log, "wb") as output:
+            command = [sys.executable, *command[1:]]
+            return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, cwd=cwd).returncode
+    except OSError as error:
+        return _not_started(log, error)
 
 
 @contextmanager
@@ -249,7 +288,9 @@ def _show_progress(runs: Sequence[Run], folder: Path, started: float, done: thre
         ended = done.wait(1)
         finished = np.array([path.exists() for path in paths])
         share, spent = weights[finished].sum() / weights.sum(), time.time() - started
-        left = f"about {_duration(spent * (1 - share) / share)} left" if 0 < share < 1 else _duration(spent)
+        left = (
+            f"about {_duration(spent * (1 - share) / share)} left" if 0 < share < 1 and not ended else _duration(spent)
+        )
         if shown or finished.sum() != number or ended:
             number = finished.sum()
             # On a terminal the line is written over; in a file there is one for each run that has ended.
@@ -303,7 +344,7 @@ def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
     """Seconds for an example of a training step and of a forward pass; number of examples of each split."""
     clock = _StepClock()
     with tempfile.TemporaryDirectory() as folder:
-        steps = {"max_steps": 2} if run.trains else {"num_train_epochs": 0}
+        steps = {"max_steps": 2} if run.trains else UNTRAINED
         values = {name: value for name, value in run.arguments.items() if name != "max_train_samples"}
         job, args = read_arguments({**values, **steps}, folder)
         args.disable_tqdm = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vPX"
 MOST_LINES = 7  # of which a line figure shows the best, beside the baselines
+
+
+def check_packages() -> None:
+    """Raises ImportError where what the report needs is not installed."""
+    for package in ("matplotlib", "scikit_posthocs"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"the report of a study needs {package}: pip install 'hf-mlcl[study]'")
 
 
 def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
@@ -108,10 +116,12 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str) -> Figure:
     rows = list(lines.groupby("row")["macro_f1"].mean().sort_values(ascending=False).index)
     styles = _styles(rows)
     for row in _shown(rows):
-        found = lines[lines["row"] == row].groupby(column)["macro_f1"].agg(["mean", "std"])
+        # Held out of a training split, validation may take a row more with one seed than with another.
+        of = lines[lines["row"] == row].groupby(["fraction", "labels"])
+        found = of["macro_f1"].agg(["mean", "std"])
         error = None if found["std"].isna().any() else 100 * found["std"]
         axes.errorbar(
-            found.index,
+            of[column].mean(),
             100 * found["mean"],
             yerr=error,
             label=row,
@@ -120,7 +130,7 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str) -> Figure:
             capsize=2,
             **styles[row],
         )
-    ticks = sorted(lines[column].unique())
+    ticks = sorted(lines.groupby(["fraction", "labels"])[column].mean().round().unique())
     axes.set(xscale="log", xlabel=name, ylabel="Macro-F1 (%)")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hf_mlcl.cli.arguments import DataclassParser, TrainArguments
+from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
@@ -26,9 +25,20 @@ if TYPE_CHECKING:
 
 FROZEN = "encoder as it is"
 SVM = "TF-IDF + linear SVM"
+UNTRAINED = {"num_train_epochs": 0, "max_steps": -1}
 METRICS = ("micro_f1", "macro_f1", "map")
 # Arguments of one task; those for all datasets of a study reach only the datasets that they can mean.
-_ONLY = {"text": ("max_length", "text_column"), "vision": ("image_size", "image_column", "augmentation")}
+_ONLY = {
+    "text": ("max_length", "text_column", "text_pair_column"),
+    "vision": (
+        *("image_size", "image_column", "corrupt_images", "augmentation", "randaugment_operations"),
+        *("randaugment_magnitude", "freeze_batch_norm"),
+    ),
+}
+# What the rows of a table must have in common to be compared.
+_OF_THE_DATA = frozenset(DataArguments.__dataclass_fields__) - {"max_length", "image_size"} | {"validation_fraction"}
+# Scores by which a batch size can be chosen: of others less is better, or they tell how good probabilities are.
+_CHOICES = ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "macro_f1_present", "subset_accuracy")
 # What the study itself decides for each run.
 _OWN = ("output_dir", "seed", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures", "task")
 
@@ -123,19 +133,19 @@ class Study:
             values = getattr(self, name)
             if not isinstance(values, list) or (not values and name not in ("losses", "batch_sizes")):
                 raise ValueError(f"{name} must be a list with at least one entry, got {values!r}")
-            if len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+            if any(value in values[:place] for place, value in enumerate(values)):
                 raise ValueError(f"{name} names something twice: {values!r}")
         self._check_numbers()
         for protocol in self.protocols:
             if protocol not in PROTOCOLS:
                 raise ValueError(f"protocols must be some of {', '.join(PROTOCOLS)}, got {protocol!r}")
-        if not all(isinstance(name, str) for name in self.choice):
-            raise ValueError(f"choose_by must be the name of a score or a list of them, got {self.choose_by!r}")
+        if not self.choice or not set(self.choice) <= set(_CHOICES):
+            raise ValueError(f"choose_by must be one or some of {', '.join(_CHOICES)}, got {self.choose_by!r}")
         _check_names("study", self.arguments)
         self._check_datasets()
         if not self.losses:
             self.losses = [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
             name, values = _row(loss)
@@ -159,16 +169,21 @@ class Study:
 
     def _check_datasets(self) -> None:
         names = set()
+        self.datasets = [dict(values) if isinstance(values, dict) else values for values in self.datasets]
         for number, values in enumerate(self.datasets, 1):
             if not isinstance(values, dict):
                 raise ValueError(f"datasets: entry {number} must be a mapping with `dataset`, `task` and `encoder`")
             for key in ("dataset", "task", "encoder"):
-                if not isinstance(values.get(key, self.arguments.get(key)), str):
+                if key not in values and key in self.arguments:
+                    values[key] = self.arguments[key]
+                if not isinstance(values.get(key), str):
                     raise ValueError(f"datasets: entry {number} needs `{key}`")
-            if values.get("task") not in ("text", "vision"):
+            if values["task"] not in ("text", "vision"):
                 raise ValueError(f"datasets: the task of entry {number} must be text or vision")
             _check_names(f"datasets: entry {number}", values, also=("name", "task"))
             values.setdefault("name", Path(values["dataset"]).stem or values["dataset"])
+            if not isinstance(values["name"], str):
+                raise ValueError(f"datasets: the `name` of entry {number} must be a text, got {values['name']!r}")
             if _slug(values["name"]) in names:
                 raise ValueError(f"datasets: two are called {values['name']!r}; give one of them another `name`")
             names.add(_slug(values["name"]))
@@ -210,22 +225,22 @@ class Study:
         for seed, dataset in itertools.product(self.seeds, self.datasets):
             shared = self._shared(dataset)
             baselines = [FROZEN, SVM] if dataset["task"] == "text" else [FROZEN]
-            rows = {row: {"num_train_epochs": 0} for row in baselines} | self.rows
+            rows = {row: dict(UNTRAINED) for row in baselines} | self.rows
             for fraction, max_labels, (row, own) in itertools.product(
-                self.fractions, self.label_subsets, rows.items()
+                self.fractions, self._subsets(dataset), rows.items()
             ):
                 fixed = own.get("per_device_train_batch_size") or shared.get("per_device_train_batch_size", 64)
                 sizes: Sequence[Any] = [fixed]
                 if row in baselines:
                     sizes = [None]
-                elif "per_device_train_batch_size" not in own and self.batch_sizes:
+                elif self.batch_sizes and "per_device_train_batch_size" not in {**own, **dataset}:
                     sizes = self.batch_sizes
                 for size in sizes:
                     values = {"save_strategy": "no", "report_to": "none", **shared, **own, "seed": seed}
                     values |= {} if size is None else {"per_device_train_batch_size": size}
                     values |= {} if max_labels is None else {"max_labels": max_labels}
                     if fraction != 1:
-                        values["max_train_samples"] = max(1, round(fraction * self._train_rows(dataset["name"])))
+                        values["max_train_samples"] = max(1, round(fraction * self._size(dataset)[0]))
                     yield Run(dataset["name"], row, seed, size, fraction, max_labels, values)
 
     def _shared(self, dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,13 +249,25 @@ class Study:
         values = {name: value for name, value in self.arguments.items() if name not in other}
         return values | {name: value for name, value in dataset.items() if name != "name"}
 
-    def _train_rows(self, name: str) -> int:
-        """Training examples of a dataset, when all of them are used."""
+    def _subsets(self, dataset: Mapping[str, Any]) -> list[int | None]:
+        """The numbers of labels, each once: one that a dataset does not have stands for all of its labels."""
+        if self.label_subsets == [None]:
+            return [None]
+        labels = self._size(dataset)[1]
+        return list(
+            dict.fromkeys(None if number is None or number >= labels else number for number in self.label_subsets)
+        )
+
+    def _size(self, dataset: Mapping[str, Any]) -> tuple[int, int]:
+        """Training examples of a dataset, when all of them are used, and its labels."""
+        name = dataset["name"]
         if name not in self._sizes:
-            shared = self._shared(next(values for values in self.datasets if values["name"] == name))
-            job = TrainArguments(**{key: value for key, value in shared.items() if key in _job_fields()})
-            data = load_data(job, validation_fraction=job.validation_fraction, max_train_samples=job.max_train_samples)
-            self._sizes[name] = len(data.splits["train"])
+            job, _ = read_arguments(self._shared(dataset) | UNTRAINED, "checked")
+            options = {"validation_fraction": job.validation_fraction, "max_train_samples": job.max_train_samples}
+            data = load_data(job, **options)
+            if "validation" not in data.splits:
+                raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
+            self._sizes[name] = len(data.splits["train"]), len(data.label_names)
         return self._sizes[name]
 
     def check(self) -> None:
@@ -254,11 +281,20 @@ class Study:
             if run.row != SVM and key not in seen:
                 seen.add(key)
                 try:
-                    read_arguments(run.arguments, "checked")
+                    _, args = read_arguments(run.arguments, "checked")
                 except ValueError as error:
                     raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
+            examples = int(run.arguments.get("max_train_samples") or 0)
+            if run.fraction < 1 and run.batch_size and args.dataloader_drop_last and examples < run.batch_size:
+                raise ValueError(
+                    f"fractions: {run.fraction:g} of {run.dataset} is {examples} training examples, fewer than the "
+                    f"{run.batch_size} of a batch"
+                )
         for dataset in self.datasets:
-            self._train_rows(dataset["name"])
+            try:
+                self._size(dataset)
+            except ValueError as error:
+                raise ValueError(f"{dataset['name']}: {error}") from error
 
     def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
         """Runs what has not been run yet, writes results and report, and returns the table of results.
@@ -274,10 +310,8 @@ class Study:
 
 def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArguments, MLCLTrainingArguments]:
     """The arguments of `train`, checked as those of its command line."""
-    words = []
-    for name, value in {**values, "output_dir": output_dir}.items():
-        words += [f"--{name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"] * (value is not None)
-    job, args = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train").parse(words)
+    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
+    job, args = parser.parse(parser.flags({**values, "output_dir": output_dir}))
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
     config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
     args.write_objective(config)  # says what is wrong with loss and objective
@@ -295,6 +329,9 @@ def _row(loss: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(values, dict):
         raise ValueError(f"losses: an entry is a name or a mapping of arguments, got {loss!r}")
     _check_names("losses", values, also=("name",))
+    for name in values:
+        if name in _OF_THE_DATA:
+            raise ValueError(f"losses: {name} must be the same for all rows; give it to the dataset or the study")
     values = dict(values)
     shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
     name = values.pop("name", None) or ", ".join([str(values.get("loss", "default")), *shown])

@@ -17,7 +17,7 @@ import pandas as pd
 from . import figures
 from .plan import Run, Study
 from .results import SETTING
-from .run import PREDICTIONS, RESULTS
+from .run import PREDICTIONS, RESULTS, finished, write_whole
 from .statistics import SCORES, Predictions, Ranks, best_if_distinguishable, bootstrap, difference, ranks
 
 logger = logging.getLogger(__name__)
@@ -52,16 +52,17 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     `results.parquet` and `results.csv` (see `read_results`), `comparisons.csv`, `report.html`, `report.md`,
     `tables.tex`, and `figures`.
     """
-    for name, write in (("results.parquet", table.to_parquet), ("results.csv", table.to_csv)):
-        write(folder / f".{name}.tmp", index=False)
-        (folder / f".{name}.tmp").replace(folder / name)
+    table.to_parquet(folder / ".results.parquet.tmp", index=False)
+    (folder / ".results.parquet.tmp").replace(folder / "results.parquet")
+    write_whole(folder / "results.csv", table.to_csv(index=False))
     settings = [_setting(study, name, lines, folder, resamples) for name, lines in _settings(table)]
     pairs = [one.comparisons.assign(setting=one.name) for one in settings if len(one.comparisons)]
+    (folder / "comparisons.csv").unlink(missing_ok=True)
     if pairs:
-        pd.concat(pairs).to_csv(folder / "comparisons.csv", index=False)
+        write_whole(folder / "comparisons.csv", pd.concat(pairs).to_csv(index=False))
     found = {score: of for score in SCORES if (of := _ranks(settings, score)) is not None}
     pictures = _draw(settings, found, folder)
-    missing = [run.name for run in runs if not (folder / "runs" / run.name / RESULTS).exists()]
+    missing = [run.name for run in runs if not finished(folder / "runs" / run.name, study.protocols)]
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -79,8 +80,8 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     }  # fmt: skip
     for kind in ("html", "md"):
         text = environment.get_template(f"report.{kind}").render(values)
-        (folder / f"report.{kind}").write_text(text, encoding="utf-8")
-    (folder / "tables.tex").write_text("\n\n".join(map(_latex, settings)) + "\n", encoding="utf-8")
+        write_whole(folder / f"report.{kind}", text)
+    write_whole(folder / "tables.tex", "\n\n".join(map(_latex, settings)) + "\n")
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -108,7 +109,9 @@ def _settings(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for (dataset, fraction, labels), lines in shown.groupby(SETTING, sort=False):
         name = f"{dataset}, {labels} labels"
         if table["fraction"].nunique() > 1:
-            name += f", {fraction:.0%} of the training examples"
+            name += f", {100 * fraction:g} % of the training examples"
+        if set(lines["split"]) == {"validation"}:
+            name += ", validation split"
         yield name, lines
 
 
@@ -122,7 +125,8 @@ def _setting(study: Study, name: str, lines: pd.DataFrame, folder: Path, resampl
     )
     summary = summary.sort_values("macro_f1", ascending=False).reset_index()
     resampled = _resampled(lines, folder, resamples)
-    several = lines["seed"].nunique() > 1  # of one seed it is not known how much another would change
+    # Of one seed it is not known how much another would change; and a row that was not compared may be the best.
+    several = lines["seed"].nunique() > 1 and set(resampled) == set(summary["row"])
     best = {
         score: best_if_distinguishable(resampled, place) if several else None for place, score in enumerate(SCORES)
     }
@@ -150,11 +154,11 @@ def _resampled(lines: pd.DataFrame, folder: Path, resamples: int) -> dict[str, n
 
 def _predictions(path: Path, protocol: str, split: str) -> Predictions | None:
     with np.load(path) as arrays:
-        if f"{split}/labels" not in arrays:
+        if f"{protocol}/{split}/labels" not in arrays:
             return None
         logits = arrays[f"{protocol}/{split}/logits"]
         thresholds = arrays[f"{protocol}/{split}/thresholds"]
-        labels = arrays[f"{split}/labels"]
+        labels = arrays[f"{protocol}/{split}/labels"]
     from hf_mlcl.evaluation.arrays import sigmoid
 
     known = (labels >= 0).any(axis=1)  # nothing is said of the others
@@ -163,8 +167,16 @@ def _predictions(path: Path, protocol: str, split: str) -> Predictions | None:
 
 
 def _ranks(settings: Sequence[Setting], score: str) -> Ranks | None:
-    """Ranks of the rows that all settings have; None for a single setting or a single row."""
-    means = pd.DataFrame({one.name: one.summary.set_index("row")[score] for one in settings}).T
+    """Ranks of the rows that all datasets have; None for a single dataset or a single row.
+
+    Of each dataset its largest setting counts: the test takes datasets for independent.
+    """
+    largest: dict[str, Setting] = {}
+    for one in settings:
+        dataset, *size = one.lines.iloc[0][SETTING]
+        if dataset not in largest or size > list(largest[dataset].lines.iloc[0][SETTING])[1:]:
+            largest[dataset] = one
+    means = pd.DataFrame({name: one.summary.set_index("row")[score] for name, one in largest.items()}).T
     means = means.dropna(axis=1)
     return ranks(means) if len(means) > 1 and means.shape[1] > 1 else None
 
@@ -206,17 +218,19 @@ def _draw(settings: Sequence[Setting], found: dict[str, Ranks], folder: Path) ->
     for (dataset, fraction), of in lines.groupby(["dataset", "fraction"], sort=False):
         if of["labels"].nunique() > 1:
             drawn[f"labels-{len(drawn)}"] = (
-                f"Macro-F1 against the number of labels: {dataset}, {fraction:.0%} of the training examples",
+                f"Macro-F1 against the number of labels: {dataset}, {100 * fraction:g} % of the training examples",
                 figures.plot_curves(of, "labels", "labels"),
             )
     for score, of in found.items():
         if of.nemenyi is not None:
             drawn[f"ranks-{score}"] = (
-                f"Average rank by {NAMES[score]} over {len(settings)} settings (1 is best); rows joined by a line "
+                f"Average rank by {NAMES[score]} over the datasets (1 is best); rows joined by a line "
                 "cannot be told apart (Nemenyi, 5 %)",
                 figures.plot_ranks(of),
             )
     (folder / "figures").mkdir(exist_ok=True)
+    for old in (folder / "figures").glob("*.png"):
+        old.unlink()
     for name, (_, figure) in drawn.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150, bbox_inches="tight")
     return {name: caption for name, (caption, _) in drawn.items()}
@@ -224,7 +238,7 @@ def _draw(settings: Sequence[Setting], found: dict[str, Ranks], folder: Path) ->
 
 def _latex(one: Setting) -> str:
     """The table of a setting with booktabs; the distinguishable best is bold."""
-    special = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+    special = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {c: f"\\char`\\{c}" for c in "\\^~"})
     lines = [
         f"% {one.name}; mean and standard deviation over seeds, in percent",
         r"\begin{tabular}{lrrrr}",

@@ -31,6 +31,8 @@ def read_results(study: Study, runs: Sequence[Run], folder: Path) -> pd.DataFram
         found = json.loads(path.read_text(encoding="utf-8"))
         about = found["run"]
         for protocol, splits in found["metrics"].items():
+            if protocol and protocol not in study.protocols:
+                continue  # of an earlier version of the study
             name = run.row
             if len(study.protocols) > 1 and protocol:
                 name = f"{run.row} ({protocol.replace('_', ' ')})"
@@ -67,6 +69,10 @@ def _chosen(table: pd.DataFrame, choice: list[str]) -> pd.Series:
             raise ValueError(f"choose_by: there is no score {name!r}; some are {known}")
     validation = table[table["split"] == "validation"]
     keys = [*SETTING, "row"]
+    # Of seeds that all sizes have: others would compare seeds.
+    sizes = validation.groupby(keys)["batch_size"].transform("nunique")
+    complete = validation.groupby([*keys, "seed"])["batch_size"].transform("nunique") == sizes
+    validation = validation[complete | (sizes == 0)] if complete.any() else validation
     score = validation[choice].mean(axis=1).groupby([validation[key] for key in [*keys, "batch_size"]], dropna=False)
     best: dict[Any, Any] = {}
     for (*key, size), value in score.mean().items():

@@ -6,9 +6,11 @@ import argparse
 import fcntl
 import json
 import os
+import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from hf_mlcl.cli.arguments import TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.cli.train import Measured, fit, measure, set_up
 from hf_mlcl.data import Labels
+from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.evaluation import compute_metrics, per_label_metrics
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.results import describe_run
 from hf_mlcl.training import MLCLTrainingArguments, SaveOnSignal
-from hf_mlcl.training.checkpoints import last_checkpoint, remove_temporary_checkpoints
+from hf_mlcl.training.checkpoints import last_checkpoint
 
 from .plan import METRICS, read_arguments
 
@@ -43,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     with open(options.folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError("another process is at work on this run") from None
-        if not (options.folder / RESULTS).exists():
+        if not finished(options.folder, options.protocols):
             values = json.loads((options.folder / ARGUMENTS).read_text(encoding="utf-8"))
             job, args = read_arguments(values, str(options.folder))
             with SaveOnSignal() as on_signal:
@@ -56,6 +59,15 @@ def main(arguments: list[str] | None = None) -> None:
                 write(options.folder, found, about)
         for checkpoint in options.folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
+
+
+def finished(folder: Path, protocols: Sequence[str]) -> bool:
+    """Whether a run has the results of all protocols; a baseline without training of its own has only one."""
+    path = folder / RESULTS
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    return "" in found or set(protocols) <= set(found)
 
 
 def training(
@@ -96,7 +108,6 @@ def training(
                 measured = found[protocol].items()
                 metrics, rows = {n: m.metrics for n, m in measured}, {n: m.per_label for n, m in measured}
                 RunResults(about, metrics, rows).write(folder)
-    remove_temporary_checkpoints(Path(folder))
     return found, about
 
 
@@ -118,7 +129,12 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
         name: [" ".join(parts) for parts in zip(*(rows[column] for column in _texts(rows)), strict=True)]
         for name, rows in data.splits.items()
     }
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=min(2, len(texts["train"])), sublinear_tf=True)
+    if data.splits["train"].column_names.count(LABEL_IDS):
+        raise ValueError(
+            f"a linear SVM for each of {len(data.label_names)} labels would take too long and too much memory"
+        )
+    # Of very few texts no word may occur twice.
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(texts["train"]) > 100 else 1, sublinear_tf=True)
     known = np.flatnonzero(~labels["train"].unlabelled)
     inputs = {"train": words.fit_transform([texts["train"][row] for row in known])}
     measured = [name for name in ("validation", "test") if name in texts and labels[name].known_counts().any()]
@@ -126,8 +142,8 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
     train = labels["train"][known].rows()
     counts = labels["train"].counts()
 
-    def scores(strength: float) -> dict[str, np.ndarray]:
-        found = {name: np.full(labels[name].shape, -20.0, np.float32) for name in measured}
+    def scores(strength: float, names: list[str]) -> dict[str, np.ndarray]:
+        found = {name: np.full(labels[name].shape, -20.0, np.float32) for name in names}
         for label, column in enumerate(train.T):
             rows = np.flatnonzero(column != -100)
             truth = column[rows] == 1
@@ -135,17 +151,18 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
                 for values in found.values():
                     values[:, label] = 20.0
             elif truth.any():
-                fit = LinearSVC(C=strength).fit(inputs["train"][rows], truth)
+                fit = LinearSVC(C=strength, random_state=seed).fit(inputs["train"][rows], truth)
                 for name, values in found.items():
                     values[:, label] = fit.decision_function(inputs[name])
         return found
 
-    tried = {strength: scores(strength) for strength in (0.1, 0.3, 1.0, 3.0, 10.0)}
-    by = {c: compute_metrics((s["validation"], labels["validation"]))["micro_f1"] for c, s in tried.items()}
-    best = max(by, key=lambda strength: by[strength])
+    def validation_score(strength: float) -> float:
+        logits = scores(strength, ["validation"])["validation"]
+        return compute_metrics((logits, labels["validation"]))["micro_f1"]
+
+    best = max((0.1, 0.3, 1.0, 3.0, 10.0), key=validation_score)
     found = {}
-    for name in measured:
-        logits = tried[best][name]
+    for name, logits in scores(best, measured).items():
         metrics = compute_metrics((logits, labels[name]), train_label_counts=counts)
         metrics.pop("ece")  # distances are no probabilities
         rows = per_label_metrics(logits, labels[name], None, counts, data.label_names)
@@ -165,6 +182,13 @@ def _texts(rows: Any) -> list[str]:
     return [name for name in ("text", "text_pair") if name in rows.column_names]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that others see whole or not at all, whoever else writes it."""
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def write(folder: Path, found: dict[str, dict[str, Measured]], about: dict[str, Any]) -> None:
     """Writes predictions and then results, each of them whole or not at all."""
     arrays: dict[str, np.ndarray] = {}
@@ -174,7 +198,8 @@ def write(folder: Path, found: dict[str, dict[str, Measured]], about: dict[str, 
             if labels.shape[0] * labels.shape[1] <= MAX_KEPT_NUMBERS:
                 arrays[f"{protocol}/{split}/logits"] = np.asarray(measured.logits, dtype=np.float32)
                 arrays[f"{protocol}/{split}/thresholds"] = np.array([row["threshold"] for row in measured.per_label])
-                arrays[f"{split}/labels"] = labels.rows().astype(np.int8)
+                # Of a split that the classifier was refitted on, protocols score different examples.
+                arrays[f"{protocol}/{split}/labels"] = labels.rows().astype(np.int8)
     with open(folder / f".{PREDICTIONS}.tmp", "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     os.replace(folder / f".{PREDICTIONS}.tmp", folder / PREDICTIONS)
@@ -183,9 +208,7 @@ def write(folder: Path, found: dict[str, dict[str, Measured]], about: dict[str, 
         "metrics": {p: {split: one.metrics for split, one in splits.items()} for p, splits in found.items()},
         "per_label": {p: {split: one.per_label for split, one in splits.items()} for p, splits in found.items()},
     }
-    text = json.dumps(results, allow_nan=False)
-    (folder / f".{RESULTS}.tmp").write_text(text + "\n", encoding="utf-8")
-    os.replace(folder / f".{RESULTS}.tmp", folder / RESULTS)
+    write_whole(folder / RESULTS, json.dumps(results, allow_nan=False) + "\n")
     for protocol, splits in results["metrics"].items():
         for split, metrics in splits.items():
             print(protocol, split, "  ".join(f"{name} {metrics[name]:.4f}" for name in METRICS), flush=True)

@@ -124,6 +124,8 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
         drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=resamples)
         weights[number] = np.concatenate([np.ones((1, examples)), drawn]).astype(np.float32)
     counts = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
+    # Draws of n seeds vary by (n - 1) / n of what n seeds do: a third less where there are three.
+    counts = 1 + (counts - 1) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1))
     shares = np.concatenate([np.ones((1, len(seeds))), counts]) / len(seeds)
     return {
         name: sum(shares[:, place, None] * of[number].resampled(weights[number]) for place, number in enumerate(seeds))

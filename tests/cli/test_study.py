@@ -16,23 +16,26 @@ import yaml
 from hf_mlcl import compute_metrics
 from hf_mlcl.cli import main
 from hf_mlcl.study import Study
-from hf_mlcl.study.execution import estimate, execute
+from hf_mlcl.study.execution import estimate, execute, prepare
+from hf_mlcl.study.plan import read_arguments
 from hf_mlcl.study.report import write_report
 from hf_mlcl.study.results import read_results
+from hf_mlcl.study.run import finished
 from hf_mlcl.study.run import main as run_one
 
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
 IMAGES = {"dataset": "pictures", "task": "vision", "encoder": "other-encoder"}
 
 
-def test_every_combination_is_one_run():
+def test_every_combination_is_one_run(monkeypatch):
+    monkeypatch.setattr(Study, "_size", lambda self, dataset: (100, 5))
     study = Study(
         [TEXTS, IMAGES],
         losses=["reg", {"loss": "reg", "objective": "joint", "per_device_train_batch_size": 8, "name": "joint"}],
         seeds=[1, 2],
         batch_sizes=[16, 64],
-        label_subsets=[3, None],
-        arguments={"max_length": 32, "image_size": 48, "num_train_epochs": 2},
+        label_subsets=[3, None, 9],  # of 5 labels, 9 are all
+        arguments={"max_length": 32, "image_size": 48, "num_train_epochs": 2, "max_steps": 9},
     )
     runs = study.runs()
     names = [run.name for run in runs]
@@ -45,7 +48,7 @@ def test_every_combination_is_one_run():
         assert ("max_length" in given, "image_size" in given) == (
             (True, False) if given["task"] == "text" else (False, True)
         )
-        assert given["num_train_epochs"] == (2 if run.trains else 0)
+        assert (given["num_train_epochs"], given["max_steps"]) == ((2, 9) if run.trains else (0, -1))
         assert given.get("max_labels") == run.max_labels and given["seed"] == run.seed
 
 
@@ -73,6 +76,10 @@ def test_without_losses_all_of_the_table_is_compared():
     ({"learning_rat": 1e-4}, "learning_rate"),
     ({"fraction": [0.5]}, "fractions"),
     ({"output_dir": "x"}, "output_dir"),
+    ({"losses": [{"loss": "reg", "max_eval_samples": 9}]}, "max_eval_samples"),
+    ({"choose_by": "hamming_loss"}, "choose_by"),
+    ({"datasets": [{**TEXTS, "name": 2024}]}, "name"),
+    ({"fractions": [1, 1.0]}, "twice"),
     ({"learning_rate": "fast"}, "learning_rate"),
 ])  # fmt: skip
 def test_a_mistake_is_named_before_anything_runs(tmp_path, capsys, values, named):
@@ -118,7 +125,7 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
         arrays = np.load(folder / "predictions.npz")
         for protocol, splits in results["metrics"].items():
             for split, metrics in splits.items():
-                logits, labels = arrays[f"{protocol}/{split}/logits"], arrays[f"{split}/labels"]
+                logits, labels = arrays[f"{protocol}/{split}/logits"], arrays[f"{protocol}/{split}/labels"]
                 again = compute_metrics((logits, labels), thresholds=arrays[f"{protocol}/{split}/thresholds"])
                 assert again["macro_f1"] == pytest.approx(metrics["macro_f1"])
                 assert again["map"] == pytest.approx(metrics["map"])
@@ -130,6 +137,30 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
             text = (tmp_path / "report.md").read_text()
             assert f"{number + 1} of {len(runs)} runs are done" in text and "encoder as it is (study)" in text
     assert {"row", "against", "low", "high", "p"} <= set(pd.read_csv(tmp_path / "comparisons.csv"))
+    # Fewer protocols than have been run: theirs alone. More: the run is not finished.
+    fewer = read_results(study_of(tiny, label_subsets=[4], protocols=["study"]), runs, tmp_path)
+    assert set(fewer["protocol"]) == {"study", ""} and not any("(" in row for row in fewer["row"])
+    folder = tmp_path / "runs" / runs[0].name
+    assert finished(folder, ["study"]) and not finished(folder, ["study", "another"])
+
+
+def test_a_checkpoint_of_other_arguments_is_not_resumed(tiny, tmp_path):
+    runs = study_of(tiny).runs()
+    prepare(runs, tmp_path)
+    checkpoint = tmp_path / "runs" / runs[-1].name / "checkpoint-3"
+    checkpoint.mkdir()
+    prepare(runs, tmp_path)
+    assert checkpoint.exists()
+    prepare(study_of(tiny, learning_rate=1e-3).runs(), tmp_path)
+    assert not checkpoint.exists()
+
+
+def test_yaml_numbers_and_lists_reach_the_arguments():
+    """YAML reads 5e-5 as a text and `no` as False, as `hf-mlcl train` takes them from a file."""
+    values = yaml.safe_load("{learning_rate: 5e-5, eval_strategy: no, lora_r: 2, loss_kwargs: {alpha: 2}}")
+    job, args = read_arguments({**TEXTS, **values, "loss": "reg"}, "out")
+    assert (args.learning_rate, args.eval_strategy, job.lora_r) == (5e-5, "no", 2)
+    assert args.loss_kwargs == {"alpha": 2}
 
 
 @pytest.mark.slow

@@ -86,6 +86,19 @@ def test_of_equal_rows_few_intervals_leave_zero_out():
     assert outside <= 8
 
 
+def test_the_spread_of_seeds_is_that_of_their_mean():
+    """Examples that are all alike leave the seeds' part: the variance of a mean of three."""
+    labels = np.tile(np.array([1, 1, 0, 0, 0], dtype=np.int8), (30, 1))
+    decisions = [
+        np.tile(np.array(row, dtype=bool), (30, 1)) for row in ([1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
+    ]
+    runs = {seed: Predictions(one.astype(float), one, labels) for seed, one in enumerate(decisions)}
+    scores = bootstrap({"row": runs}, resamples=4000)["row"][:, 0]
+    single = [one.resampled(np.ones((1, 30)))[0, 0] for one in runs.values()]
+    assert scores[0] == pytest.approx(np.mean(single))
+    assert scores[1:].var() == pytest.approx(np.var(single, ddof=1) / 3, rel=0.1)
+
+
 def test_test_splits_that_differ_by_seed_are_resampled_by_themselves():
     rows = {name: {seed: predictions(seed, skill) for seed in (1, 2)} for name, skill in (("a", 2.0), ("b", 0.1))}
     scores = bootstrap(rows, resamples=50)
