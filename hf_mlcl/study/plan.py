@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from transformers import AutoConfig
 
 from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 from hf_mlcl.models import MLCLConfig
+from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainingArguments
 
 if TYPE_CHECKING:
@@ -273,7 +275,7 @@ class Study:
     def check(self) -> None:
         """Raises ValueError for a row whose arguments `train` would refuse, before anything is run.
 
-        FileNotFoundError for a dataset that is not there: all of them are loaded.
+        Also for a dataset or an encoder that is not there: all datasets are loaded.
         """
         seen = set()
         for run in self.runs():
@@ -295,6 +297,10 @@ class Study:
                 self._size(dataset)
             except ValueError as error:
                 raise ValueError(f"{dataset['name']}: {error}") from error
+            try:
+                AutoConfig.from_pretrained(dataset["encoder"], trust_remote_code=False)
+            except Exception as error:  # damaged files show as errors of any type
+                raise ValueError(f"{dataset['name']}: encoder: {reason_of(error)}") from error
 
     def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
         """Runs what has not been run yet, writes results and report, and returns the table of results.

@@ -144,6 +144,13 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
     assert finished(folder, ["study"]) and not finished(folder, ["study", "another"])
 
 
+def test_an_encoder_that_is_not_there_is_named_before_anything_runs(tiny, tmp_path):
+    values = {**tiny["datasets"][0], "encoder": "no/such-encoder"}
+    with pytest.raises(ValueError, match="corpus: encoder"):
+        execute(study_of(tiny, datasets=[values]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_checkpoint_of_other_arguments_is_not_resumed(tiny, tmp_path):
     runs = study_of(tiny).runs()
     prepare(runs, tmp_path)
