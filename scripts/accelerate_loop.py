@@ -91,6 +91,7 @@ def main(folder="accelerate-loop", epochs=4, batch_size=64):
     trainer.fit_classifier()
     accelerator.print(f"test Macro-F1 {trainer.evaluate(splits['test'])['eval_macro_f1']:.3f}")
     trainer.save_model()
+    accelerator.end_training()  # several processes part in order
 
 
 if __name__ == "__main__":

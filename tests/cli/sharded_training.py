@@ -3,6 +3,7 @@
 import os
 import sys
 
+import torch
 from sharded_job import FSDP2, shard_on_cpu
 
 from hf_mlcl.cli import run_command
@@ -12,3 +13,4 @@ if __name__ == "__main__":
     os.environ.update(FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"})
     shard_on_cpu()
     run_command(run, sys.argv[1:])
+    torch.distributed.destroy_process_group()
