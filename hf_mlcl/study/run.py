@@ -37,6 +37,7 @@ MAX_KEPT_NUMBERS = 2**27
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Carries out the run of a folder; nothing where it has its results already."""
     parser = argparse.ArgumentParser(prog="hf_mlcl.study.run", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--protocols", nargs="+", required=True)
