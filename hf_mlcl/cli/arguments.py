@@ -54,9 +54,13 @@ class TrainArguments(DataArguments):
     """What `hf-mlcl train` needs beside `MLCLTrainingArguments`."""
 
     encoder: str = field(kw_only=True, metadata={"help": "Hub id or folder of the encoder."})
-    prototype_init: str = field(
-        default="xavier",
-        metadata={"help": "Initialisation of the label prototypes.", "choices": ("xavier", "label_names")},
+    prototype_init: str | None = field(
+        default=None,
+        metadata={
+            "help": "Initialisation of the label prototypes. Default: label_names for texts where neither loss nor "
+            "objective is given, otherwise xavier.",
+            "choices": ("xavier", "label_names"),
+        },
     )
     label_descriptions: str | None = field(
         default=None, metadata={"help": "JSON file {label name: description}, for --prototype_init label_names."}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -102,13 +103,14 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
         raise ValueError(
             "validation_fraction: the dataset has no validation split; give a fraction above 0 to hold one out"
         )
+    _choose_objective(job, args, data)
     peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
     model = model_class(job.task).from_encoder(
         job.encoder,
         labels=data.label_names,
-        prototype_init=job.prototype_init,
+        prototype_init=job.prototype_init or "xavier",
         tokenizer=processor if job.task == "text" else None,
         label_descriptions=load_label_descriptions(job.label_descriptions),
         text_pairs=job.text_pair_column is not None,
@@ -143,6 +145,17 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
     on_signal.check()
     trainer.save_last_step = True
     return Training(trainer, data, splits, resume)
+
+
+def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: MultiLabelData) -> None:
+    """Fills in what measured best (benchmarks/recipe.md) where neither loss nor objective is given."""
+    if args.loss is not None or args.objective is not None or Labels.of(data.splits["train"]).as_ids:
+        return
+    args.objective = "joint"
+    # Numbers in the place of names say nothing to an encoder.
+    named = not all(re.fullmatch(r"(LABEL_)?\d+", name) for name in data.label_names)
+    if job.task == "text" and named and job.prototype_init is None:
+        job.prototype_init = "label_names"
 
 
 def fit(training: Training, job: TrainArguments) -> ClassifierReport:

@@ -65,19 +65,13 @@ def spread_prototypes(embeddings: Tensor) -> Tensor:
 
     Embeddings of short texts lie in a narrow cone. Prototypes in it would all but coincide, and at the usual learning
     rates they move too little to leave it; without the labels' mean, what is left is how the labels differ.
-
-    Raises:
-        ValueError: Where a label's embedding is not told apart from the mean of all.
+    A label whose embedding is the mean of all, such as that of an unknown word among unknown words, gets zeros.
     """
     labels, dimension = embeddings.shape
     centred = embeddings - embeddings.mean(0) if labels > 1 else embeddings
     lengths = centred.norm(dim=1, keepdim=True)
-    dull = (lengths.flatten() <= 1e-4 * embeddings.norm(dim=1)).nonzero().flatten().tolist()
-    if dull:
-        raise ValueError(
-            f"label names: expected texts the encoder tells apart, got the mean of all for label {dull[0]}"
-        )
-    return centred / lengths * math.sqrt(2 * dimension / (labels + dimension))
+    told_apart = lengths > 1e-4 * embeddings.norm(dim=1, keepdim=True)
+    return torch.where(told_apart, centred / lengths, 0) * math.sqrt(2 * dimension / (labels + dimension))
 
 
 @torch.no_grad()

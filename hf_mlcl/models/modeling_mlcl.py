@@ -499,7 +499,16 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         for start in range(0, len(texts), 64):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")
             embeddings.append(self.encode(normalize=False, **inputs.to(self.device)))
-        self.prototypes.weight.copy_(spread_prototypes(torch.cat(embeddings).float()))
+        spread = spread_prototypes(torch.cat(embeddings).float())
+        told_apart = spread.any(dim=1, keepdim=True)
+        if not told_apart.all():
+            same = [name for name, apart in zip(names, told_apart, strict=True) if not apart]
+            logger.warning(
+                "the encoder does not tell the names of %d labels apart, such as %r: their prototypes start at random",
+                len(same),
+                same[0],
+            )
+        self.prototypes.weight.copy_(torch.where(told_apart, spread, self.prototypes.weight))
 
     def predict(
         self,

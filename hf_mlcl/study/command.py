@@ -15,7 +15,8 @@ from hf_mlcl.cli.arguments import OneLineParser, at_least_one
 EXAMPLE = """the study's file:
   datasets:
     - {dataset: path/or/hub-id, task: text, encoder: path/or/hub-id}
-  losses: [reg, zlpr]        # or mappings: {loss: reg, objective: joint, name: joint}; default: all
+  losses: [reg, zlpr]        # or mappings: {loss: reg, objective: joint, name: joint}; default: "default", which
+                             # is what `train` does without a loss, and all losses
   seeds: [1, 2, 3]
   batch_sizes: [16, 64]      # optional: each loss with its better one, chosen on validation
   fractions: [0.2, 1.0]      # optional: shares of the training examples

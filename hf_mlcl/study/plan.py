@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FROZEN = "encoder as it is"
 SVM = "TF-IDF + linear SVM"
+DEFAULT = "default"  # what `train` does without a loss
 UNTRAINED = {"num_train_epochs": 0, "max_steps": -1}
 METRICS = ("micro_f1", "macro_f1", "map")
 # Arguments of one task; those for all datasets of a study reach only the datasets that they can mean.
@@ -41,6 +42,7 @@ _ONLY = {
 _OF_THE_DATA = frozenset(DataArguments.__dataclass_fields__) - {"max_length", "image_size"} | {"validation_fraction"}
 # Scores by which a batch size can be chosen: of others less is better, or they tell how good probabilities are.
 _CHOICES = ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "macro_f1_present", "subset_accuracy")
+_BATCH_SIZE = MLCLTrainingArguments.per_device_train_batch_size  # where none is given
 # What the study itself decides for each run.
 _OWN = ("output_dir", "seed", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures", "task")
 
@@ -98,7 +100,8 @@ class Study:
         datasets: A mapping for each, with `dataset`, `task` and `encoder` as `hf-mlcl train` takes them, perhaps a
             `name`, and any other argument of `train` that this dataset needs.
         losses: Names of losses, or mappings of arguments of `train` with a `name` of their own, such as
-            `{"loss": "reg", "objective": "joint", "name": "joint"}`; all losses by default.
+            `{"loss": "reg", "objective": "joint", "name": "joint"}`; "default" is what `train` does without a loss. By
+            default this and all losses.
         seeds: Of the trainings; they also draw the subsets of `fractions`.
         batch_sizes: Each loss is trained with each of them, and shown with its best by `choose_by` on the validation
             split; by default the batch size of the arguments.
@@ -146,7 +149,7 @@ class Study:
         _check_names("study", self.arguments)
         self._check_datasets()
         if not self.losses:
-            self.losses = [*CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
+            self.losses = [DEFAULT, *CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
         self._sizes: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
@@ -231,7 +234,7 @@ class Study:
             for fraction, max_labels, (row, own) in itertools.product(
                 self.fractions, self._subsets(dataset), rows.items()
             ):
-                fixed = own.get("per_device_train_batch_size") or shared.get("per_device_train_batch_size", 64)
+                fixed = {**shared, **own}.get("per_device_train_batch_size") or _BATCH_SIZE
                 sizes: Sequence[Any] = [fixed]
                 if row in baselines:
                     sizes = [None]
@@ -332,6 +335,8 @@ def _job_fields() -> frozenset[str]:
 def _row(loss: Any) -> tuple[str, dict[str, Any]]:
     """Name and arguments of a row."""
     values = {"loss": loss} if isinstance(loss, str) else loss
+    if loss == DEFAULT:
+        values = {}
     if not isinstance(values, dict):
         raise ValueError(f"losses: an entry is a name or a mapping of arguments, got {loss!r}")
     _check_names("losses", values, also=("name",))
@@ -340,7 +345,7 @@ def _row(loss: Any) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"losses: {name} must be the same for all rows; give it to the dataset or the study")
     values = dict(values)
     shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
-    name = values.pop("name", None) or ", ".join([str(values.get("loss", "default")), *shown])
+    name = values.pop("name", None) or ", ".join([str(values.get("loss", DEFAULT)), *shown])
     if not isinstance(name, str):
         raise ValueError(f"losses: a `name` must be a text, got {name!r}")
     return name, values

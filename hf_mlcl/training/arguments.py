@@ -75,12 +75,13 @@ def trains(args: TrainingArguments) -> bool:
 class MLCLTrainingArguments(TrainingArguments):
     """Arguments of `MLCLTrainer`: those of `transformers.TrainingArguments` and the fields below.
 
-    The defaults are the study's (arXiv 2412.00101): AdamW at 5e-5, weight decay 0.01, cosine schedule with 5 %
-    warm-up, clipping at 1.0, batches of 64, the last incomplete batch of an epoch dropped. The fields of the objective
-    default to None, which leaves the model's configuration as it is; given, they are written into it.
+    AdamW, weight decay, the cosine schedule with warm-up and clipping are the study's (arXiv 2412.00101); batches of
+    16 and the higher learning rate of the heads measured better (benchmarks/recipe.md). The last incomplete batch of an
+    epoch is dropped. The fields of the objective default to None, which leaves the model's configuration as it is;
+    given, they are written into it.
     """
 
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Training batch size per device."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Training batch size per device."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Evaluation batch size per device."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, not on biases and norms."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
@@ -139,7 +140,10 @@ class MLCLTrainingArguments(TrainingArguments):
     )
     head_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate of projection, prototypes and classifier. Default: learning_rate."},
+        metadata={
+            "help": "Learning rate of projection, prototypes and classifier. Default: 20 times learning_rate, but not "
+            "above 1e-3, or above learning_rate where that is higher."
+        },
     )
     max_feature_memory: float = field(
         default=4.0,

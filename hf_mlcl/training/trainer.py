@@ -401,7 +401,7 @@ class MLCLTrainer(PublishingTrainer):
         return [name for name in super().get_decay_parameter_names(model) if not name.endswith("log_temperature")]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As the Trainer's, with the heads in groups of their own where `head_learning_rate` is given."""
+        """As the Trainer's, with the heads in groups of their own where their learning rate is another one."""
         if self.optimizer is not None:
             return self.optimizer
         try:
@@ -409,8 +409,11 @@ class MLCLTrainer(PublishingTrainer):
         except ImportError as error:
             name = getattr(self.args.optim, "value", self.args.optim)
             raise ImportError(f"optim: {name} needs a package that is not installed: {error}") from error
+        encoder_rate = self.args.learning_rate
         rate, core = getattr(self.args, "head_learning_rate", None), self.core_model
-        if rate is not None:
+        if rate is None:  # heads start at random: at the rate of a pretrained encoder they hardly move
+            rate = min(20 * encoder_rate, max(1e-3, encoder_rate))
+        if rate != encoder_rate:
             heads = {id(p) for head in (core.projection, core.prototypes, core.classifier) for p in head.parameters()}
             for group in list(optimizer.param_groups):
                 chosen = [parameter for parameter in group["params"] if id(parameter) in heads]

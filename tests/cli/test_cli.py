@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 from ranks import torchrun
 from safetensors.torch import load_file
+from tiny import save_texts
 
+from hf_mlcl import MLCLConfig
 from hf_mlcl.cli import main
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true", "--save_strategy", "no"]
@@ -120,6 +122,28 @@ def test_objectives(more, expected, text_data, text_encoder, tmp_path):
     assert {name: config[name] for name in expected} == expected
     fitted = json.loads((tmp_path / "m" / "run.json").read_text())["classifier"]["linear_evaluation"]
     assert fitted == ("trained" not in more)
+
+
+DEFAULT = {"objective": "joint", "loss": "reg", "classification_loss": "zlpr", "classification_weight": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "numbers", "expected"),
+    [
+        ([], False, DEFAULT | {"prototype_init": "label_names"}),
+        ([], True, DEFAULT | {"prototype_init": "xavier"}),
+        (["--classification_weight", "0.5"], False, DEFAULT | {"classification_weight": 0.5}),
+        (["--prototype_init", "xavier"], False, DEFAULT | {"prototype_init": "xavier"}),
+        (["--loss", "reg"], False, {"objective": "contrastive", "prototype_init": "xavier"}),
+    ],
+)
+def test_without_a_loss_it_trains_what_measured_best(more, numbers, expected, text_encoder, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    save_texts(data, names=list("012345") if numbers else None)
+    main(["train", *text_arguments(data, text_encoder, tmp_path / "m", "--max_steps", "2", *more)])
+    config = MLCLConfig.from_pretrained(tmp_path / "m")
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_vision(image_data, image_encoder, tmp_path, capsys):

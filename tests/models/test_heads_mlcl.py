@@ -33,8 +33,7 @@ def test_prototypes_do_not_depend_on_where_the_embeddings_lie():
     torch.testing.assert_close(moved, spread_prototypes(embeddings))
     alone = spread_prototypes(embeddings[:1])  # one label keeps its embedding
     assert torch.nn.functional.cosine_similarity(alone, embeddings[:1]).item() == pytest.approx(1)
-    with pytest.raises(ValueError, match="label names: .*label 0"):
-        spread_prototypes(torch.ones(3, 8))
+    assert spread_prototypes(torch.ones(3, 8)).eq(0).all()  # all the same: no direction
 
 
 def test_prototypes_start_where_the_names_lie(minilm_folder):

@@ -175,7 +175,7 @@ def test_logs_hold_the_parts_and_the_positives(tmp_path):
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logs) == 2
     for entry in logs:
-        assert entry["loss"] == pytest.approx(entry["contrastive_loss"] + 0.3 * entry["classification_loss"], abs=1e-3)
+        assert entry["loss"] == pytest.approx(entry["contrastive_loss"] + entry["classification_loss"], abs=1e-3)
         assert 0 <= entry["anchors_without_positives"] <= 1 and 0 <= entry["positives_per_anchor"] <= 7
 
 
@@ -188,6 +188,17 @@ def test_head_learning_rate_reaches_heads_only(tmp_path):
     assert all(rate == (0.5 if key in heads else 1e-3) for key, rate in rates.items())
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert id(trainer.model.prototypes.weight) in decayed and id(trainer.model.classifier.bias) not in decayed
+
+
+@pytest.mark.parametrize(("rate", "heads"), [(5e-5, 1e-3), (1e-5, 2e-4), (1e-4, 1e-3), (0.01, 0.01), (0.0, 0.0)])
+def test_heads_learn_faster_than_a_pretrained_encoder(tmp_path, rate, heads):
+    trainer = toy_trainer(tmp_path, learning_rate=rate, objective="joint")
+    optimizer = trainer.create_optimizer()
+    encoder = {id(parameter) for parameter in trainer.model.encoder.parameters()}
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {value for key, value in rates.items() if key in encoder} == {rate}
+    of_heads = {value for key, value in rates.items() if key not in encoder}
+    assert len(of_heads) == 1 and of_heads.pop() == pytest.approx(heads)
 
 
 def test_an_unfitted_model_is_not_scored_without_training_data(tmp_path):
