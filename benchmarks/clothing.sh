@@ -16,13 +16,13 @@ names=("$@")
 for name in "${names[@]}"; do
     folder="$output/clothing-$name"
     size=128 loss="${name%-224}"
-    training=(--num_train_epochs 4 --freeze_batch_norm true --learning_rate 1e-4 --per_device_train_batch_size 32)
+    training=(--num_train_epochs 4 --freeze_batch_norm true --learning_rate 1e-4 --head_learning_rate 1e-4 --per_device_train_batch_size 32)
     case "$name" in *-224) size=224 ;; esac
     case "$loss" in
     frozen) loss=reg training=(--num_train_epochs 0) ;;
     reg-strong)
         loss=reg
-        training=(--num_train_epochs 6 --augmentation randaugment --learning_rate 5e-4 --per_device_train_batch_size 64)
+        training=(--num_train_epochs 6 --augmentation randaugment --learning_rate 5e-4 --head_learning_rate 5e-4 --per_device_train_batch_size 64)
         ;;
     esac
     if [ -f "$folder/metrics.json" ]; then continue; fi

@@ -18,6 +18,6 @@ for seed in "${seeds[@]}"; do
         if [ -f "$folder/metrics.json" ]; then continue; fi
         hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" --loss reg \
             --prototype_init "$init" --seed "$seed" --max_train_samples 4000 --max_length 48 --num_train_epochs 2 \
-            --per_device_train_batch_size 128 --use_cpu --save_strategy no --logging_steps 20
+            --per_device_train_batch_size 128 --head_learning_rate 5e-5 --use_cpu --save_strategy no --logging_steps 20
     done
 done

@@ -22,7 +22,7 @@ for seed in "${seeds[@]}"; do
             # shellcheck disable=SC2086
             hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" --loss "$loss" \
                 ${memories[$memory]} --seed "$seed" --max_train_samples 2000 --max_length 48 --num_train_epochs 2 \
-                --per_device_train_batch_size 32 --use_cpu --save_strategy no --logging_steps 20
+                --per_device_train_batch_size 32 --head_learning_rate 5e-5 --use_cpu --save_strategy no --logging_steps 20
         done
     done
 done

@@ -17,13 +17,13 @@ names=("$@")
 
 for name in "${names[@]}"; do
     folder="$output/reuters21578-$name"
-    seed=42 batch=128 epochs=4 loss="$name"
+    seed=42 batch=128 epochs=4 rate=5e-5 loss="$name"
     case "$name" in *-seed-*) seed="${name##*-seed-}" loss="${loss%-seed-*}" ;; esac
     case "$loss" in *-small-batch) batch=16 loss="${loss%-small-batch}" ;; esac
     case "$loss" in
     frozen) objective=() epochs=0 ;;
-    bce-high) objective=(--loss bce --learning_rate 5e-4) ;;
-    joint) objective=(--objective joint --loss reg --classification_loss zlpr) ;;
+    bce-high) objective=(--loss bce --learning_rate 5e-4) rate=5e-4 ;;
+    joint) objective=(--objective joint --loss reg --classification_loss zlpr --classification_weight 0.3) ;;
     *) objective=(--loss "$loss") ;;
     esac
     if [ -f "$folder/metrics.json" ]; then continue; fi
@@ -31,6 +31,6 @@ for name in "${names[@]}"; do
     if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi
     hf-mlcl train --task text --dataset "$dataset" --encoder "$encoder" --output_dir "$folder" \
         ${objective[@]+"${objective[@]}"} --seed "$seed" --max_length 80 --num_train_epochs "$epochs" \
-        --per_device_train_batch_size "$batch" --use_cpu --bf16 \
+        --per_device_train_batch_size "$batch" --head_learning_rate "$rate" --use_cpu --bf16 \
         --save_strategy epoch --save_total_limit 1 --logging_steps 20 ${resume[@]+"${resume[@]}"}
 done

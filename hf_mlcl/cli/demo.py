@@ -1,4 +1,4 @@
-"""`hf-mlcl demo`: tiny encoders from scratch on embedded data, `zlpr` and the default side by side, without network."""
+"""`hf-mlcl demo`: tiny encoders from scratch on embedded data, `zlpr` beside the default, without network."""
 
 from __future__ import annotations
 

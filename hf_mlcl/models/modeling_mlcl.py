@@ -42,6 +42,7 @@ from .encoders_mlcl import (
 )
 from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
 from .images_mlcl import read_image
+from .length_chunks_mlcl import length_chunks
 
 try:
     from hf_mlcl.losses import ContrastiveLoss, LabelSets, build_loss, is_contrastive, loss_parameters
@@ -58,6 +59,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     config_class = MLCLConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
+    length_sorted_chunks = False  # `MLCLTrainer` sets it; see `length_chunks`
     # The Trainer then divides the loss, a mean over anchors, by the number of accumulation steps itself.
     accepts_loss_kwargs = False
     _supports_sdpa = True
@@ -219,9 +221,24 @@ class MLCLPreTrainedModel(MLCLAdapters):
         inputs = {name: value for name, value in encoder_inputs.items() if value is not None and name in accepted}
         if "use_cache" in accepted:
             inputs["use_cache"] = False  # the cache of a decoder is for generating
+        chunks = length_chunks(inputs) if self.length_sorted_chunks and not self._shows_layers(inputs) else []
+        if chunks:
+            pooled = [
+                pool(
+                    self.encoder(**chunk.inputs, return_dict=True), chunk.inputs["attention_mask"], self.config.pooling
+                )
+                for chunk in chunks
+            ]
+            rows = torch.cat([chunk.rows for chunk in chunks])
+            return torch.cat(pooled)[rows.argsort()], [None, None]
         outputs = self.encoder(**inputs, return_dict=True)
         features = pool(outputs, encoder_inputs.get("attention_mask"), self.config.pooling)
         return features, [padding_moved_back(outputs.get(name), places) for name in ("hidden_states", "attentions")]
+
+    def _shows_layers(self, inputs: dict[str, Any]) -> bool:
+        """Whether the encoder returns what every layer makes of every token, padding included."""
+        names = ("output_hidden_states", "output_attentions")
+        return any(inputs.get(name) or getattr(self.encoder.config, name, False) for name in names)
 
     def _forward(
         self, encoder_inputs: dict[str, Any], labels: Tensor | None, output_logits: bool, return_dict: bool | None

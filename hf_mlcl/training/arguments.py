@@ -76,8 +76,8 @@ class MLCLTrainingArguments(TrainingArguments):
     """Arguments of `MLCLTrainer`: those of `transformers.TrainingArguments` and the fields below.
 
     AdamW, weight decay, the cosine schedule with warm-up and clipping are the study's (arXiv 2412.00101); batches of
-    16 and the higher learning rate of the heads measured better (benchmarks/recipe.md). The last incomplete batch of an
-    epoch is dropped. The fields of the objective default to None, which leaves the model's configuration as it is;
+    16 and the higher learning rate of the heads measured better (benchmarks/recipe.md). The last incomplete batch of
+    an epoch is dropped. The fields of the objective default to None, which leaves the model's configuration as it is;
     given, they are written into it.
     """
 
@@ -119,6 +119,13 @@ class MLCLTrainingArguments(TrainingArguments):
     gradient_cache_chunk_size: int | None = field(
         default=None,
         metadata={"help": "Micro-batch size for gradient caching; the loss still sees the full batch."},
+    )
+    length_sorted_chunks: bool = field(
+        default=True,
+        metadata={
+            "help": "Run the encoder over chunks of about equally long texts where that saves padding; the loss still "
+            "sees the full batch."
+        },
     )
     label_aware_batches: bool = field(
         default=False,

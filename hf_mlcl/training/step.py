@@ -225,6 +225,18 @@ def chunks(inputs: Mapping[str, Any], rows: int, size: int) -> Iterator[dict[str
         }
 
 
+def sorted_by_length(inputs: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """A batch of texts in the order of their lengths, so that chunks of it hold texts of about the same length."""
+    mask = inputs.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        return dict(inputs)
+    order = mask.ne(0).sum(1).argsort(descending=True, stable=True)
+    return {
+        name: value[order] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
+        for name, value in inputs.items()
+    }
+
+
 def cached_backward(
     model: nn.Module,
     parts: list[dict[str, Any]],

@@ -66,7 +66,16 @@ from .random_state import preserved_random_state
 from .replacing import replaced
 from .search import checked_space, default_hp_space, default_objective
 from .shards import reshard, whole
-from .step import LOSS_INPUTS, BatchLabels, cached_backward, chunks, evaluation_loss, model_inputs, training_losses
+from .step import (
+    LOSS_INPUTS,
+    BatchLabels,
+    cached_backward,
+    chunks,
+    evaluation_loss,
+    model_inputs,
+    sorted_by_length,
+    training_losses,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -195,6 +204,7 @@ class MLCLTrainer(PublishingTrainer):
             config.train_label_counts, config.num_train_examples = counts
         core.build_losses(self._own_loss)
         core.contrastive_loss.count_positives = True
+        core.length_sorted_chunks = self._may_chunk(core)
         self._unused = core.freeze_unused_parameters()
         try:
             self._check_loss_options()
@@ -202,6 +212,12 @@ class MLCLTrainer(PublishingTrainer):
             self._set_frozen(self._unused, False)  # until something is trained
         if trains(self.args):
             self._check_batches()
+
+    def _may_chunk(self, core: MLCLPreTrainedModel) -> bool:
+        """Whether the encoder may run over chunks of a batch: not where it is sharded or has statistics of batches."""
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        statistics = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in core.encoder.modules())
+        return self.args.length_sorted_chunks and not sharded and not statistics  # type: ignore[attr-defined]
 
     def _set_frozen(self, names: list[str], frozen: bool) -> None:
         parameters = dict(self.core_model.named_parameters())
@@ -447,6 +463,8 @@ class MLCLTrainer(PublishingTrainer):
         if callable(getattr(optimizer, "train", None)):  # of optimizers without a schedule
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
+        if self.core_model.length_sorted_chunks:
+            inputs = sorted_by_length(inputs, len(labels))
         # A step of gradient accumulation before the last one is inside of `no_sync` already. The accelerator's does
         # nothing in one process, whether its model is wrapped or not.
         no_sync = getattr(model, "no_sync", None) or (

@@ -15,8 +15,9 @@ from toy import NUM_LABELS, SIZES, KeepGradients, toy_dataset, toy_model, toy_tr
 from transformers import AutoConfig, AutoModel, TrainerCallback
 
 from hf_mlcl import MLCLForImageClassification, MLCLForSequenceClassification, MLCLTrainer, MLCLTrainingArguments
+from hf_mlcl.models import length_chunks_mlcl
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
-from hf_mlcl.training.step import LOSS_INPUTS, chunks, model_inputs
+from hf_mlcl.training.step import LOSS_INPUTS, chunks, model_inputs, sorted_by_length
 
 OBJECTIVES = ("contrastive", "joint", "classification")
 # Accumulation steps, unknown labels, and how examples are dealt out: "batch_rebalance" gives unequal parts.
@@ -74,6 +75,7 @@ def held_trainer(folder, chunk, trainer=toy_trainer, **arguments):
     gradient caching must equal."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        inputs = sorted_by_length(inputs, len(inputs["labels"]))
         parts = chunks(model_inputs(inputs, self.core_model), len(inputs["labels"]), chunk)
         outputs = [model(**part) for part in parts]
         names = LOSS_INPUTS[self.core_model.config.objective]
@@ -303,6 +305,7 @@ def wrap(folder):
 
 
 if __name__ == "__main__":
+    length_chunks_mlcl._COST_OF_A_PASS = 0  # batches run in chunks of one length, which one process did in one piece
     # What is deprecated would warn the user at every step.
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("error", category=category, module=r"hf_mlcl")
