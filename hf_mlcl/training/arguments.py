@@ -97,7 +97,9 @@ class MLCLTrainingArguments(TrainingArguments):
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs", "classification_loss_kwargs"]
 
-    objective: str | None = _choice("Training objective.", OBJECTIVES)
+    objective: str | None = _choice(
+        "Training objective; `hf-mlcl train` without loss and objective takes joint.", OBJECTIVES
+    )
     loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
     temperature: float | None = _choice("Temperature of the contrastive loss.")
     alpha: float | None = _choice("Exponent of the affinity in `reg` and `mscwrg`.")
