@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "hf_mlcl"
-FOLDERS = "losses metrics models registration data evaluation inspection hub training cli study __main__".split()
+FOLDERS = (
+    "messages losses metrics models registration data evaluation inspection hub training cli study __main__".split()
+)
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -27,6 +27,19 @@ def test_arrays_and_losses_load_no_models(folder, left_out):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (["--help"], {"torch", "transformers", "datasets", "numpy"}),
+        (["losses"], {"transformers", "datasets", "sklearn", "pandas"}),
+    ],
+)
+def test_small_commands_load_little(arguments, left_out):
+    code = f"import sys, hf_mlcl.cli; sys.argv[1:] = {arguments}\ntry: hf_mlcl.cli.main()\nexcept SystemExit: pass\n"
+    loaded = run(code + "print(*sys.modules)").splitlines()[-1].split()
+    assert "hf_mlcl.cli" in loaded and not left_out & set(loaded)
+
+
+@pytest.mark.parametrize(
     "code",
     [
         f"import hf_mlcl; {AUTO}; {MODEL}",

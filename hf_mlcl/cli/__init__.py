@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from hf_mlcl.data.errors import nearest, printable
+from hf_mlcl.messages import nearest, printable
 
 COMMANDS = {
     "train": "train a model on a multi-label dataset: model, card and metrics in one folder",

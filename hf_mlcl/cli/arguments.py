@@ -1,20 +1,18 @@
 """Flags of the command line, read from the arguments' dataclasses or from one YAML or JSON file."""
 
-import argparse
 import json
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
 
-from hf_mlcl.data.errors import nearest
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import RULES
+
+from .parser import OneLineParser
 
 
 @dataclass
@@ -115,51 +113,6 @@ class TrainArguments(DataArguments):
     )
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one ValueError in one line that begins with the option; no page of usage."""
-
-    _words: Sequence[str] = ()  # what is being parsed
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
-        self._words = self._joined(list(sys.argv[1:] if args is None else args))
-        return super().parse_known_args(self._words, namespace, **kwargs)
-
-    def _joined(self, words: list[str]) -> list[str]:
-        """Words such as `--text -oil` as `--text=-oil`: argparse would take the text for a flag."""
-        options = {option: action for action in self._actions for option in action.option_strings}
-        joined: list[str] = []
-        for word in words:
-            action = options.get(joined[-1]) if joined else None
-            takes_one = action is not None and action.nargs is None and action.type in (None, str)
-            if takes_one and re.match(r"-[^-]", word) and word not in options:
-                joined[-1] += f"={word}"
-            else:
-                joined.append(word)
-        return joined
-
-    def error(self, message: str) -> NoReturn:
-        known = {option for action in self._actions for option in action.option_strings}
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        misspelt = [word for word in self._words if word.startswith("--") and word.split("=")[0] not in known]
-        if unknown or ("required" in message and misspelt):  # perhaps it is missing because it is misspelt
-            raise ValueError(self.unknown(unknown[1] if unknown else misspelt[0]))
-        missing = re.match(r"(?:the following|one of the) arguments (?:are required: )?(\S+?),? ", message + " ")
-        if missing and "required" in message:
-            raise ValueError(f"{missing[1]}: {message}")
-        choice = re.match(r"(.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", message)
-        if choice:
-            message += nearest(choice[2], [name.strip(" '") for name in choice[3].split(",")])
-        if message.endswith("expected one argument"):
-            message += " (one that begins with - is written --option=-a)"
-        raise ValueError(re.sub(r"^argument (?:-\w/)?", "", message))
-
-    def unknown(self, option: str) -> str:
-        """The message for an option that does not exist, with the nearest that does."""
-        options = [known for action in self._actions for known in action.option_strings]
-        option = option.split("=")[0]
-        return f"{option}: {self.prog} has no such option{nearest(option, options)}"
-
-
 class DataclassParser(HfArgumentParser, OneLineParser):
     """Reads dataclasses from flags, or from a first argument that is a YAML or JSON file with flags behind it."""
 
@@ -223,17 +176,3 @@ class ModelParser(DataclassParser):
         self.add_argument("model", help="Folder or Hub id of the trained model.")
         for action in self._actions:
             action.required = action.required and action.dest not in optional
-
-
-def at_least_one(text: str) -> int:
-    """The type of a flag for a number of things."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """The type of a flag for a seed, which numpy takes from 0 to 4294967295."""
-    if not 0 <= int(text) < 2**32:
-        raise argparse.ArgumentTypeError(f"expected at least 0 and at most 4294967295, got {text}")
-    return int(text)

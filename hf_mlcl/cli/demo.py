@@ -24,7 +24,7 @@ from hf_mlcl.evaluation import per_label_metrics, plot_f1_against_frequency
 from hf_mlcl.hub.results import scores_only
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 
-from .arguments import OneLineParser, seed
+from .parser import OneLineParser, seed
 from .prepare import model_class, output_folder
 
 ROWS: dict[str, dict[str, Any]] = {"zlpr": {"loss": "zlpr"}, "default": {"objective": "joint"}}

@@ -13,7 +13,8 @@ from hf_mlcl.hub.results import scores_only
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
 from hf_mlcl.training.classifier import REFITTED
 
-from .arguments import ModelParser, at_least_one
+from .arguments import ModelParser
+from .parser import at_least_one
 from .prepare import data_arguments, load_for_model, load_model, prepare_rows
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_mlcl.hub import export_onnx, export_sentence_transformers
 
-from .arguments import OneLineParser
+from .parser import OneLineParser
 from .prepare import load_model, output_folder, read_processor
 
 

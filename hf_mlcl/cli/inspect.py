@@ -16,7 +16,8 @@ from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_
 from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.training.classifier import REFITTED
 
-from .arguments import ModelParser, at_least_one, seed
+from .arguments import ModelParser
+from .parser import at_least_one, seed
 from .prepare import data_arguments, load_for_model, load_model, output_folder, prepare_rows, shown_rows
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES, loss_parameters, loss_summary
 
-from .arguments import OneLineParser
+from .parser import OneLineParser
 
 
 def run(arguments: Sequence[str]) -> None:

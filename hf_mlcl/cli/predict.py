@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_mlcl.data import predict_texts
-from hf_mlcl.data.errors import printable
 from hf_mlcl.data.sources import FORMATS, read_source
+from hf_mlcl.messages import printable
 from hf_mlcl.models import read_image
 
-from .arguments import OneLineParser
+from .parser import OneLineParser
 from .prepare import check_pairs, load_model, read_processor
 
 BATCH = 64

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hf_mlcl.hub import push_folder
 
-from .arguments import OneLineParser
+from .parser import OneLineParser
 
 
 def run(arguments: Sequence[str]) -> None:

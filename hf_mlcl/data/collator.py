@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers.data.data_collator import default_data_collator, pad_without_fast_tokenizer_warning
 
-from .errors import DataError
+from hf_mlcl.messages import DataError
+
 from .labels import LABEL_IDS, LABEL_KEYS, PADDING, UNKNOWN_LABEL, canonical_labels, check_ids, label_key
 
 DATASET_INDEX = "dataset_index"

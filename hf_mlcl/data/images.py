@@ -14,9 +14,9 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 from PIL import ImageEnhance, ImageOps
 
+from hf_mlcl.messages import DataError, first_line, printable
 from hf_mlcl.models import images_mlcl
 
-from .errors import DataError, first_line, printable
 from .labels import Labels
 
 logger = logging.getLogger(__name__)

@@ -32,8 +32,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
 
+from hf_mlcl.messages import nearest, shown
+
 from .cells import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
-from .errors import nearest, shown
 from .labels import (
     LIST_TYPES,
     UNKNOWN_LABEL,

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, List, Value
 from scipy import sparse
 
-from .errors import DataError
+from hf_mlcl.messages import DataError
 
 UNKNOWN_LABEL = -100
 LABEL_IDS = "label_ids"  # the column, and what a batch calls it

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, NamedSplit, Value, concatenate_datasets
 
-from .errors import nearest, shown
+from hf_mlcl.messages import nearest, shown
+
 from .label_columns import encode_labels, find_label_columns
 from .labels import Labels, add_label_column, arrow_column, checked_label_names, too_large_for_rows
 from .sources import read_source

@@ -20,7 +20,7 @@ from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_f
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pandas.errors import ParserWarning
 
-from .errors import first_line, shown
+from hf_mlcl.messages import first_line, shown
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_mlcl.data.errors import printable
 from hf_mlcl.losses import loss_summary
+from hf_mlcl.messages import printable
 
 from .files import last_name
 

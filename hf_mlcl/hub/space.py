@@ -17,9 +17,9 @@ from safetensors.numpy import save_file
 
 from hf_mlcl import models
 from hf_mlcl.data import Labels
-from hf_mlcl.data.errors import printable
 from hf_mlcl.inspection import Examples, collect_outputs
 from hf_mlcl.inspection.neighbours import unit_rows
+from hf_mlcl.messages import printable
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 
 from . import page

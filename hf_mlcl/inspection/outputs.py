@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset, Image
 
 from hf_mlcl.data import MultiLabelCollator
-from hf_mlcl.data.errors import first_line
 from hf_mlcl.data.images import read_image
 from hf_mlcl.data.text import by_length
+from hf_mlcl.messages import first_line
 
 _THUMBNAIL = 112  # pixels
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_mlcl.data.errors import printable
 from hf_mlcl.evaluation.plots import GROUPS, frequency_groups
+from hf_mlcl.messages import printable
 
 from .errors import Confusions, CoPredictions, hardest_labels
 from .gradients import FORCES

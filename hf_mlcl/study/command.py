@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mlcl.cli.arguments import OneLineParser, at_least_one
+from hf_mlcl.cli.parser import OneLineParser, at_least_one
 
 EXAMPLE = """the study's file:
   datasets:

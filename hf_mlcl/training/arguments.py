@@ -18,9 +18,9 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hf_mlcl.data.errors import nearest
 from hf_mlcl.losses import build_loss, is_contrastive, loss_class
 from hf_mlcl.losses.checks import check_number
+from hf_mlcl.messages import nearest
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hf_mlcl.data.errors import nearest
+from hf_mlcl.messages import nearest
 
 
 def default_hp_space(trial: Any) -> dict[str, Any]:

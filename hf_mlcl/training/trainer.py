@@ -17,7 +17,6 @@ from transformers.utils import logging
 
 from hf_mlcl.data import Labels, MultiLabelCollator
 from hf_mlcl.data.collator import Numbered, NumberedCollator
-from hf_mlcl.data.errors import nearest
 from hf_mlcl.data.images import PreparedImages
 from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.data.sampler import Views
@@ -28,6 +27,7 @@ from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.hub.card import comparison_text
 from hf_mlcl.losses import ContrastiveLoss
+from hf_mlcl.messages import nearest
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
 from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel

@@ -15,11 +15,11 @@ from tiny import save_text_encoder, tiny_encoder
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.cli import main
-from hf_mlcl.data.errors import printable, shown
 from hf_mlcl.hub import RunResults, published_files
 from hf_mlcl.hub.space import _readme
 from hf_mlcl.inspection.errors import co_predictions
 from hf_mlcl.inspection.plots import plot_co_predictions
+from hf_mlcl.messages import printable, shown
 
 OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RED, TURNED = "\x1b[31mred", "b\u202eeul\x9b2J"

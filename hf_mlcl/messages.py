@@ -1,4 +1,4 @@
-"""Small helpers for one-line error messages about data. Imports the standard library only."""
+"""One-line messages, and what somebody's data look like in them. Imports the standard library only."""
 
 from __future__ import annotations
 
