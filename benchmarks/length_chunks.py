@@ -44,7 +44,9 @@ def measured(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         options.dataset, task="text", max_train_samples=options.batch_size * options.batches
     )
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
-    model = MLCLForSequenceClassification.from_encoder(options.encoder, labels=data.label_names, objective="joint")
+    model = MLCLForSequenceClassification.from_encoder(
+        options.encoder, labels=data.label_names, objective="joint", classification_weight=1.0
+    )
     args = MLCLTrainingArguments(
         output_dir=folder, per_device_train_batch_size=options.batch_size, use_cpu=True, report_to="none"
     )

@@ -10,7 +10,15 @@ from typing import Any
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_mlcl.data import Labels, MultiLabelData, load_multilabel_dataset, prepare_images, prepare_text, with_image_size
+from hf_mlcl.data import (
+    Labels,
+    MultiLabelData,
+    load_multilabel_dataset,
+    prepare_images,
+    prepare_text,
+    preprocess_function,
+    with_image_size,
+)
 from hf_mlcl.inspection.outputs import decodable_images
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.adapters_mlcl import peft_package
@@ -150,8 +158,8 @@ def load_processor(source: str, arguments: DataArguments, argument: str = "encod
     if arguments.task == "text" and processor.pad_token is None:
         processor.pad_token = processor.eos_token  # decoders come without one; it is masked, so any token will do
     if arguments.task == "text" and arguments.max_length is not None:
-        # Saved with the model, so that it is used in the same way later.
-        processor.model_max_length = arguments.max_length
+        # Checked, and saved with the model, so that it is used in the same way later.
+        preprocess_function(processor, max_length=arguments.max_length)
     return processor
 
 

@@ -152,6 +152,8 @@ def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: Mu
     if args.loss is not None or args.objective is not None or Labels.of(data.splits["train"]).as_ids:
         return
     args.objective = "joint"
+    if args.classification_weight is None:
+        args.classification_weight = 1.0
     # Numbers in the place of names say nothing to an encoder.
     named = not all(re.fullmatch(r"(LABEL_)?\d+", name) for name in data.label_names)
     if job.task == "text" and named and job.prototype_init is None:

@@ -82,7 +82,7 @@ class MLCLConfig(PreTrainedConfig):
     loss_parameters: dict | None = None
     classification_loss: str = "zlpr"
     classification_loss_parameters: dict | None = None
-    classification_weight: float | int = 1.0
+    classification_weight: float | int = 0.3
     classifier_fitted: bool = False
     classifier_refitted: bool = False
     trained: bool | None = None

@@ -30,7 +30,7 @@ BAD_VALUES = {
     "augmentation": "randaugment mixup",
     "corrupt_images": "skip maybe",
     "randaugment_magnitude": "5",
-    "classifier": "svm trained",
+    "classifier": "svm",
     "encoder": "nobody/nothing",
     "image_column": "picture",
     "text_column": "txt",
@@ -45,6 +45,7 @@ BAD_VALUES = {
 TRAIN_CASES = {
     "--loss": None,
     "--max_steps -1 --num_train_epochs 0 --objective joint --classifier trained": None,
+    "--loss reg --classifier trained": None,
     "--loss zlpr --classifier trained --refit false": None,
     "--save_strategy steps --save_steps 0": None,
     f"{VISION} --max_length 16": None,
