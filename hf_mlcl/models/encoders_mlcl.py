@@ -71,7 +71,7 @@ def padding_moved_behind(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return inputs, None
     before = mask.ne(0).long().argmax(1, keepdim=True)
-    if _has_values(mask) and mask.device.type == "cpu" and not before.any():  # elsewhere, asking would be waiting
+    if has_values(mask) and mask.device.type == "cpu" and not before.any():  # elsewhere, asking would be waiting
         return inputs, None
     length = torch.ones_like(mask, dtype=torch.long).sum(1, keepdim=True)  # a tensor, which exporters follow
     places = (torch.arange(mask.shape[1], device=mask.device) + before) % length
@@ -101,7 +101,7 @@ def _columns(values: Tensor, places: Tensor, axis: int) -> Tensor:
     return values.movedim(axis, 1)[rows, places].movedim(1, axis)
 
 
-def _has_values(tensor: Tensor) -> bool:
+def has_values(tensor: Tensor) -> bool:
     """Whether the values can be looked at: a FakeTensor and its like have none."""
     return type(tensor) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
@@ -186,7 +186,7 @@ def check_inputs(encoder: PreTrainedModel, name: str, inputs: dict[str, Any]) ->
     mask, length = inputs.get("attention_mask"), given.shape[1]
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape != given.shape:
         raise ValueError(f"attention_mask: its shape {[*mask.shape]} is not that of input_ids, {[*given.shape]}")
-    if not _has_values(given):
+    if not has_values(given):
         return
     # Some keep two positions for padding; only then is it worth the search for the module.
     numbered = inputs.get("position_ids") is None  # else the caller has positions for texts of any length

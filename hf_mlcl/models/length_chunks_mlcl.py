@@ -1,6 +1,6 @@
 """Batches of texts without most of their padding: chunks of about equally long texts, each padded to its own longest.
 
-Imports torch and numpy. Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
+Imports torch, numpy and encoders. Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from .encoders_mlcl import has_values
 
 # What one more pass of the encoder costs, in tokens that it could process in that time. For a CPU it was measured
 # (benchmarks/length_chunks.py); elsewhere it is a guess on the safe side: only large batches are cut there.
@@ -41,7 +43,7 @@ def length_chunks(inputs: Mapping[str, Any]) -> list[LengthChunk]:
         [([2, 0, 1], [3, 500]), ([3, 4, 5, 6, 7], [5, 20])]
     """
     mask = inputs.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) < 2:
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) < 2 or not has_values(mask):
         return []
     columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths = (mask.ne(0) * columns).amax(1).clamp(min=1).cpu().numpy()

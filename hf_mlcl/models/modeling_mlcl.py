@@ -59,7 +59,9 @@ class MLCLPreTrainedModel(MLCLAdapters):
     config_class = MLCLConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
-    length_sorted_chunks = False  # `MLCLTrainer` sets it; see `length_chunks`
+    length_sorted_chunks: bool | None = (
+        None  # by default in evaluation only; `MLCLTrainer` sets it. See `length_chunks`
+    )
     # The Trainer then divides the loss, a mean over anchors, by the number of accumulation steps itself.
     accepts_loss_kwargs = False
     _supports_sdpa = True
@@ -221,7 +223,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         inputs = {name: value for name, value in encoder_inputs.items() if value is not None and name in accepted}
         if "use_cache" in accepted:
             inputs["use_cache"] = False  # the cache of a decoder is for generating
-        chunks = length_chunks(inputs) if self.length_sorted_chunks and not self._shows_layers(inputs) else []
+        sorts = not self.training if self.length_sorted_chunks is None else self.length_sorted_chunks
+        chunks = length_chunks(inputs) if sorts and not self._shows_layers(inputs) else []
         if chunks:
             pooled = [
                 pool(
