@@ -25,14 +25,14 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
 
-from hf_mlcl.messages import nearest, shown
+from hf_mlcl.messages import first_line, nearest, shown
 
 from .cells import ENTITY, are_numbers, cut_text, detect_delimiter, holds_quoted, label_parts, parse_printed
 from .labels import (
@@ -143,6 +143,7 @@ class _Cells:
         return replace(self, rows=rows, values=pc.list_flatten(lists), is_list=True, empty=empty)
 
 
+@overload
 def encode_labels(
     splits: Mapping[str, Dataset],
     columns: Sequence[str],
@@ -150,11 +151,28 @@ def encode_labels(
     delimiter: str | None = None,
     label_names: Sequence[str] | None = None,
     indicators: bool | None = None,
-) -> _Encoded:
-    """Turn the label column(s) of all splits into `Labels` over one universe of labels.
+) -> _Encoded: ...
+
+
+@overload
+def encode_labels(
+    splits: Iterable[Any], *, delimiter: str | None = None, label_names: Sequence[str] | None = None
+) -> tuple[np.ndarray, list[str]]: ...
+
+
+def encode_labels(
+    splits: Any,
+    columns: Sequence[str] | None = None,
+    *,
+    delimiter: str | None = None,
+    label_names: Sequence[str] | None = None,
+    indicators: bool | None = None,
+) -> Any:
+    """Turn the label column(s) of all splits into `Labels` over one universe of labels; or lists of names into rows.
 
     Args:
-        splits: datasets; columns of `columns` that one of them lacks are unknown there, with a warning.
+        splits: datasets, of which one may lack some of `columns`: they are unknown there, with a warning. Without
+            `columns`, the labels of each example, such as `[["oil", "gas"], []]`.
         columns: one column in any of the forms above, or several 0/1 columns.
         delimiter: what separates the labels in a string; None detects it, "" takes each string as one label.
         label_names: the universe and its order. Ids without names count in it (or name it, if it consists of numbers).
@@ -163,7 +181,8 @@ def encode_labels(
         indicators: whether the columns are 0/1 columns, one per label; None takes several columns as such.
 
     Returns:
-        the labels of each split (a warning counts missing ones), and the L label names.
+        the labels of each split (a warning counts missing ones), and the L label names; of values multi-hot rows, int8
+        (N, L) with -100 where nothing is known, and the names.
 
     Raises:
         ValueError: the column has no readable form, a label is not in `label_names`, or two names are the same but for
@@ -174,7 +193,12 @@ def encode_labels(
         >>> labels, names = encode_labels({"train": Dataset.from_dict({"tags": ["b;a", "", "c"]})}, ["tags"])
         >>> names, labels["train"].rows().astype(int).tolist()
         (['a', 'b', 'c'], [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
+        >>> rows, names = encode_labels([["oil", "gas"], [], ["gas"]])
+        >>> names, rows.tolist()
+        (['gas', 'oil'], [[1, 1], [0, 0], [1, 0]])
     """
+    if columns is None:
+        return _encode_values(splits, delimiter, label_names)
     label_names = None if label_names is None else checked_label_names(label_names)
     available = dict.fromkeys(name for split in splits.values() for name in split.column_names)
     absent = [column for column in columns if column not in available]
@@ -195,6 +219,20 @@ def encode_labels(
                 split_name, len(of_split), of_split.unlabelled.sum(), partly,
             )  # fmt: skip
     return labels, names
+
+
+def _encode_values(
+    values: Any, delimiter: str | None, label_names: Sequence[str] | None
+) -> tuple[np.ndarray, list[str]]:
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise ValueError(f"labels must be a list with the labels of each example, got a {type(values).__name__}")
+    listed = [list(value) if isinstance(value, (set, frozenset, tuple, np.ndarray)) else value for value in values]
+    try:
+        rows = Dataset.from_dict({"labels": listed})
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(f"labels must be names or numbers, of one kind: {first_line(error)}") from error
+    labels, names = encode_labels({"train": rows}, ["labels"], delimiter=delimiter, label_names=label_names)
+    return labels["train"].rows().astype(np.int8), names
 
 
 def encode_batch(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +61,7 @@ class MultiLabelData:
 
 
 def load_multilabel_dataset(
-    dataset: str,
+    dataset: Any,
     *,
     task: Task,
     text_column: str | None = None,
@@ -84,6 +84,8 @@ def load_multilabel_dataset(
     Args:
         dataset: folder or file (parquet, csv, tsv, json, jsonl; images with metadata.csv/.jsonl/.parquet that has
             `file_name`; a folder of `save_to_disk`), else an id on the Hub. A local source never touches the network.
+            Or what is in memory: a `datasets.Dataset`, `DatasetDict` or DataFrame, a mapping of splits to these, or of
+            columns to lists, such as `{"text": texts, "labels": names}`.
         task: "text" or "vision".
         text_column, image_column: column of the input; recognised by name or type if None.
         text_pair_column: column of the second text, where examples are pairs of texts; never guessed.

@@ -1,4 +1,4 @@
-"""Reading raw splits from the Hub, a folder or a file, as they are. Imports datasets; no other part of us but errors.
+"""Reading raw splits from the Hub, a folder, a file or memory, as they are. Imports datasets and messages.
 
 Local files are read with the readers of `datasets` instead of `load_dataset`, which would try the network even for a
 csv file. They are cached by `datasets` under path, modification time and options, so a changed file is read again.
@@ -12,11 +12,24 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_from_disk
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    load_dataset,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pandas.errors import ParserWarning
 
@@ -29,6 +42,7 @@ _ALIASES = {"training": "train", "valid": "validation", "val": "validation", "de
 _ALIASES |= {"testing": "test", "eval": "test", "evaluation": "test"} | {name: name for name in SPLITS}
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
+_IN_MEMORY = "data"  # the name of a dataset that has none
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -42,12 +56,12 @@ class Source:
 
 
 def read_source(
-    dataset: str, splits: Sequence[str] | None = None, *, config_name: str | None = None, revision: str | None = None
+    dataset: Any, splits: Sequence[str] | None = None, *, config_name: str | None = None, revision: str | None = None
 ) -> Source:
     """Read the raw splits of a dataset under their canonical names (`dev`, `valid`, `val` are `validation`).
 
     Args:
-        dataset: a folder or file if it exists here, else an id on the Hub.
+        dataset: a folder or file if it exists here, else an id on the Hub; or what `from_memory` takes.
         splits: the splits wanted; all of train, validation and test that exist if None.
         config_name, revision: configuration, and branch, tag or commit of a dataset on the Hub.
 
@@ -55,15 +69,19 @@ def read_source(
         FileNotFoundError: a path that does not exist.
         ValueError: no readable data, a corrupt or empty file, an unknown id, no network, or a wanted split is missing.
     """
-    if not isinstance(dataset, (str, os.PathLike)) or not str(dataset).strip():  # "" would be the folder one is in
-        raise ValueError(f"dataset must be a file, a folder or a Hub id, got {dataset!r}")
-    dataset = os.fspath(dataset)
-    path = Path(dataset).expanduser()
     wanted = None if splits is None else [_canonical(split) for split in splits]
-    if path.exists():
+    in_memory = None if isinstance(dataset, (str, os.PathLike)) else from_memory(dataset, wanted)
+    dataset = os.fspath(dataset) if in_memory is None else _IN_MEMORY
+    if not dataset.strip():  # "" would be the folder one is in
+        raise ValueError(f"dataset must be a file, a folder or a Hub id, got {dataset!r}")
+    path = Path(dataset).expanduser()
+    if in_memory is not None or path.exists():
         for argument, value in (("config_name", config_name), ("revision", revision)):
             if value is not None:
                 raise ValueError(f"{argument}: '{dataset}' is here and no dataset on the Hub, got {value!r}")
+    if in_memory is not None:
+        source = in_memory
+    elif path.exists():
         source = _read_file(path, wanted) if path.is_file() else _read_folder(path, wanted)
     else:
         is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
@@ -78,6 +96,76 @@ def read_source(
         if len(source.splits[split]) == 0:
             raise ValueError(f"dataset: split '{split}' of '{dataset}' has no rows")
     return Source({split: source.splits[split] for split in chosen}, source.folders, source.name)
+
+
+def from_memory(data: Any, wanted: Sequence[str] | None = None) -> Source:
+    """The splits of what is in memory already.
+
+    Args:
+        data: a `datasets.Dataset` or a DataFrame of pandas or polars, which is the training split or the one that is
+            wanted; a `DatasetDict` or another mapping of splits to these; or a mapping of columns to lists.
+        wanted: the splits wanted.
+
+    Raises:
+        ValueError: it is none of these; the message says what it is, not what it holds.
+    """
+    if isinstance(data, Mapping) and data and all(_is_table(part) for part in data.values()):
+        splits = _by_canonical_name(_IN_MEMORY, {str(name): _as_dataset(part) for name, part in data.items()})
+        return Source(splits, dict.fromkeys(splits, Path.cwd()), _IN_MEMORY)
+    split = wanted[0] if wanted is not None and len(wanted) == 1 else "train"
+    if not _is_table(data) and not (isinstance(data, Mapping) and data and all(map(_is_column, data.values()))):
+        raise ValueError(
+            "dataset must be a file, a folder, a Hub id, a Dataset, a DataFrame, a mapping of splits to these, or of "
+            f'columns to lists such as {{"text": texts, "labels": labels}}; got {_kind(data)}'
+        )
+    return Source({split: _as_dataset(data)}, {split: Path.cwd()}, _IN_MEMORY)
+
+
+def _is_table(data: Any) -> bool:
+    polars = hasattr(data, "to_arrow") and hasattr(data, "columns")
+    return polars or isinstance(data, (Dataset, pd.DataFrame, pa.Table))
+
+
+def _is_column(values: Any) -> bool:
+    return hasattr(values, "__len__") and hasattr(values, "__iter__") and not isinstance(values, (str, bytes, Mapping))
+
+
+def _kind(data: Any) -> str:
+    """What something is, without what it holds."""
+    if isinstance(data, IterableDataset | IterableDatasetDict):
+        return "a stream, whose labels cannot be counted before it is read; see preprocess_function"
+    if isinstance(data, Mapping):
+        return f"a mapping of {shown(sorted({type(value).__name__ for value in data.values()})) or 'nothing'}"
+    return repr(data) if data is None or isinstance(data, (int, float)) else f"a {type(data).__name__}"
+
+
+def _as_dataset(data: Any) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, Mapping):
+        columns = {str(name): list(values) for name, values in data.items()}
+    elif isinstance(data, pd.DataFrame):
+        names = [str(name) for name in data.columns]
+        if len(set(names)) < len(names):
+            raise ValueError(f"dataset: two columns of the DataFrame have one name, of {shown(names)}")
+        columns = {name: list(map(_cell, data.iloc[:, place])) for place, name in enumerate(names)}
+    else:
+        return Dataset(data if isinstance(data, pa.Table) else data.to_arrow())
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"dataset: columns must be equally long, got {lengths}")
+    for name, values in columns.items():
+        try:
+            Dataset.from_dict({name: values})
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"dataset: column '{name}' cannot be read: {first_line(error)}") from error
+    return Dataset.from_dict(columns)
+
+
+def _cell(value: Any) -> Any:
+    """What a cell of pandas holds, None where it is missing."""
+    missing = value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return None if missing else value.item() if isinstance(value, np.generic) else value
 
 
 def _canonical(name: str) -> str:
@@ -111,7 +199,7 @@ def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> So
     return Source(_by_canonical_name(dataset, loaded), {}, dataset.split("/")[-1])
 
 
-def _by_canonical_name(dataset: str, loaded: DatasetDict) -> dict[str, Dataset]:
+def _by_canonical_name(dataset: str, loaded: Mapping[Any, Dataset]) -> dict[str, Dataset]:
     splits = {_canonical(str(name)): split for name, split in loaded.items()}
     if len(splits) < len(loaded):
         raise ValueError(f"dataset: '{dataset}' has several splits of one kind: {shown(map(str, loaded))}")
