@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset, Image, IterableDataset
 from PIL import Image as PILImage
 from PIL import ImageEnhance, ImageOps
 
@@ -18,6 +18,7 @@ from hf_mlcl.messages import DataError, first_line, printable
 from hf_mlcl.models import images_mlcl
 
 from .labels import Labels
+from .sources import from_memory, is_table
 
 logger = logging.getLogger(__name__)
 
@@ -27,18 +28,19 @@ Augmentation = Callable[[PILImage.Image, np.random.Generator], PILImage.Image]
 
 
 def prepare_images(
-    split: Dataset,
+    split: Any,
     image_processor: Any,
     *,
     image_size: int | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
     corrupt_images: str = "error",
-) -> PreparedImages:
+) -> Any:
     """Make pixel values on the fly from the column `image`; see `PreparedImages`.
 
     Args:
-        split: dataset with the columns `image` and `labels` or `label_ids`.
+        split: dataset with the columns `image` and `labels` or `label_ids`; also a DataFrame with them, or a list of
+            images (paths or PIL images); a mapping of splits to these gives a dictionary.
         image_processor: the encoder's image processor.
         image_size: side of the square images; by default the processor's own. `MLCLTrainer` saves the processor with
             the size of its training images; elsewhere save `with_image_size(processor, size)` with the model.
@@ -59,6 +61,15 @@ def prepare_images(
     """
     if corrupt_images not in ("error", "skip"):
         raise ValueError(f"corrupt_images must be 'error' or 'skip', got {corrupt_images!r}")
+    if isinstance(split, Mapping) and all(map(is_table, split.values())):
+        options: dict[str, Any] = {"image_size": image_size, "augmentation": augmentation, "seed": seed}
+        return {
+            name: prepare_images(part, image_processor, corrupt_images=corrupt_images, **options)
+            for name, part in split.items()
+        }
+    if not isinstance(split, (Dataset, IterableDataset)):
+        columns = {"image": list(split)} if isinstance(split, (list, tuple)) else split
+        split = from_memory(columns, ["split"]).splits["split"]
     processor = image_processor if image_size is None else with_image_size(image_processor, image_size)
     prepared = PreparedImages(split, processor, augmentation=augmentation, seed=seed)
     return prepared.without_corrupt_images() if corrupt_images == "skip" else prepared

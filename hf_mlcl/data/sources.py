@@ -109,19 +109,20 @@ def from_memory(data: Any, wanted: Sequence[str] | None = None) -> Source:
     Raises:
         ValueError: it is none of these; the message says what it is, not what it holds.
     """
-    if isinstance(data, Mapping) and data and all(_is_table(part) for part in data.values()):
-        splits = _by_canonical_name(_IN_MEMORY, {str(name): _as_dataset(part) for name, part in data.items()})
+    if isinstance(data, Mapping) and data and all(is_table(part) for part in data.values()):
+        splits = _by_canonical_name(_IN_MEMORY, {str(name): as_dataset(part) for name, part in data.items()})
         return Source(splits, dict.fromkeys(splits, Path.cwd()), _IN_MEMORY)
     split = wanted[0] if wanted is not None and len(wanted) == 1 else "train"
-    if not _is_table(data) and not (isinstance(data, Mapping) and data and all(map(_is_column, data.values()))):
+    if not is_table(data) and not (isinstance(data, Mapping) and data and all(map(_is_column, data.values()))):
         raise ValueError(
             "dataset must be a file, a folder, a Hub id, a Dataset, a DataFrame, a mapping of splits to these, or of "
             f'columns to lists such as {{"text": texts, "labels": labels}}; got {_kind(data)}'
         )
-    return Source({split: _as_dataset(data)}, {split: Path.cwd()}, _IN_MEMORY)
+    return Source({split: as_dataset(data)}, {split: Path.cwd()}, _IN_MEMORY)
 
 
-def _is_table(data: Any) -> bool:
+def is_table(data: Any) -> bool:
+    """Whether it is a `Dataset`, or a DataFrame of pandas or polars, or a table of arrow."""
     polars = hasattr(data, "to_arrow") and hasattr(data, "columns")
     return polars or isinstance(data, (Dataset, pd.DataFrame, pa.Table))
 
@@ -139,7 +140,8 @@ def _kind(data: Any) -> str:
     return repr(data) if data is None or isinstance(data, (int, float)) else f"a {type(data).__name__}"
 
 
-def _as_dataset(data: Any) -> Dataset:
+def as_dataset(data: Any) -> Dataset:
+    """A `Dataset` of a table in memory, or of a mapping of columns to lists; ValueError names the column at fault."""
     if isinstance(data, Dataset):
         return data
     if isinstance(data, Mapping):

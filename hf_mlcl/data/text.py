@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from datasets.arrow_writer import OptimizedTypedSequence
 from transformers import PreTrainedTokenizerBase
 
 from .label_columns import encode_batch
 from .labels import LABEL_IDS, arrow_column, checked_label_names
+from .sources import from_memory, is_table
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,10 @@ _CUT_TO = re.compile(r"hf_mlcl: texts are cut to (\d+) tokens")  # in the descri
 _EMPTY, _CUT, _REPORT = 1, 2, "__report"  # how a text came out, in a column that `report` adds
 _WINDOW = 64  # batches sorted together: enough texts for batches of one length, few enough to answer soon
 
-Split = TypeVar("Split", Dataset, IterableDataset)
-
 
 def prepare_text(
-    split: Split, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None, num_proc: int | None = None
-) -> Split:
+    split: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None, num_proc: int | None = None
+) -> Any:
     """Tokenize the column `text`, with `text_pair` if there is one: the tokenizer's columns and the labels, unpadded.
 
     Empty texts become their special tokens, and texts that are too long are cut (of a pair the longer one first);
@@ -43,7 +42,8 @@ def prepare_text(
     multi-hot already, see `preprocess_function`.
 
     Args:
-        split: dataset with the columns `text` and, for training, `labels` or `label_ids`.
+        split: dataset with the columns `text` and, for training, `labels` or `label_ids`; also a DataFrame with them,
+            a list of texts, or a mapping of splits to these, which gives a `DatasetDict`.
         tokenizer: the encoder's tokenizer; it needs a pad token, because batches are padded later.
         max_length: number of tokens, special ones included, that a text is cut to; by default the tokenizer's limit,
             or 512 if it knows none. It becomes the tokenizer's `model_max_length`, and the result remembers it, also
@@ -59,8 +59,13 @@ def prepare_text(
         >>> prepare_text(split, build_word_tokenizer(split["text"]), max_length=8)["input_ids"][:]
         [[2, 6, 5, 3], [2, 4, 3]]
     """
-    if not isinstance(split, (Dataset, IterableDataset)):
-        raise ValueError(f"split must be a Dataset or an IterableDataset, got {type(split).__name__}")
+    if isinstance(split, Mapping) and all(map(is_table, split.values())):
+        options: dict[str, Any] = {"max_length": max_length, "num_proc": num_proc}
+        return DatasetDict({name: prepare_text(part, tokenizer, **options) for name, part in split.items()})
+    if isinstance(split, (list, tuple)):
+        split = {"text": list(split)}
+    if not isinstance(split, IterableDataset):
+        split = from_memory(split, ["split"]).splits["split"]
     columns = split.column_names
     if columns is None:  # a stream knows its columns only when it is read
         columns = list(next(iter(split.take(1)), {}))

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -259,6 +260,14 @@ def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
         return AutoTokenizer.from_pretrained(source, **{"trust_remote_code": False, **kwargs})
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
         raise ValueError(f"tokenizer: none is given, and none is in {source!r}: {reason_of(error)}") from error
+
+
+def load_image_processor(source: str, kwargs: dict[str, Any]) -> Any:
+    """The image processor of a folder or Hub id; ValueError in one line where there is none."""
+    try:
+        return AutoImageProcessor.from_pretrained(source, **{"trust_remote_code": False, **kwargs})
+    except Exception as error:
+        raise ValueError(f"image_processor: none is given, and none is in {source!r}: {reason_of(error)}") from error
 
 
 def aligned(model: PreTrainedModel) -> PreTrainedModel:

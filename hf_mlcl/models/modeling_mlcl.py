@@ -30,6 +30,7 @@ from .encoders_mlcl import (
     evaluating,
     learned_positions,
     load_encoder,
+    load_image_processor,
     load_tokenizer,
     padding_moved_back,
     padding_moved_behind,
@@ -59,9 +60,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
     config_class = MLCLConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
-    length_sorted_chunks: bool | None = (
-        None  # by default in evaluation only; `MLCLTrainer` sets it. See `length_chunks`
-    )
+    processor: Any = None  # tokenizer or image processor that made the inputs; `MLCLTrainer` sets it
+    length_sorted_chunks: bool | None = None  # in evaluation only, unless `MLCLTrainer` sets it
     # The Trainer then divides the loss, a mean over anchors, by the number of accumulation steps itself.
     accepts_loss_kwargs = False
     _supports_sdpa = True
@@ -70,8 +70,13 @@ class MLCLPreTrainedModel(MLCLAdapters):
     _supports_attention_backend = True
     task: str
 
-    def __init__(self, config: MLCLConfig) -> None:
+    def __init__(self, config: MLCLConfig, **unknown: Any) -> None:
         super().__init__(config)
+        if unknown:
+            name = next(iter(unknown))
+            raise ValueError(
+                f"from_pretrained loads a trained model and knows no {name!r}; a new one on an encoder: from_encoder"
+            )
         if type(self).task is None:  # AutoModel knows one class for both tasks
             self.task = config.task
             self.main_input_name = _CLASSES[config.task].main_input_name
@@ -380,6 +385,12 @@ class MLCLPreTrainedModel(MLCLAdapters):
                     module.eval()
         return self
 
+    def _own_processor(self, load: Any) -> Any:
+        """The tokenizer or image processor of the training, or else of the folder that the model is from."""
+        if self.processor is None:
+            self.processor = load(self.config.name_or_path, {})
+        return self.processor
+
     @contextmanager
     def _inference(self) -> Iterator[None]:
         # After train() a model is in train mode: dropout would make every call give other scores.
@@ -413,7 +424,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
 
     def predict_labels(
         self,
-        *,
+        *raw: Any,
         top_k: int | None = None,
         min_labels: int = 0,
         threshold: float | Sequence[float] | None = None,
@@ -436,6 +447,11 @@ class MLCLPreTrainedModel(MLCLAdapters):
             ValueError: Where the classifier was never fitted, or an argument is out of range.
         """
         config, num_labels = self.config, len(self.config.label_names)
+        if raw:
+            raise ValueError(
+                "predict_labels takes what a tokenizer or an image processor returns, predict_labels(**inputs); "
+                "predict takes texts or images"
+            )
         if not config.classifier_fitted:
             raise ValueError("predict_labels needs a fitted classifier: run fit_classifier()")
         most = num_labels if top_k is None else top_k
@@ -533,7 +549,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
     def predict(
         self,
         texts: str | Iterable[str | None],
-        tokenizer: Any,
+        tokenizer: Any = None,
         text_pairs: str | Iterable[str | None] | None = None,
         *,
         batch_size: int = 64,
@@ -543,7 +559,8 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
 
         Args:
             texts: Texts, or one; None counts as empty.
-            tokenizer: The model's; texts are cut as those of training were.
+            tokenizer: By default the one that the model was trained with, or that lies in its folder. Texts are cut as
+                those of training were.
             text_pairs: The second texts, as many, for a model of text pairs.
             batch_size: Texts per forward pass; those of a batch are about equally long.
             **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
@@ -566,6 +583,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             raise ValueError(f"text_pairs: {len(columns[1])} were given for {len(columns[0])} texts")
         if not columns[0]:
             return []
+        tokenizer = self._own_processor(load_tokenizer) if tokenizer is None else tokenizer
         limit = min(self.limit_tokens(tokenizer).model_max_length, 10**9)
         tokens = tokenizer(*columns, truncation=True, max_length=int(limit))
         names = [name for name in tokens if name in tokenizer.model_input_names]
@@ -632,13 +650,13 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
     read_image = staticmethod(read_image)
 
     def predict(
-        self, images: Any, image_processor: Any, *, batch_size: int = 64, **options: Any
+        self, images: Any, image_processor: Any = None, *, batch_size: int = 64, **options: Any
     ) -> list[list[dict[str, Any]]]:
         """The labels of images by their thresholds, best score first.
 
         Args:
             images: Paths or PIL images, or one.
-            image_processor: The model's.
+            image_processor: By default the one that the model was trained with, or that lies in its folder.
             batch_size: Images per forward pass.
             **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
 
@@ -646,6 +664,7 @@ class MLCLForImageClassification(MLCLPreTrainedModel):
             For each image a list of `{"label": name, "score": sigmoid of the logit}`.
         """
         images = [images] if isinstance(images, (str, os.PathLike)) or hasattr(images, "size") else list(images)
+        image_processor = self._own_processor(load_image_processor) if image_processor is None else image_processor
         answers: list[list[dict[str, Any]]] = []
         for start in range(0, len(images), batch_size):
             batch = [read_image(image) for image in images[start : start + batch_size]]

@@ -2,19 +2,52 @@
 
 import multiprocessing
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
-from hf_mlcl.data import LabelAwareSampler, Labels
+from hf_mlcl.data import LabelAwareSampler, Labels, encode_labels, prepare_images, prepare_text
 from hf_mlcl.data.collator import Numbered
 from hf_mlcl.data.images import PreparedImages
-from hf_mlcl.data.labels import LABEL_IDS, label_key
+from hf_mlcl.data.labels import LABEL_IDS, add_label_column, label_key
 from hf_mlcl.data.sampler import Views
+from hf_mlcl.data.sources import as_dataset, is_table
 
 MOST_WORKERS = 4
+
+
+def as_examples(data: Any, processor: Any, task: str, label_names: Sequence[str]) -> Any:
+    """Raw data as a training takes them: names of labels become rows, texts tokens, and images pixel values.
+
+    Args:
+        data: What `prepare_text` or `prepare_images` takes; a dataset that is prepared already stays as it is.
+        processor: The tokenizer or image processor.
+        task, label_names: Those of the model.
+
+    Raises:
+        ValueError: For labels that the model does not have.
+    """
+    if isinstance(data, Mapping) and data and not is_table(data):
+        if any(map(is_table, data.values())):  # several sets to evaluate on
+            return {name: as_examples(part, processor, task, label_names) for name, part in data.items()}
+    raw = as_dataset(data) if is_table(data) else data
+    if processor is None or not isinstance(raw, datasets.Dataset) or raw.format["type"] == "custom":
+        return data
+    columns = raw.column_names
+    if ("text" if task == "text" else "image") not in columns or {"input_ids", "pixel_values"} & set(columns):
+        return data
+    if "labels" in columns and _are_names(raw.features["labels"]):
+        labels, _ = encode_labels({"examples": raw}, ["labels"], label_names=label_names)
+        raw = add_label_column(raw.remove_columns("labels"), labels["examples"], as_ids=False)
+    return prepare_text(raw, processor) if task == "text" else prepare_images(raw, processor)
+
+
+def _are_names(feature: Any) -> bool:
+    inner = getattr(feature, "feature", feature)
+    return getattr(inner, "dtype", None) in ("string", "large_string")
 
 
 def dataset_labels(dataset: Any, num_labels: int | None = None) -> Labels | None:

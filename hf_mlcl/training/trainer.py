@@ -50,6 +50,7 @@ from .classifier import (
     write_initial_bias,
 )
 from .dataset_rows import (
+    as_examples,
     count_labels,
     dataset_labels,
     has_known_labels,
@@ -175,8 +176,12 @@ class MLCLTrainer(PublishingTrainer):
             )
         if args.batch_eval_metrics and self.compute_metrics is None:
             raise ValueError("batch_eval_metrics needs compute_metrics of your own")
+        self._made: list[tuple[Any, Any]] = []  # examples that were made of raw data, beside these
+        self.train_dataset = self._examples(self.train_dataset)
+        self.eval_dataset = self._examples(self.eval_dataset)
         self._set_up_model()
         self._set_up_processor()
+        self.core_model.processor = self.processing_class  # so that the model predicts raw inputs as it was trained
         if data_collator is None:
             self.data_collator = MultiLabelCollator(self.processing_class, len(self.core_model.config.label_names))
         if self.compute_metrics is None:
@@ -185,6 +190,18 @@ class MLCLTrainer(PublishingTrainer):
             self.add_callback(FollowModel(self))
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(SetEpoch(self.train_dataset))
+
+    def _examples(self, data: Any) -> Any:
+        """What a step takes of a dataset that may be raw; the same object for the same data."""
+        for raw, made in self._made:
+            if raw is data:
+                return made
+        core = self.core_model
+        task, names = getattr(core, "task", ""), getattr(core.config, "label_names", ())
+        made = as_examples(data, self.processing_class, task, names)
+        if made is not data:
+            self._made.append((data, made))
+        return made
 
     def _set_up_model(self) -> None:
         """Writes the arguments into the model, which `model_init` makes anew for each training."""
@@ -635,6 +652,7 @@ class MLCLTrainer(PublishingTrainer):
         On the validation examples that the final classifier was fitted on, too, the metrics are those of classifiers
         that were not: see `fit_classifier`.
         """
+        eval_dataset = self._examples(eval_dataset)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         data = self.eval_dataset[data] if isinstance(data, str) and isinstance(self.eval_dataset, dict) else data
         with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(data):
@@ -642,6 +660,7 @@ class MLCLTrainer(PublishingTrainer):
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Logits, labels and metrics of a dataset; see `transformers.Trainer.predict`, and `evaluate` for metrics."""
+        test_dataset = self._examples(test_dataset)
         with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(test_dataset):
             return super().predict(test_dataset, *args, **kwargs)
 
@@ -805,8 +824,8 @@ class MLCLTrainer(PublishingTrainer):
         check_rule("thresholds", thresholds)
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: {protocol!r} is none of {', '.join(PROTOCOLS)}")
-        train_dataset = self.train_dataset if train_dataset is None else train_dataset
-        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        train_dataset = self.train_dataset if train_dataset is None else self._examples(train_dataset)
+        eval_dataset = self.eval_dataset if eval_dataset is None else self._examples(eval_dataset)
         needed = {"eval_dataset": eval_dataset} | ({"train_dataset": train_dataset} if linear_evaluation else {})
         for name, dataset in needed.items():
             if dataset is None or isinstance(dataset, dict):

@@ -48,7 +48,7 @@ TRAINER_CASES = {
     "labels of another width": (lambda f: toy_trainer(f, train=labelled(*[[1, 0, 1]] * 8)).train(), "labels"),
     "ragged labels": (lambda f: toy_trainer(f, train=labelled(*[[1] * 5] * 7, [1])).train(), "labels"),
     "the name of a data set": (lambda f: build(f, train_dataset="reuters"), "train_dataset"),
-    "texts that are not prepared": (lambda f: build(f, train_dataset=TEXTS.select([0] * 64)).train(), "examples"),
+    "texts that are not prepared": (lambda f: build(f, train_dataset=TEXTS.select([0] * 64).rename_column("text", "words")).train(), "examples"),
     "no tokenizer to pad with": (lambda f: build(f, processing_class=None, train_dataset=toy_dataset(64)).train(), "processing_class"),
     "no data to fit on": (lambda f: build(f).fit_classifier(), "(train|eval)_dataset"),
     "no validation to fit on": (lambda f: build(f).fit_classifier(toy_dataset(16)), "eval_dataset"),
