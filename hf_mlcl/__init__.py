@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .evaluation import compute_metrics
     from .losses import build_loss, register_loss
     from .models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
-    from .training import MLCLTrainer, MLCLTrainingArguments
+    from .training import MLCLTrainer, MLCLTrainingArguments, MultiLabelClassifier
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ _HOMES = {
     "MLCLForSequenceClassification": "models",
     "MLCLTrainer": "training",
     "MLCLTrainingArguments": "training",
+    "MultiLabelClassifier": "training",
     "build_loss": "losses",
     "compute_metrics": "evaluation",
     "register_loss": "losses",
@@ -43,6 +44,7 @@ __all__ = [
     "MLCLForSequenceClassification",
     "MLCLTrainer",
     "MLCLTrainingArguments",
+    "MultiLabelClassifier",
     "build_loss",
     "compute_metrics",
     "register_loss",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
 from hf_mlcl.hub.results import describe_run, scores_only
 from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
-from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal
+from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal, default
 from hf_mlcl.training.arguments import trains
 from hf_mlcl.training.checkpoints import checkpoint_to_resume, last_checkpoint, remove_temporary_checkpoints
 from hf_mlcl.training.classifier import ClassifierReport
@@ -151,13 +150,10 @@ def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: Mu
     """Fills in what measured best (benchmarks/recipe.md) where neither loss nor objective is given."""
     if args.loss is not None or args.objective is not None or Labels.of(data.splits["train"]).as_ids:
         return
-    args.objective = "joint"
-    if args.classification_weight is None:
-        args.classification_weight = 1.0
-    # Numbers in the place of names say nothing to an encoder.
-    named = not all(re.fullmatch(r"(LABEL_)?\d+", name) for name in data.label_names)
-    if job.task == "text" and named and job.prototype_init is None:
-        job.prototype_init = "label_names"
+    for name, value in default.OBJECTIVE.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    job.prototype_init = job.prototype_init or default.prototype_init(job.task, data.label_names)
 
 
 def fit(training: Training, job: TrainArguments) -> ClassifierReport:

@@ -1,6 +1,7 @@
 """Training: arguments, the Trainer, and what anchors are compared with."""
 
 from .arguments import MLCLTrainingArguments
+from .estimator import MultiLabelClassifier
 from .interruption import Interrupted, SaveOnSignal
 from .step import gather_references
 from .trainer import MLCLTrainer
@@ -9,6 +10,7 @@ __all__ = [
     "Interrupted",
     "MLCLTrainer",
     "MLCLTrainingArguments",
+    "MultiLabelClassifier",
     "SaveOnSignal",
     "gather_references",
 ]
