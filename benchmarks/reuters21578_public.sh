@@ -22,7 +22,7 @@ pd.concat([read["train"], read["validation"]]).to_parquet(target / "train.parque
 read["test"].to_parquet(target / "test.parquet")
 END
 arguments=(--task text --dataset "$output/data" --encoder "$encoder" --validation_fraction 0.12872 --seed 1
-    --max_length "$tokens" --num_train_epochs "$epochs" --bf16 --save_strategy epoch --save_total_limit 1)
+    --max_length "$tokens" --num_train_epochs "$epochs" --bf16 --use_cpu --save_strategy epoch --save_total_limit 1)
 
 hf-mlcl train "${arguments[@]}" --output_dir "$output/default"
 mkdir -p "$output/one_threshold"
