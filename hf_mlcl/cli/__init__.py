@@ -14,6 +14,7 @@ from hf_mlcl.messages import nearest, printable
 COMMANDS = {
     "train": "train a model on a multi-label dataset: model, card and metrics in one folder",
     "evaluate": "measure a trained model on a split of a dataset",
+    "data": "show what a dataset is read as and what it holds, without training",
     "study": "compare losses on datasets: trainings, statistics, a report",
     "inspect": "report what a trained model has learnt: hard labels, confusions, neighbours, maps, gradients",
     "predict": "label texts or images with a trained model",

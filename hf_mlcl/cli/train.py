@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from hf_mlcl.data import Labels, MultiLabelData, RandAugment
+from hf_mlcl.data import Labels, MultiLabelData, RandAugment, summarize
+from hf_mlcl.data.summary import summary_lines
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
@@ -102,6 +103,8 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
         raise ValueError(
             "validation_fraction: the dataset has no validation split; give a fraction above 0 to hold one out"
         )
+    if args.process_index == 0:
+        print("\n".join(summary_lines(summarize(data, inputs=False))), flush=True)
     _choose_objective(job, args, data)
     peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)

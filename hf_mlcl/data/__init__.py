@@ -11,6 +11,7 @@ from .labels import Labels, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
 from .sampler import LabelAwareSampler
 from .splits import iterative_split
+from .summary import summarize
 from .text import predict_texts, prepare_text, preprocess_function
 from .toy import build_word_tokenizer as build_word_tokenizer
 from .toy import digit_canvases as digit_canvases
@@ -29,5 +30,6 @@ __all__ = [
     "prepare_images",
     "prepare_text",
     "preprocess_function",
+    "summarize",
     "with_image_size",
 ]

@@ -194,11 +194,7 @@ class PreparedImages(torch.utils.data.Dataset):
         Raises:
             ValueError: None can be decoded.
         """
-        problems: list[str] = []
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(self), _CHUNK):  # the pool would take all images into memory at once
-                cells = self._images[start : start + _CHUNK]["image"]
-                problems += pool.map(lambda *cell: _decoded(*cell)[0], range(start, start + len(cells)), cells)
+        problems = _problems(self._images)
         bad = list(filter(None, problems))
         if not bad:
             return self
@@ -227,6 +223,21 @@ def read_image(value: dict[str, Any] | None) -> PILImage.Image:
     if value is None:
         raise ValueError("the cell is empty")
     return images_mlcl.read_image(Image().decode_example(value))
+
+
+def unreadable_images(split: Dataset) -> list[str]:
+    """Why images of the column `image` cannot be read, a line for each that cannot."""
+    return list(filter(None, _problems(split.select_columns(["image"]).cast_column("image", Image(decode=False)))))
+
+
+def _problems(images: Dataset) -> list[str]:
+    """Why each image cannot be decoded, an empty text where it can."""
+    problems: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), _CHUNK):  # the pool would take all images into memory at once
+            cells = images[start : start + _CHUNK]["image"]
+            problems += pool.map(lambda *cell: _decoded(*cell)[0], range(start, start + len(cells)), cells)
+    return problems
 
 
 def _decoded(number: int, value: dict[str, Any] | None) -> tuple[str, PILImage.Image | None]:

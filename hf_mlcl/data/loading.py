@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,9 @@ _INPUT_ARGUMENTS = {"text": ("text_column", "text_pair_column"), "vision": ("ima
 _STRINGS, _BYTES = ("string", "large_string", "string_view"), ("binary", "large_binary")
 
 
+_NOTHING_RECOGNISED: dict[str, Any] = {"inputs": {}, "labels": [], "example": None, "held out": None}
+
+
 @dataclass
 class MultiLabelData:
     """A multi-label dataset ready for preparation.
@@ -46,6 +49,9 @@ class MultiLabelData:
         label_names: names of the L labels, in the order of `labels`.
         task: "text" or "vision".
         name: short name of the dataset, for tables and cards.
+        recognised: how it was read: `inputs`, the columns of the text or image and what they are; `labels`, the label
+            columns; `example`, the first cell with labels and their names, or None; `held out`, the name of a split
+            that was carved out of the training split, or None.
 
     Example:
         >>> train = Dataset.from_dict({"text": ["oil fell"], "labels": [[True, False]]})
@@ -58,6 +64,7 @@ class MultiLabelData:
     label_names: list[str]
     task: Task
     name: str
+    recognised: dict[str, Any] = field(default_factory=lambda: dict(_NOTHING_RECOGNISED))
 
 
 def load_multilabel_dataset(
@@ -164,7 +171,10 @@ def load_multilabel_dataset(
         for column, name in inputs.items():
             rows = _as_image(rows, column, folder) if name == "image" else _as_text(rows, name, column)
         ready[split] = rows
+    example = _first_example(source.splits, columns, labels, names)
+    recognised: dict[str, Any] = {"inputs": inputs, "labels": columns, "example": example, "held out": None}
     if splits is None and "validation" not in ready and validation_fraction:
+        recognised["held out"] = "validation"
         kept, held = _carve(labels["train"], validation_fraction, seed, at_random=as_ids)
         ready = {"train": ready["train"].select(kept), "validation": ready["train"].select(held)} | {
             split: rows for split, rows in ready.items() if split != "train"
@@ -176,7 +186,21 @@ def load_multilabel_dataset(
         # Readers of files call everything "train"; the Trainer knows by the name what it measures.
         ready[split] = concatenate_datasets([rows], split=NamedSplit(split))
     logger.info("%s: %s, %d labels", source.name, {split: len(rows) for split, rows in ready.items()}, len(names))
-    return MultiLabelData(DatasetDict(ready), names, task, source.name)
+    return MultiLabelData(DatasetDict(ready), names, task, source.name, recognised)
+
+
+def _first_example(
+    splits: Mapping[str, Dataset], columns: Sequence[str], labels: Mapping[str, Labels], names: Sequence[str]
+) -> tuple[str, list[str]] | None:
+    """The first cell that holds labels, as it is in the source, and their names; of many columns those that say so."""
+    for split, part in labels.items():
+        carries = np.flatnonzero(np.diff(part.matrix.indptr))
+        if len(carries):
+            found = [names[label] for label in part.matrix[[carries[0]]].indices]
+            cells = splits[split].select([int(carries[0])])
+            named = [name for name in columns if len(columns) == 1 or name in found]
+            return ", ".join(f"{name}: {cells[name][0]!r}" for name in named)[:200], found
+    return None
 
 
 def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) -> dict[str, str]:

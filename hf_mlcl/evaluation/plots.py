@@ -132,6 +132,33 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
     return figure
 
 
+def plot_label_counts(counts: Mapping[str, Any]) -> Figure:
+    """How many examples carry each label, a line for each split over the labels, most frequent of the first first.
+
+    Labels without an example stand at 0.5 of the logarithmic axis.
+
+    Args:
+        counts: name of a split -> L numbers.
+
+    Raises:
+        ImportError: matplotlib is missing.
+
+    Example:
+        >>> plot_label_counts({"train": [120, 7, 0], "test": [12, 2, 0]}).axes[0].get_yscale()
+        'log'
+    """
+    figure, axes = _figure()
+    order = np.argsort(-np.asarray(next(iter(counts.values()))), kind="stable")
+    for index, (name, numbers) in enumerate(counts.items()):
+        places = np.maximum(np.asarray(numbers)[order], 0.5)
+        axes.step(np.arange(1, len(order) + 1), places, where="mid", color=_COLOURS[index % 6], label=name)
+    for bound in GROUP_BOUNDS:
+        axes.axhline(bound, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set(yscale="log", xlabel="label, most frequent first", ylabel="examples with the label")
+    axes.legend(title="split", frameon=False)
+    return figure
+
+
 def _figure() -> tuple[Figure, Axes]:
     """A figure that belongs to nobody but the caller (pyplot would keep it and want a display)."""
     try:
