@@ -8,6 +8,23 @@ from typing import Any, NoReturn
 
 from hf_mlcl.messages import nearest
 
+# What other tools call an option; the first that a command has is meant.
+_OTHER_NAMES = {
+    "lr": ("learning_rate",),
+    "epochs": ("num_train_epochs",),
+    "batch_size": ("per_device_train_batch_size", "batch_size"),
+    "bs": ("per_device_train_batch_size", "batch_size"),
+    "model": ("encoder",),
+    "model_name_or_path": ("encoder",),
+    "dataset_name": ("dataset",),
+    "data": ("dataset",),
+    "output": ("output_dir",),
+    "out": ("output_dir",),
+    "max_seq_length": ("max_length",),
+    "labels": ("label_column",),
+    "workers": ("dataloader_num_workers",),
+}
+
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one ValueError in one line that begins with the option; no page of usage."""
@@ -51,7 +68,9 @@ class OneLineParser(argparse.ArgumentParser):
         """The message for an option that does not exist, with the nearest that does."""
         options = [known for action in self._actions for known in action.option_strings]
         option = option.split("=")[0]
-        return f"{option}: {self.prog} has no such option{nearest(option, options)}"
+        known = [f"--{name}" for name in _OTHER_NAMES.get(option.lstrip("-"), ())]
+        hint = next((f" (did you mean '{name}'?)" for name in known if name in options), nearest(option, options))
+        return f"{option}: {self.prog} has no such option{hint}"
 
 
 def at_least_one(text: str) -> int:

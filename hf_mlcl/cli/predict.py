@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mlcl.data import predict_texts
+from hf_mlcl.data.loading import input_column
 from hf_mlcl.data.sources import FORMATS, read_source
 from hf_mlcl.messages import printable
 from hf_mlcl.models import read_image
@@ -23,13 +24,13 @@ def run(arguments: Sequence[str]) -> None:
     parser = OneLineParser(prog="hf-mlcl predict", allow_abbrev=False, description="Labels texts or images.")
     parser.add_argument("model", help="Folder or Hub id of the trained model.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", help="One text.")
-    source.add_argument("--image", help="One image file.")
+    source.add_argument("--text", action="append", help="A text; may come several times.")
+    source.add_argument("--image", action="append", help="An image file; may come several times.")
     source.add_argument(
         "--file", help="Texts or image paths, one per line (blank lines too), or a csv, json or parquet file."
     )
-    parser.add_argument("--column", help="Column of texts or image paths of --file.")
-    parser.add_argument("--text_pair", help="Second text, for a model of text pairs.")
+    parser.add_argument("--column", help="Column of texts or image paths of --file. Default: recognised by its name.")
+    parser.add_argument("--text_pair", action="append", help="Second text of each, for a model of text pairs.")
     parser.add_argument("--pair_column", help="Column of the second texts of --file.")
     parser.add_argument("--top_k", type=int, help="Maximum number of labels.")
     parser.add_argument("--min_labels", type=int, default=0, help="Minimum number of labels.")
@@ -57,10 +58,10 @@ def _inputs(options: Any, task: str) -> list[str]:
     if getattr(options, wrong) is not None:
         right = "text" if task == "text" else "image"
         raise ValueError(f"--{wrong} is not for a {task} model, use --{right} or --file")
-    single = options.text if task == "text" else options.image
-    if single is not None:
-        return [single]
-    inputs = list(_lines(Path(options.file), options.column))
+    given: list[str] | None = options.text if task == "text" else options.image
+    if given is not None:
+        return given
+    inputs = list(_lines(Path(options.file), options.column, task=task))
     if not inputs:
         raise ValueError(f"--file: {options.file!r} is empty, it needs one input per line or row")
     return inputs
@@ -73,12 +74,14 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
     if (options.pair_column if single else options.text_pair) is not None:
         raise ValueError("--text_pair goes with --text, and --pair_column with --file")
     check_pairs(config, argument, given)
+    if given is not None and single and len(given) != len(options.text):
+        raise ValueError(f"--text_pair came {len(given)} times, --text {len(options.text)} times")
     if given is None or single:
-        return None if given is None else [given]
+        return given
     return list(_lines(Path(options.file), given, argument))
 
 
-def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterator[str]:
+def _lines(path: Path, column: str | None, argument: str = "--column", task: str = "text") -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: there is no file {str(path)!r}")
     if path.suffix.lower() not in FORMATS:
@@ -93,6 +96,7 @@ def _lines(path: Path, column: str | None, argument: str = "--column") -> Iterat
         yield from (line.removesuffix("\r") for line in lines)
         return
     (rows,) = read_source(str(path), None).splits.values()
+    column = input_column(rows, task) if column is None else column
     if column not in rows.column_names:
         raise ValueError(f"{argument}: expected one of {', '.join(rows.column_names)}, got {column!r}")
     yield from ("" if value is None else str(value) for value in rows[column])

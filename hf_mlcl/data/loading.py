@@ -207,7 +207,7 @@ def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) ->
     """The columns of the text (and its pair) or image, and what they become: `text`, `text_pair` or `image`."""
     name = "text" if task == "text" else "image"
     column, pair = given[f"{name}_column"], given["text_pair_column"]
-    column = _detect(first, task) if column is None else column
+    column = input_column(first, task) if column is None else column
     if column is None:
         raise ValueError(f"{name}_column: name one of {shown(first.column_names)}; none is recognised")
     if column == pair:
@@ -215,7 +215,7 @@ def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) ->
     return {column: name} if pair is None else {column: name, pair: "text_pair"}
 
 
-def _detect(split: Dataset, task: Task) -> str | None:
+def input_column(split: Dataset, task: str) -> str | None:
     """The first column of images; else the first known name that is a column of strings, for images also of bytes."""
     types, known = (_STRINGS, TEXT_COLUMNS) if task == "text" else ((*_STRINGS, *_BYTES), IMAGE_COLUMNS)
     if task == "vision":

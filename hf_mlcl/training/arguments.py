@@ -237,6 +237,13 @@ class MLCLTrainingArguments(TrainingArguments):
                 hint = nearest(str(value), choices)
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}{hint}")
 
+        for name in ("loss", "classification_loss"):
+            if getattr(self, name) is not None:
+                try:
+                    loss_class(getattr(self, name))
+                except ValueError as error:
+                    raise ValueError(f"{name}: {str(error).removeprefix('loss: ')}") from None
+
         if self.torch_compile_mode is not None and self.torch_compile_backend in (None, "inductor"):
             from torch._inductor import list_mode_options  # takes seconds to import
 

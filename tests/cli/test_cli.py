@@ -98,14 +98,21 @@ def test_predict(trained, tmp_path, capsys):
     assert row["input"] == "some text" and len(row["labels"]) >= 2 and row["labels"][0].keys() == {"label", "score"}
     for text in ("-oil fell", "-oil"):
         assert asked("--text", text)[0]["input"] == text
+    found = asked("--text", "one", "--text", "-two")
+    assert [row["input"] for row in found] == ["one", "-two"]
+    alone = asked("--text", "one") + asked("--text", "-two")
+    assert [[label["label"] for label in row["labels"]] for row in found] == [
+        [label["label"] for label in row["labels"]] for row in alone
+    ]
     (tmp_path / "texts.txt").write_bytes("\ufeffone\n\ntwo\u2028\x0c\r\x85\x1cthree\r\n\n".encode())
     main(["predict", str(trained), "--file", str(tmp_path / "texts.txt"), "--top_k", "1", "--threshold", "0"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == ["one", "", "two three", ""]  # an answer beside each line
     for name in ("texts.csv", "texts.CSV"):
         (tmp_path / name).write_text("body\none\n\ntwo\n")
-        found = asked("--file", tmp_path / name, "--column", "body")
-        assert [line["input"] for line in found] == ["one", "", "two"]
+        for column in (["--column", "body"], []):
+            found = asked("--file", tmp_path / name, *column)
+            assert [line["input"] for line in found] == ["one", "", "two"]
 
 
 @pytest.mark.parametrize(
