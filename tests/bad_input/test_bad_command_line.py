@@ -107,7 +107,6 @@ COMMAND_CASES = [
     ("predict {image_model} --image {root}/none.png", "--image"),
     ("predict {image_model} --file {a_file}", "--image|--file"),
     ("predict {model} --file {root}/none.txt", "--file"),
-    ("predict {model} --file {data}/test.csv", "--column"),
     ("predict {model} --file {data}/test.csv --column txt", "--column"),
     ("predict {model} --file {encoder}/model.safetensors", "--file"),
     ("predict {model} --text a --min_labels 2 --top_k 1", "top_k"),
