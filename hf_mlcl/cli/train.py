@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
 from hf_mlcl.hub.results import describe_run, scores_only
 from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
+from hf_mlcl.messages import printable
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal, default
 from hf_mlcl.training.arguments import trains
 from hf_mlcl.training.checkpoints import checkpoint_to_resume, last_checkpoint, remove_temporary_checkpoints
@@ -213,7 +214,7 @@ def train(
         )
         RunResults(run_description, metrics, per_label).write(folder)
         remove_temporary_checkpoints(folder)
-        _show(metrics, folder)
+        _show(metrics, per_label, report.comparison, job, folder)
     if args.push_to_hub:
         trainer.publish()
     return metrics
@@ -272,8 +273,43 @@ def _draw(trainer: MLCLTrainer, dataset: Any, logits: Any, folder: Path) -> None
         draw_pictures(folder, core.config, logits, np.asarray(labels), vectors, prototypes)
 
 
-def _show(metrics: dict[str, dict[str, float]], folder: Path) -> None:
-    print(f"model, card and metrics are in {folder}")
-    for name, values in metrics.items():
-        shown = ("micro_f1", "macro_f1", "map", "hamming_loss")
-        print(f"{name:<11}" + "  ".join(f"{key} {values[key]:.4f}" for key in shown if key in values))
+_SHOWN = {
+    "Micro-F1": "micro_f1",
+    "Macro-F1": "macro_f1",
+    "mAP": "map",
+    "head": "macro_f1_head",
+    "medium": "macro_f1_medium",
+    "tail": "macro_f1_tail",
+}
+
+
+def _show(
+    metrics: Mapping[str, Mapping[str, float]],
+    per_label: Mapping[str, list[dict[str, Any]]],
+    comparison: Mapping[str, Any] | None,
+    job: TrainArguments,
+    folder: Path,
+) -> None:
+    """The end of a training as people read it: scores, the encoder before, the weakest labels, and what comes next."""
+    rows: dict[str, Mapping[str, float]] = dict(metrics)
+    if comparison is not None:
+        rows |= {f"encoder {when} *": comparison[when] for when in ("before", "after")}
+    columns = [name for name, key in _SHOWN.items() if any(key in row for row in rows.values())]
+    print(f"\n{'percent':<20}" + "".join(f"{name:>10}" for name in columns))
+    for name, row in rows.items():
+        cells = (f"{100 * row[_SHOWN[column]]:10.1f}" if _SHOWN[column] in row else f"{'':>10}" for column in columns)
+        print(f"{name:<20}" + "".join(cells))
+    if comparison is not None:
+        train, validation = comparison["train"], comparison["validation"]
+        print(
+            f"* fitted on {train:,} training, scored on {validation:,} validation examples, before and after training"
+        )
+    name = list(per_label)[-1]
+    weakest = sorted((row for row in per_label[name] if row["support"]), key=lambda row: (row["f1"], -row["support"]))
+    named = [f"{printable(row['label'])} {100 * row['f1']:.0f} ({row['support']})" for row in weakest[:5]]
+    print(f"weakest labels of {name}, F1 (examples): {', '.join(named)}")
+    example = '--text "..."' if job.task == "text" else "--image photo.jpg"
+    print(f"model, card and metrics are in {folder}; to go on:")
+    print(f"  hf-mlcl predict {folder} {example}")
+    print(f"  hf-mlcl inspect {folder} --dataset {job.dataset}")
+    print(f"  hf-mlcl push {folder} user/name")

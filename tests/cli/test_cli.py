@@ -54,6 +54,24 @@ def test_train_leaves_model_processor_card_and_metrics(trained):
     assert run["arguments"]["num_train_epochs"] == 4 and run["objective"]["loss"] == "reg"
 
 
+def test_train_says_what_it_read_and_ends_with_scores_and_what_to_do(text_data, text_encoder, tmp_path, capsys):
+    main(["train", *text_arguments(text_data, text_encoder, tmp_path / "m", "--max_steps", "4")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("column 'text' is the text; labels from labels")
+    metrics, rows = (json.loads((tmp_path / "m" / f"{name}.json").read_text()) for name in ("metrics", "per_label"))
+    head = next(number for number, line in enumerate(lines) if line.startswith("percent"))
+    assert lines[head].split()[:4] == ["percent", "Micro-F1", "Macro-F1", "mAP"]
+    for number, name in enumerate(("validation", "test"), head + 1):
+        scores = [f"{100 * metrics[name][key]:.1f}" for key in ("micro_f1", "macro_f1", "map")]
+        assert lines[number].split()[:4] == [name, *scores]
+    comparison = json.loads((tmp_path / "m" / "run.json").read_text())["classifier"]["comparison"]
+    before = next(line for line in lines if line.startswith("encoder before"))
+    assert before.split()[3] == f"{100 * comparison['before']['micro_f1']:.1f}"
+    weakest = min((row for row in rows["test"] if row["support"]), key=lambda row: (row["f1"], -row["support"]))
+    assert f"): {weakest['label']} {100 * weakest['f1']:.0f} ({weakest['support']})" in "\n".join(lines)
+    assert [line.split()[1] for line in lines[-3:]] == ["predict", "inspect", "push"]
+
+
 def test_evaluate_prints_what_train_measured(trained, text_data, capsys):
     main(["evaluate", str(trained), "--dataset", str(text_data), "--split", "test"])
     printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
