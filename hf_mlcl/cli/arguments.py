@@ -1,6 +1,8 @@
 """Flags of the command line, read from the arguments' dataclasses or from one YAML or JSON file."""
 
+import argparse
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +118,33 @@ class TrainArguments(DataArguments):
 class DataclassParser(HfArgumentParser, OneLineParser):
     """Reads dataclasses from flags, or from a first argument that is a YAML or JSON file with flags behind it."""
 
-    def __init__(self, dataclasses: Any, **kwargs: Any) -> None:
+    def __init__(self, dataclasses: Any, groups: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        self._groups = groups or {}  # what `--help` shows, where that is not everything
         super().__init__(dataclasses, allow_abbrev=False, **kwargs)
+        if groups:
+            self.add_argument("--help-all", action=_AllOptions, nargs=0, help="Show all options.")
+
+    def format_help(self) -> str:
+        if not self._groups:
+            return super().format_help()
+        actions = {action.dest: action for action in self._actions}
+        lines = [f"usage: {self.prog} --option value ... or {self.prog} FILE.yaml --option value ..."]
+        for title, names in self._groups.items():
+            lines += ["", f"{title}:"]
+            for name in names:
+                action = actions[name]
+                text = str(action.help).replace("%%", "%")
+                if action.choices:
+                    text += f" One of {', '.join(map(str, action.choices))}."
+                if action.default is not None and not action.required and "Default" not in text:
+                    text += f" Default: {getattr(action.default, 'value', action.default)}."
+                wrapped = textwrap.wrap(text, 84)
+                lines += [f"  --{name:<28} {wrapped[0]}", *(f"{'':<33}{line}" for line in wrapped[1:])]
+        return "\n".join([*lines, "", f"All {len(actions) - 2} options: {self.prog} --help-all", ""])
+
+    def all_options(self) -> str:
+        """The help of every option."""
+        return super().format_help()
 
     def parse(self, arguments: Sequence[str]) -> tuple[Any, ...]:
         """The filled dataclasses; ValueError in one line for anything wrong."""
@@ -166,6 +193,14 @@ class DataclassParser(HfArgumentParser, OneLineParser):
             else:
                 flags.append(f"--{name}={value}")
         return flags
+
+
+class _AllOptions(argparse.Action):
+    """Prints the help of every option, and ends."""
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        print(parser.all_options())
+        parser.exit()
 
 
 class ModelParser(DataclassParser):

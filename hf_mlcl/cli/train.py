@@ -41,10 +41,25 @@ from .prepare import (
 
 logger = logging.getLogger(__name__)
 
+# What `--help` shows of more than 140 options.
+_HELP = {
+    "needed": ("task", "dataset", "encoder", "output_dir"),
+    "data": (
+        *("text_column", "image_column", "label_column", "label_delimiter", "max_length", "image_size"),
+        *("validation_fraction", "max_train_samples"),
+    ),
+    "objective": ("loss", "objective", "classification_weight", "prototype_init"),
+    "training": (
+        *("num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_cache_chunk_size"),
+        *("freeze_batch_norm", "lora_r", "bf16", "seed", "save_strategy", "resume_from_checkpoint"),
+    ),
+    "afterwards": ("thresholds", "pictures", "push_to_hub"),
+}
+
 
 def run(arguments: Sequence[str]) -> None:
     """Trains, fits the classifier, measures and saves; see `hf-mlcl train --help`."""
-    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
+    parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train", groups=_HELP)
     job, args = parser.parse(arguments)
     if not args.output_dir or args.output_dir == "trainer_output":
         raise ValueError("--output_dir: name the folder to write to")

@@ -100,7 +100,10 @@ class MLCLTrainingArguments(TrainingArguments):
     objective: str | None = _choice(
         "Training objective; `hf-mlcl train` without loss and objective takes joint.", OBJECTIVES
     )
-    loss: str | None = _choice("The contrastive loss, or a classification loss for plain classification.")
+    loss: str | None = _choice(
+        "The contrastive loss, or a classification loss for plain classification; `hf-mlcl train` without loss and "
+        "objective takes reg and zlpr together."
+    )
     temperature: float | None = _choice("Temperature of the contrastive loss.")
     alpha: float | None = _choice("Exponent of the affinity in `reg` and `mscwrg`.")
     beta: float | None = _choice("Weight of in-batch examples in the denominator of `msc`.")

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_train_says_what_it_read_and_ends_with_scores_and_what_to_do(text_data, 
     weakest = min((row for row in rows["test"] if row["support"]), key=lambda row: (row["f1"], -row["support"]))
     assert f"): {weakest['label']} {100 * weakest['f1']:.0f} ({weakest['support']})" in "\n".join(lines)
     assert [line.split()[1] for line in lines[-3:]] == ["predict", "inspect", "push"]
+
+
+def test_help_is_short_and_the_whole_is_one_option_away(capsys):
+    shown = {}
+    for option in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as end:
+            main(["train", option])
+        assert end.value.code == 0
+        shown[option] = capsys.readouterr().out
+    assert len(shown["--help"].splitlines()) < 70 and "Default: 16." in shown["--help"]
+    assert "--adam_beta1" not in shown["--help"] and "--adam_beta1" in shown["--help-all"]
+    assert all(f"{word}" in shown["--help-all"] for word in re.findall(r"--\w+", shown["--help"]))
 
 
 def test_evaluate_prints_what_train_measured(trained, text_data, capsys):
