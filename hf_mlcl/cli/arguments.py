@@ -122,7 +122,8 @@ class DataclassParser(HfArgumentParser, OneLineParser):
         self._groups = groups or {}  # what `--help` shows, where that is not everything
         super().__init__(dataclasses, allow_abbrev=False, **kwargs)
         if groups:
-            self.add_argument("--help-all", action=_AllOptions, nargs=0, help="Show all options.")
+            none: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+            self.add_argument("--help-all", action=_AllOptions, nargs=0, help="Show all options.", **none)
 
     def format_help(self) -> str:
         if not self._groups:

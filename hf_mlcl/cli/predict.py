@@ -35,6 +35,13 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--top_k", type=int, help="Maximum number of labels.")
     parser.add_argument("--min_labels", type=int, default=0, help="Minimum number of labels.")
     parser.add_argument("--threshold", type=float, help="Global threshold. Default: the model's per-label thresholds.")
+    parser.add_argument(
+        "--bf16",
+        choices=("auto", "true", "false"),
+        default="auto",
+        help="Compute in bfloat16: faster, scores differ by up to 0.01. Default: auto, for texts of --file where the "
+        "processor does it natively.",
+    )
     parser.add_argument("--json", action="store_true", help="Print one JSON object per line.")
     options = parser.parse_args(list(arguments))
     model = load_model(options.model)
@@ -42,7 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     processor = read_processor(options.model, model.config.task, "model")
     pairs = _pairs(options, model.config)
     limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
-    for number, labels in enumerate(_predict(model, processor, inputs, pairs, limits)):
+    bf16 = {"auto": None if options.file else False, "true": True, "false": False}[options.bf16]
+    for number, labels in enumerate(_predict(model, processor, inputs, pairs, bf16, limits)):
         if options.json:
             pair = {} if pairs is None else {"input_pair": pairs[number]}
             line = json.dumps({"input": inputs[number], **pair, "labels": labels}, ensure_ascii=False)
@@ -103,10 +111,10 @@ def _lines(path: Path, column: str | None, argument: str = "--column", task: str
 
 
 def _predict(
-    model: Any, processor: Any, inputs: list[str], pairs: list[str] | None, limits: dict[str, Any]
+    model: Any, processor: Any, inputs: list[str], pairs: list[str] | None, bf16: bool | None, limits: dict[str, Any]
 ) -> Iterator[list[dict[str, Any]]]:
     if model.config.task == "text":
-        yield from predict_texts(model, processor, inputs, pairs, batch_size=BATCH, **limits)
+        yield from predict_texts(model, processor, inputs, pairs, batch_size=BATCH, bf16=bf16, **limits)
         return
     for start in range(0, len(inputs), BATCH):
         images = [_open(path) for path in inputs[start : start + BATCH]]

@@ -18,6 +18,8 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from datasets.arrow_writer import OptimizedTypedSequence
 from transformers import PreTrainedTokenizerBase
 
+from hf_mlcl.models.encoders_mlcl import native_bf16
+
 from .label_columns import encode_batch
 from .labels import LABEL_IDS, arrow_column, checked_label_names
 from .sources import from_memory, is_table
@@ -270,6 +272,7 @@ def predict_texts(
     text_pairs: Iterable[str] | None = None,
     *,
     batch_size: int = 64,
+    bf16: bool | None = None,
     top_k: int | None = None,
     min_labels: int = 0,
     threshold: float | Sequence[float] | None = None,
@@ -285,6 +288,8 @@ def predict_texts(
         texts: the texts; None counts as empty.
         text_pairs: the second texts, as many, for a model of text pairs.
         batch_size: texts per forward pass.
+        bf16: whether the encoder computes in bfloat16, two to three times as fast where a processor can do it itself;
+            scores then differ by up to about 0.01. None does so on such a processor.
         top_k, min_labels, threshold: see `predict_labels` of the model.
 
     Yields:
@@ -311,10 +316,11 @@ def predict_texts(
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     limits: dict[str, Any] = {"top_k": top_k, "min_labels": min_labels, "threshold": threshold}
+    bf16 = native_bf16(model.device) if bf16 is None else bf16
     first, second = iter(texts), None if text_pairs is None else iter(text_pairs)
     while True:
         window = list(islice(first, _WINDOW * batch_size))
         pairs = None if second is None else list(islice(second, max(1, len(window))))
         if not (window or pairs):
             return
-        yield from model.predict(window, tokenizer, pairs, batch_size=batch_size, **limits)
+        yield from model.predict(window, tokenizer, pairs, batch_size=batch_size, bf16=bf16, **limits)

@@ -107,6 +107,12 @@ def has_values(tensor: Tensor) -> bool:
     return type(tensor) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
+def native_bf16(device: torch.device) -> bool:
+    """Whether a device is a processor that computes in bfloat16 itself, two to three times as fast as in float32."""
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every release
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in questions)
+
+
 def unwrapped(encoder: Any) -> Any:
     """The encoder inside of what torch.compile, data parallelism or peft wraps around it."""
     if isinstance(encoder, nn.DataParallel | nn.parallel.DistributedDataParallel):

@@ -553,6 +553,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         text_pairs: str | Iterable[str | None] | None = None,
         *,
         batch_size: int = 64,
+        bf16: bool = False,
         **options: Any,
     ) -> list[list[dict[str, Any]]]:
         """The labels of texts by their thresholds, best score first; `hf_mlcl.data.predict_texts` takes streams.
@@ -563,6 +564,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
                 those of training were.
             text_pairs: The second texts, as many, for a model of text pairs.
             batch_size: Texts per forward pass; those of a batch are about equally long.
+            bf16: Whether the encoder computes in bfloat16: scores then differ by up to about 0.01.
             **options: `top_k`, `min_labels` and `threshold` of `predict_labels`.
 
         Returns:
@@ -596,9 +598,16 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             inputs = tokenizer.pad([rows[row] for row in batch], return_tensors="pt").to(self.device)
-            for row, labels in zip(batch, self.predict_labels(**inputs, **options), strict=True):
+            outputs: dict[str, Any] = {"logits": self._logits_in_bf16(inputs)} if bf16 else dict(inputs)
+            for row, labels in zip(batch, self.predict_labels(**outputs, **options), strict=True):
                 answers[row] = labels
         return answers
+
+    def _logits_in_bf16(self, inputs: Any) -> Tensor:
+        with self._inference():
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                features, _ = self._encode(dict(inputs))
+            return self.classifier(features.float())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()

@@ -34,7 +34,7 @@ def test_labels_come_in_the_order_of_the_texts(model, tokenizer, batch_size, mon
         **tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt"), min_labels=3
     )
     seen.clear()
-    found = list(predict_texts(model, tokenizer, iter(TEXTS), batch_size=batch_size, min_labels=3))
+    found = list(predict_texts(model, tokenizer, iter(TEXTS), bf16=False, batch_size=batch_size, min_labels=3))
     assert scores(found) == [{label["label"]: label["score"] for label in row} for row in expected]
     lengths = [len(batch["input_ids"][0]) for batch in seen[:2]]
     assert lengths == sorted(lengths, reverse=True) and max(lengths) <= 8
@@ -42,9 +42,9 @@ def test_labels_come_in_the_order_of_the_texts(model, tokenizer, batch_size, mon
 
 def test_pairs_and_empty_texts(model, tokenizer):
     pairs = ["corn", "crude wheat", ""]
-    found = list(predict_texts(model, tokenizer, ["wheat", "", None], pairs, threshold=0.0))
+    found = list(predict_texts(model, tokenizer, ["wheat", "", None], pairs, bf16=False, threshold=0.0))
     alone = [
-        next(predict_texts(model, tokenizer, [text], [pair], threshold=0.0))
+        next(predict_texts(model, tokenizer, [text], [pair], bf16=False, threshold=0.0))
         for text, pair in zip(["wheat", "", ""], pairs, strict=True)
     ]
     assert scores(found) == [{label["label"]: label["score"] for label in row} for row in alone]
@@ -65,3 +65,14 @@ def test_mistakes_are_one_line(model, tokenizer, arguments, message):
         list(predict_texts(model, tokenizer, *arguments))
     with pytest.raises(ValueError, match="batch_size .*got 0"):
         list(predict_texts(model, tokenizer, ["a"], batch_size=0))
+
+
+def test_bfloat16_gives_about_the_same_scores(model, tokenizer, monkeypatch):
+    exact, fast = (list(predict_texts(model, tokenizer, TEXTS, bf16=bf16, min_labels=3)) for bf16 in (False, True))
+    scores = [[{row["label"]: row["score"] for row in labels} for labels in found] for found in (exact, fast)]
+    assert scores[0] != scores[1]
+    for of_exact, of_fast in zip(*scores, strict=True):
+        assert of_fast == pytest.approx(of_exact, abs=0.01)
+    for native, expected in ((True, fast), (False, exact)):
+        monkeypatch.setattr(text, "native_bf16", lambda device, native=native: native)
+        assert list(predict_texts(model, tokenizer, TEXTS, min_labels=3)) == expected

@@ -72,7 +72,7 @@ def assert_all_see(model, tokenizer, length):
     """Every way to ask answers as the model does to so many tokens."""
     ask = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None)
     found = {
-        "predict_texts": scores(next(iter(predict_texts(model, tokenizer, [LONG], min_labels=2)))),
+        "predict_texts": scores(next(iter(predict_texts(model, tokenizer, [LONG], bf16=False, min_labels=2)))),
         "pipeline": scores(ask(LONG)[0]),
         "pipeline, truncation": scores(ask(LONG, truncation=True)[0]),
         "pipeline, several": scores(ask([LONG, "red"])[0]),
@@ -145,7 +145,7 @@ def test_an_evaluation_on_texts_of_another_length_warns(tmp_path, log):
 
 def test_a_tokenizer_without_limit_gets_that_of_the_positions(tmp_path):
     for ask in (
-        lambda model, tokenizer: list(predict_texts(model, tokenizer, [LONG], min_labels=1)),
+        lambda model, tokenizer: list(predict_texts(model, tokenizer, [LONG], bf16=False, min_labels=1)),
         lambda model, tokenizer: Page(model, tokenizer).answer(LONG),
         lambda model, tokenizer: pipeline("text-classification", model=model, tokenizer=tokenizer)(LONG),
         lambda model, tokenizer: trainer_of(model, tokenizer, None, tmp_path),
@@ -163,7 +163,7 @@ def test_positions_are_counted_as_the_encoder_numbers_them():
     assert model.limit_tokens(tokenizer_of(HUGE)).model_max_length > 10**9
     whole = tokenizer_of(HUGE)([LONG * 5], return_tensors="pt")
     assert whole["input_ids"].shape[1] > 600
-    asked = next(iter(predict_texts(model, tokenizer_of(HUGE), [LONG * 5], min_labels=2)))
+    asked = next(iter(predict_texts(model, tokenizer_of(HUGE), [LONG * 5], bf16=False, min_labels=2)))
     assert scores(asked) == pytest.approx(scores(model.predict_labels(**whole, min_labels=2)[0]), abs=1e-5)
 
 
