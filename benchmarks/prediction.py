@@ -1,4 +1,7 @@
-"""Texts a second: `predict_texts` (sorted by length) against `pipeline(batch_size=64)`, interleaved, one thread.
+"""Texts a second: `predict_texts` against `pipeline(batch_size=64)`, interleaved, one thread.
+
+`predict_texts` sorts by length and computes in bfloat16 where the processor does it natively; `in float32` is the same
+without. The pipeline runs as it would around any model, each batch padded to its longest.
 
     python benchmarks/prediction.py --encoder ENCODER --texts FILE [--output FILE]
 
@@ -26,6 +29,7 @@ from transformers import AutoTokenizer, pipeline
 
 from hf_mlcl import MLCLForSequenceClassification
 from hf_mlcl.data import predict_texts
+from hf_mlcl.models.encoders_mlcl import native_bf16
 
 
 def main() -> None:
@@ -50,14 +54,16 @@ def main() -> None:
     stock = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None, device="cpu")
 
     def with_pipeline() -> list[dict[str, float]]:
+        model.length_sorted_chunks = False
         rows = stock(texts, batch_size=64, truncation=True)
         return [{label["label"]: label["score"] for label in row} for row in rows]
 
-    def with_sorting() -> list[dict[str, float]]:
-        rows = predict_texts(model, tokenizer, texts, threshold=0.0)
+    def with_sorting(bf16: bool | None = None) -> list[dict[str, float]]:
+        model.length_sorted_chunks = None
+        rows = predict_texts(model, tokenizer, texts, threshold=0.0, bf16=bf16)
         return [{label["label"]: label["score"] for label in row} for row in rows]
 
-    sides = {"pipeline": with_pipeline, "predict_texts": with_sorting}
+    sides = {"pipeline": with_pipeline, "predict_texts": with_sorting, "in float32": lambda: with_sorting(False)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     wall: dict[str, list[float]] = {name: [] for name in sides}
     scores: dict[str, list[dict[str, float]]] = {}
@@ -67,8 +73,14 @@ def main() -> None:
             scores[name] = run()
             seconds[name].append(time.process_time() - started)
             wall[name].append(time.perf_counter() - wall_started)
-    pairs = zip(scores["pipeline"], scores["predict_texts"], strict=True)
-    gap = max(abs(one[label] - other[label]) for one, other in pairs for label in one)
+    gaps = {
+        name: max(
+            abs(one[label] - other[label])
+            for one, other in zip(scores["pipeline"], scores[name], strict=True)
+            for label in one
+        )
+        for name in ("predict_texts", "in float32")
+    }
     lengths = [len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
     rates = {name: len(texts) / statistics.median(times) for name, times in seconds.items()}
     result = {
@@ -77,7 +89,9 @@ def main() -> None:
         "max_length": tokenizer.model_max_length,
         "texts_per_cpu_second": rates,
         "ratio": rates["predict_texts"] / rates["pipeline"],
-        "largest_score_difference": gap,
+        "ratio_in_float32": rates["in float32"] / rates["pipeline"],
+        "native_bf16": native_bf16(model.device),
+        "largest_score_difference": gaps,
         "ratio_of_wall_times": statistics.median(wall["pipeline"]) / statistics.median(wall["predict_texts"]),
         "cpu_seconds": seconds,
         "wall_seconds": wall,
