@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoImageProcessor, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from hf_mlcl.data import (
     Labels,
@@ -52,8 +53,14 @@ def model_class(task: str) -> Any:
     return MLCLForSequenceClassification if task == "text" else MLCLForImageClassification
 
 
+def hide_small_bars() -> None:
+    """No bars of transformers for the loading and writing of weights, which say nothing to who trains or predicts."""
+    transformers_logging.disable_progress_bar()
+
+
 def load_model(source: str) -> Any:
     """The trained model of a folder or Hub id; ValueError in one line where there is none."""
+    hide_small_bars()
     expected = "model: expected the folder or Hub id of a model trained with hf-mlcl"
     try:
         values, _ = MLCLConfig.get_config_dict(source)

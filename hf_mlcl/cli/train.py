@@ -31,6 +31,7 @@ from .arguments import DataclassParser, TrainArguments
 from .prepare import (
     adapter_config,
     check_length,
+    hide_small_bars,
     load_data,
     load_label_descriptions,
     load_processor,
@@ -64,6 +65,8 @@ def run(arguments: Sequence[str]) -> None:
     if not args.output_dir or args.output_dir == "trainer_output":
         raise ValueError("--output_dir: name the folder to write to")
     started = time.time()
+    if args.log_level not in ("info", "debug"):
+        hide_small_bars()
     with SaveOnSignal() as on_signal:
         try:
             train(job, args, on_signal)
