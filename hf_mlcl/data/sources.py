@@ -285,13 +285,19 @@ def _read_files(files: list[Path]) -> Dataset:
     kind = files[0].suffix.lower()
     read = {"csv": _read_csv, "json": Dataset.from_json, "parquet": Dataset.from_parquet}[FORMATS[kind]]
     try:
-        return read([str(path) for path in files])
+        rows = read([str(path) for path in files])
+        if FORMATS[kind] == "json":  # whose reader takes bytes as they come
+            for column in rows.data.columns:
+                column.validate(full=True)
+        return rows
     except Exception as error:  # readers raise a dozen types, from pyarrow, pandas and datasets
         if str(error).startswith("dataset:"):
             raise
         reason = first_line(error)
         if "corresponds to no data" in reason or isinstance(error, StopIteration):  # what datasets says without rows
             reason = "there are no rows"
+        if "codec can't decode" in reason or "Invalid UTF8" in reason or "invalid UTF-8" in reason.lower():
+            reason = "its text is not UTF-8; convert it first, for instance iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
         if "Length of header" in reason:
             reason = "a row has more fields than the header; texts that hold the separator need quotes"
         where = f"'{files[0]}'" if len(files) == 1 else f"one of {len(files)} files such as '{files[0]}'"

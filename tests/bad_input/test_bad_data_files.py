@@ -35,6 +35,7 @@ CASES = {
     "binary csv": ({"a.csv": bytes(range(256)) * 4}, {}, "dataset"),
     "utf-16 csv": ({"a.csv": GOOD.encode("utf-16")}, {}, "dataset"),
     "latin-1 csv": ({"a.csv": GOOD.replace("text 3", "t\u00e9xt").encode("latin-1")}, {}, "dataset"),
+    "latin-1 json": ({"a.jsonl": b"{\"text\": \"t\xe9xt\", \"labels\": [\"a\"]}\n"}, {}, "dataset: .*not UTF-8"),
     "broken json": ({"a.json": '[{"text": "a", "lab'}, {}, "dataset"),
     "json of a number": ({"a.json": "3"}, {}, "dataset"),
     "json of texts": ({"a.json": '["a", "b"]'}, {}, "label_column"),
