@@ -27,7 +27,7 @@ from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments, default
 from .parser import OneLineParser, seed
 from .prepare import model_class, output_folder
 
-ROWS: dict[str, dict[str, Any]] = {"zlpr": {"loss": "zlpr"}, "default": default.OBJECTIVE}
+ROWS = ("zlpr", "default")
 SHOWN = ("micro_f1", "macro_f1", "map")
 CANVAS = 40
 # Chosen so that all four trainings together stay well under three minutes on two cores.
@@ -81,7 +81,7 @@ def _compare(data: MultiLabelData, folder: Path, seed: int) -> dict[str, dict[st
         processor = ViTImageProcessor(size={"height": CANVAS, "width": CANVAS})
         splits = {name: _InMemory(prepare_images(rows, processor)) for name, rows in data.splits.items()}
     metrics, per_label, counts = {}, {}, None
-    for row, objective in ROWS.items():
+    for row, objective in zip(ROWS, ({"loss": "zlpr"}, default.objective(data.task)), strict=True):
         trainer = _train(data, processor, splits, objective, folder / f"{data.task}-{row}", seed)
         prediction = trainer.predict(splits["test"], metric_key_prefix="x")
         metrics[row] = scores_only(prediction.metrics, "x")

@@ -172,7 +172,7 @@ def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: Mu
     """Fills in what measured best (benchmarks/recipe.md) where neither loss nor objective is given."""
     if args.loss is not None or args.objective is not None or Labels.of(data.splits["train"]).as_ids:
         return
-    for name, value in default.OBJECTIVE.items():
+    for name, value in default.objective(job.task).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     job.prototype_init = job.prototype_init or default.prototype_init(job.task, data.label_names)

@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-# `reg` and `zlpr` together, equally weighted.
-OBJECTIVE = {"objective": "joint", "classification_weight": 1.0}
+_CLASSIFICATION_WEIGHTS = {"text": 1.0, "vision": 0.3}
+
+
+def objective(task: str) -> dict[str, Any]:
+    """`reg` and `zlpr` together: fields of `MLCLTrainingArguments`."""
+    return {"objective": "joint", "classification_weight": _CLASSIFICATION_WEIGHTS[task]}
 
 
 def prototype_init(task: str, label_names: Sequence[str]) -> str:

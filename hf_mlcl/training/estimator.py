@@ -88,6 +88,8 @@ class MultiLabelClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: For another number of labels than examples, or what training refuses; one line.
         """
+        if self.task not in ("text", "vision"):
+            raise ValueError(f"task must be text or vision, got {self.task!r}")
         examples = list(X)
         rows, names, self.classes_ = _rows_and_names(y)
         if len(rows) != len(examples):
@@ -118,7 +120,7 @@ class MultiLabelClassifier(ClassifierMixin, BaseEstimator):
             prototype_init="xavier" if chosen else default.prototype_init(self.task, names),
             tokenizer=processor if text else None,
         )
-        usual = {"save_strategy": "no", "report_to": "none", **({} if chosen else default.OBJECTIVE)}
+        usual = {"save_strategy": "no", "report_to": "none", **({} if chosen else default.objective(self.task))}
         with tempfile.TemporaryDirectory() as folder:
             trainer = MLCLTrainer(
                 model=model,

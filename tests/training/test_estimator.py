@@ -108,6 +108,7 @@ def test_a_fitted_model_can_be_saved(fitted, tmp_path):
         (ROWS[:, 0], {}, "y must be "),
         (ROWS + 1, {}, "y must be "),
         (ROWS, {"validation_fraction": 0}, "validation_fraction must be "),
+        (ROWS, {"task": "image"}, "task must be "),
     ],
 )
 def test_what_is_wrong_is_named(rows, options, message, encoder):
