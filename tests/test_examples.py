@@ -46,4 +46,5 @@ def test_examples_of_the_package_are_those_of_its_folders():
     assert set(hf_mlcl.__all__) <= {name.partition(".")[2] for name in public()} | {
         "MLCLTrainer",
         "MLCLTrainingArguments",
+        "MultiLabelClassifier",
     }

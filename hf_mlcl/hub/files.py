@@ -47,7 +47,10 @@ TOKENIZER = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
 )
-CODE = tuple(f"{name}_mlcl.py" for name in ("adapters", "configuration", "encoders", "heads", "images", "modeling"))
+CODE = tuple(
+    f"{name}_mlcl.py"
+    for name in ("adapters", "configuration", "encoders", "heads", "images", "length_chunks", "modeling")
+)
 TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
 PICTURES = ("figures/*.png", "figures/*.svg")
 PUBLISHED = (*WEIGHTS, *SETTINGS, *TOKENIZER, *CODE, *TEXTS, *PICTURES)

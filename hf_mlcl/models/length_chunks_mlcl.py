@@ -40,7 +40,7 @@ def length_chunks(inputs: Mapping[str, Any]) -> list[LengthChunk]:
         >>> mask = torch.tensor([[1] * 300 + [0] * 200] * 2 + [[1] * 500] + [[1] * 20 + [0] * 480] * 5)
         >>> chunks = length_chunks({"attention_mask": mask})
         >>> [(chunk.rows.tolist(), list(chunk.inputs["attention_mask"].shape)) for chunk in chunks]
-        [([2, 0, 1], [3, 500]), ([3, 4, 5, 6, 7], [5, 20])]
+        [([2], [1, 500]), ([0, 1], [2, 300]), ([3, 4, 5, 6, 7], [5, 20])]
     """
     mask = inputs.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) < 2 or not has_values(mask):

@@ -246,7 +246,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
     def _shows_layers(self, inputs: dict[str, Any]) -> bool:
         """Whether the encoder returns what every layer makes of every token, padding included."""
         names = ("output_hidden_states", "output_attentions")
-        return any(inputs.get(name) or getattr(self.encoder.config, name, False) for name in names)
+        return any(inputs.get(name) or getattr(unwrapped(self.encoder).config, name, False) for name in names)
 
     def _forward(
         self, encoder_inputs: dict[str, Any], labels: Tensor | None, output_logits: bool, return_dict: bool | None

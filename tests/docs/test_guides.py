@@ -57,6 +57,6 @@ def known_flags():
     for command in COMMANDS:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([command, "--help-all" if command == "train" else "--help"])
         flags |= set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", out.getvalue()))
     return flags

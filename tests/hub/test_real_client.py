@@ -15,7 +15,10 @@ from hf_mlcl.hub.push import push_results
 
 TOKEN = "hf_aTokenThatNobodyMaySee0123"
 PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt)$")
-CODE = {f"{name}_mlcl.py" for name in ("adapters", "configuration", "encoders", "heads", "images", "modeling")}
+CODE = {
+    f"{name}_mlcl.py"
+    for name in ("adapters", "configuration", "encoders", "heads", "images", "length_chunks", "modeling")
+}
 METRIC = Path(hf_mlcl.__file__).parent / "metrics" / "multilabel_f1"
 Story = namedtuple("Story", "hub seen loaded offline folder log offline_requests")
 
