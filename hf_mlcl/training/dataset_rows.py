@@ -32,7 +32,8 @@ def as_examples(data: Any, processor: Any, task: str, label_names: Sequence[str]
     """
     if isinstance(data, Mapping) and data and not is_table(data):
         if any(map(is_table, data.values())):  # several sets to evaluate on
-            return {name: as_examples(part, processor, task, label_names) for name, part in data.items()}
+            made = {name: as_examples(part, processor, task, label_names) for name, part in data.items()}
+            return data if all(part is data[name] for name, part in made.items()) else made
     raw = as_dataset(data) if is_table(data) else data
     if processor is None or not isinstance(raw, datasets.Dataset) or raw.format["type"] == "custom":
         return data

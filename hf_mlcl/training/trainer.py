@@ -191,15 +191,15 @@ class MLCLTrainer(PublishingTrainer):
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(SetEpoch(self.train_dataset))
 
-    def _examples(self, data: Any) -> Any:
-        """What a step takes of a dataset that may be raw; the same object for the same data."""
+    def _examples(self, data: Any, keep: bool = True) -> Any:
+        """What a step takes of a dataset that may be raw; the same object for data that were kept."""
         for raw, made in self._made:
             if raw is data:
                 return made
         core = self.core_model
         task, names = getattr(core, "task", ""), getattr(core.config, "label_names", ())
         made = as_examples(data, self.processing_class, task, names)
-        if made is not data:
+        if keep and made is not data:
             self._made.append((data, made))
         return made
 
@@ -652,7 +652,7 @@ class MLCLTrainer(PublishingTrainer):
         On the validation examples that the final classifier was fitted on, too, the metrics are those of classifiers
         that were not: see `fit_classifier`.
         """
-        eval_dataset = self._examples(eval_dataset)
+        eval_dataset = self._examples(eval_dataset, keep=False)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         data = self.eval_dataset[data] if isinstance(data, str) and isinstance(self.eval_dataset, dict) else data
         with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(data):
@@ -660,7 +660,7 @@ class MLCLTrainer(PublishingTrainer):
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Logits, labels and metrics of a dataset; see `transformers.Trainer.predict`, and `evaluate` for metrics."""
-        test_dataset = self._examples(test_dataset)
+        test_dataset = self._examples(test_dataset, keep=False)
         with preserved_random_state(), self._scoring_classifier(), self._scoring_held_out(test_dataset):
             return super().predict(test_dataset, *args, **kwargs)
 
