@@ -157,6 +157,16 @@ class Inputs:
             start += len(block)
         return torch.cat([self.rotation.T @ result, total])
 
+    def directions(self, points: np.ndarray) -> Tensor:
+        """Weights, r x P, along which points (P x d) lie apart from their mean, by which logits vary by 1; 0 for a
+        point that does not lie apart."""
+        scaled = points * self.factor
+        apart = scaled - scaled.mean(axis=0)
+        apart[np.linalg.norm(apart, axis=1) < 1e-4 * np.linalg.norm(scaled, axis=1)] = 0
+        weights = self.rotation.T @ torch.from_numpy(apart.T.astype(np.float32)).to(self.rotation.device)
+        deviations = (weights**2 * (self.sizes / len(self))[:, None]).sum(dim=0).sqrt()
+        return torch.where(deviations > 0, weights / deviations, 0)
+
     def original(self, parameters: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Weights (..., d) and biases (...) for the features as they were given; of parameters (r + 1) x (...)."""
         flat = parameters.flatten(1).cpu().double()
@@ -199,8 +209,13 @@ class Problem:
         size = max(1, _MAX_NUMBERS // (len(self.inputs) * variants))
         return [ids[start : start + size] for start in range(0, len(ids), size)]
 
-    def solve(self, ids: np.ndarray, strengths: Tensor, tolerance: float = _TOLERANCE) -> Tensor:
-        """Parameters, (r + 1) x V x l, of V variants of l labels, whose `ids` and `strengths` (V x l) are given."""
+    def solve(
+        self, ids: np.ndarray, strengths: Tensor, tolerance: float = _TOLERANCE, centre: Tensor | None = None
+    ) -> Tensor:
+        """Parameters, (r + 1) x V x l, of V variants of l labels, whose `ids` and `strengths` (V x l) are given.
+
+        The penalty is on the distance of the weights from `centre` ((r + 1) x V x l); None: from 0.
+        """
         device, (variants, _) = self.inputs.rotation.device, strengths.shape
         rows = torch.from_numpy(self.labels.rows(ids)).to(device)[:, None]
         counted = None if rows.dtype == torch.bool else rows >= 0
@@ -220,7 +235,9 @@ class Problem:
         mixed = torch.nonzero((positives > 0) & (positives < counts))[:, 0]
         if len(mixed):
             columns = _Columns(targets, weights, strengths.flatten().to(device)).take(mixed)
-            result[:, mixed] = _Descent(self.inputs, columns, result[:, mixed], tolerance).run()
+            middle = result.new_zeros(1, 1) if centre is None else centre.flatten(1)
+            middle = middle.expand(len(result), result.shape[1])[:, mixed]
+            result[:, mixed] = _Descent(self.inputs, columns, result[:, mixed], middle, tolerance).run()
         return result.view(-1, *strengths.shape)
 
 
@@ -273,6 +290,7 @@ class _Descent:
     inputs: Inputs
     columns: _Columns
     parameters: Tensor
+    centre: Tensor
     tolerance: float
     history: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
@@ -289,7 +307,7 @@ class _Descent:
         best = torch.full_like(curvature, float("inf"))
         waited = torch.zeros_like(curvature)
         penalty = penalised * self.columns.strengths
-        gradient = self.inputs.transposed_times(residual) + penalty * self.parameters
+        gradient = self.inputs.transposed_times(residual) + penalty * (self.parameters - self.centre)
         given_up = torch.zeros((), dtype=torch.int64, device=gradient.device)
         for iteration in range(_MAX_ITERATIONS):
             inverse = 1 / (sizes * curvature + penalty).clamp(min=1e-12)
@@ -313,14 +331,14 @@ class _Descent:
                 logits,
                 moves,
                 (gradient * direction).sum(dim=0),
-                (penalty * self.parameters * direction).sum(dim=0),
+                (penalty * (self.parameters - self.centre) * direction).sum(dim=0),
                 (penalty * direction**2).sum(dim=0),
             )
             move = lengths * direction
             self.parameters = self.parameters + move
             # Rounding adds up where logits are moved along; now and then they are made anew.
             logits = self.inputs.times(self.parameters) if iteration % 16 == 15 else logits.addcmul_(lengths, moves)
-            changed = self.inputs.transposed_times(residual) + penalty * self.parameters
+            changed = self.inputs.transposed_times(residual) + penalty * (self.parameters - self.centre)
             difference = changed - gradient
             product = (move * difference).sum(dim=0)
             usable = product > 1e-20
@@ -340,6 +358,7 @@ class _Descent:
     def take(self, kept: Tensor) -> None:
         """Goes on with some of the problems."""
         self.columns, self.parameters = self.columns.take(kept), self.parameters[:, kept]
+        self.centre = self.centre[:, kept]
         self.history = [(move[:, kept], change[:, kept], rho[kept]) for move, change, rho in self.history]
 
     def direction(self, gradient: Tensor, inverse: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ RELATIVE_STRENGTHS = tuple(np.geomspace(0.008, 8.0, 7))
 # What a strength is chosen by: the losses of the label, and of so many positives of labels about as frequent. Of 0
 # to 200, 20 has the highest mAP in `python benchmarks/evaluation_priors.py`.
 PRIOR_POSITIVES = 20.0
+# Where the penalty pulls the weights of a label: to 0, or in the direction of its name, so far that logits vary by 1.
+NAME_SCALES = (0.0, 1.0)
 NUM_FOLDS = 5
 # Of very many labels with fewer validation positives, so many stand for all when strengths are chosen.
 _FEW_POSITIVES, _MAX_RARE = 5, 2000
@@ -55,6 +57,7 @@ class LinearClassifier:
         bias: float32, L.
         thresholds: Thresholds on the probabilities.
         strengths: float64, L; the strength of the penalty of each label.
+        drawn_to_name: bool, L; whether the penalty draws the weights of a label to the direction of its name.
         validation_logits: Logits of the validation examples with a known label, by classifiers that were not fitted on
             them. `numpy.asarray` makes an array, float32 (N, L).
         validation_labels: Labels of these examples.
@@ -64,6 +67,7 @@ class LinearClassifier:
     bias: np.ndarray
     thresholds: Thresholds
     strengths: np.ndarray
+    drawn_to_name: np.ndarray
     validation_logits: StoredScores
     validation_labels: Labels
 
@@ -74,6 +78,7 @@ def fit_classifier(
     validation_features: Any,
     validation_labels: Any,
     *,
+    name_features: Any = None,
     refit: bool = True,
     thresholds: str = "balanced",
     device: str | torch.device = "cpu",
@@ -83,7 +88,9 @@ def fit_classifier(
 
     1. `fit_logistic_regression` on the training examples at seven strengths of the penalty. Each label takes the
        strength with the lowest cross-entropy on the validation examples, to which that of 20 positives is added that
-       behave like those of labels about as frequent: it decides where a label has few.
+       behave like those of labels about as frequent: it decides where a label has few. Given the features of the
+       labels' names, it is chosen in the same way whether the penalty draws the weights to 0 or to the direction of
+       the name: a Gaussian prior whose mean is what the encoder knows of the label without any example.
     2. The validation examples are split into five folds, each label evenly over them. Each fold is scored by
        classifiers that were fitted on the training examples and the other folds. On these scores, of examples that
        neither encoder nor classifier has seen, thresholds are tuned (`tune_thresholds`).
@@ -96,6 +103,7 @@ def fit_classifier(
         train_features: N x d, finite; also what `validation_features` is with its own number of rows. A
             `numpy.memmap` of float32 stays in its file.
         train_labels: N x L multi-hot, -100 or NaN where missing, or `Labels`; also `validation_labels`.
+        name_features: L x d, features of the labels' names by the same encoder; None where they say nothing.
         refit: False fits the final classifier on the training examples alone, and the thresholds on its scores of the
             validation examples.
         thresholds: See `tune_thresholds`.
@@ -118,11 +126,11 @@ def fit_classifier(
     train = _Examples.of("train", train_features, train_labels)
     validation = _Examples.of("validation", validation_features, validation_labels, like=train)
     with full_precision(device):
-        fit = _Fit(train, validation, device, progress)
+        fit = _Fit(train, validation, name_features, device, progress)
         fit.choose_strengths()
         weight, bias, scores = fit.fitted(refit)
     tuned = tune_thresholds(scores, validation.labels, rule=thresholds, train_label_counts=fit.counts)
-    return LinearClassifier(weight, bias, tuned, fit.grid[fit.chosen], scores, validation.labels)
+    return LinearClassifier(weight, bias, tuned, fit.grid[fit.chosen], fit.drawn(), scores, validation.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,18 +155,26 @@ class _Examples:
 class _Fit:
     """Logistic regressions on training examples, and on these with parts of the validation examples."""
 
-    def __init__(self, train: _Examples, validation: _Examples, device: Any, progress: bool) -> None:
+    def __init__(
+        self, train: _Examples, validation: _Examples, name_features: Any, device: Any, progress: bool
+    ) -> None:
         self.validation, self.progress = validation, progress
         self.inputs = Inputs.of([train.features, validation.features], device=device)
         self.labels = Labels.concatenate([train.labels, validation.labels])
         self.counts, self.num_labels = train.labels.counts(), self.labels.shape[1]
         self.of_train = np.arange(len(self.inputs)) < len(train)
         width = max(int((self.inputs.factor != 0).sum()), 1)
-        self.grid = np.asarray(RELATIVE_STRENGTHS) * width
+        strengths, self.names = np.asarray(RELATIVE_STRENGTHS) * width, None
+        if name_features is not None:
+            shape = (self.num_labels, len(self.inputs.mean))
+            points = as_matrix("name_features", name_features, rows=shape[0], columns=shape[1])
+            self.names = self.inputs.directions(points)
+        scales = (0.0,) if self.names is None else NAME_SCALES
+        self.grid, self.scales = np.tile(strengths, len(scales)), np.repeat(scales, len(strengths))
         self.chosen = np.zeros(self.num_labels, dtype=np.int64)
 
     def choose_strengths(self) -> None:
-        """Sets `chosen`, the index in `grid` of each label's strength; see `fit_classifier`."""
+        """Sets `chosen`, the index in `grid` and `scales` of each label's penalty; see `fit_classifier`."""
         support = self.validation.labels.counts()
         rare = np.flatnonzero(support < _FEW_POSITIVES)
         shown = rare[:: -(-len(rare) // _MAX_RARE) or 1]
@@ -167,8 +183,20 @@ class _Fit:
         problem = Problem(self.inputs, self.labels, self.of_train[None].repeat(len(self.grid), axis=0))
         for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
-            losses[:, ids] = self.validation_losses(ids, problem.solve(ids, each, _NEAR))
+            centre = self.centre(ids, self.scales[:, None])
+            losses[:, ids] = self.validation_losses(ids, problem.solve(ids, each, _NEAR, centre))
         self.chosen = choose_strengths(losses, support, self.counts, tried)
+
+    def centre(self, ids: np.ndarray, scales: np.ndarray) -> Tensor | None:
+        """Where the penalty pulls the parameters of labels, (r + 1) x V x l, of scales that broadcast to V x l."""
+        if self.names is None:
+            return None
+        weights = self.names[:, None, ids] * torch.from_numpy(scales).to(self.names)
+        return torch.cat([weights, torch.zeros_like(weights[:1])])
+
+    def drawn(self) -> np.ndarray:
+        """Which labels have a penalty around the direction of their name, bool (L,)."""
+        return (self.scales[self.chosen] > 0) & (self.names is not None and self.names.any(dim=0).cpu().numpy())
 
     def validation_losses(self, ids: np.ndarray, solutions: Tensor) -> np.ndarray:
         """Cross-entropy of each variant and label over the known validation entries, V x l."""
@@ -205,7 +233,10 @@ class _Fit:
             bias[:], scores[:] = log_odds[-1], log_odds[folds]
         for ids in tqdm(problem.blocks(present, len(examples)), desc="Fits", disable=not self.progress):
             each = torch.from_numpy(self.grid[self.chosen[ids]])[None].expand(len(examples), -1).float()
-            solutions = problem.solve(ids, each)
+            centre = self.centre(ids, self.scales[self.chosen[ids]])
+            if centre is not None:
+                centre = centre.expand(-1, len(examples), -1)
+            solutions = problem.solve(ids, each, centre=centre)
             weight[ids], bias[ids] = self.inputs.original(solutions[:, -1])
             logits = self.validation_logits(solutions)
             picked = torch.from_numpy(folds).to(logits.device)[:, None, None].expand(-1, 1, len(ids))
@@ -222,7 +253,7 @@ class _Fit:
 
 
 def choose_strengths(losses: np.ndarray, support: np.ndarray, counts: np.ndarray, tried: np.ndarray) -> np.ndarray:
-    """Index of the strength of each label, int64 (L,): that with the lowest loss, its own and that of labels like it.
+    """Index of the penalty of each label, int64 (L,): that with the lowest loss, its own and that of labels like it.
 
     `losses` (S x L) are the cross-entropies on the validation examples, of the labels `tried` alone; `support` and
     `counts` the positives among validation and training examples.

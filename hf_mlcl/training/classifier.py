@@ -43,6 +43,8 @@ class ClassifierReport:
         refit: Whether the final classifier was fitted on the validation examples, too.
         thresholds: The rule of the thresholds.
         strengths: How many labels took each strength of the L2 penalty; None under other protocols.
+        drawn_to_name: How many labels have a penalty that draws their weights to the direction of their name; None
+            where names were not used.
         grid_points: How many labels took each (learning rate, weight decay) of the study's grid; None otherwise.
         averaging_gap: Largest difference between the folded classifier's probabilities and the average of the
             probabilities of the three initialisations of the study's grid; None otherwise.
@@ -62,6 +64,7 @@ class ClassifierReport:
     protocol: str | None = None
     refit: bool = False
     strengths: dict[str, int] | None = None
+    drawn_to_name: int | None = None
     grid_points: dict[str, int] | None = None
     averaging_gap: float | None = None
     validation: dict[str, float] | None = None
@@ -94,12 +97,15 @@ def fit_and_write_classifier(
     train: tuple[np.ndarray, Labels],
     validation: tuple[np.ndarray, Labels],
     *,
+    names: np.ndarray | None,
     refit: bool,
     thresholds: str,
     device: Any,
 ) -> tuple[ClassifierReport, LinearClassifier]:
-    """Fits the classifier on features (N, h) and their labels, and writes it into `model`."""
-    fit = fit_classifier(*train, *validation, refit=refit, thresholds=thresholds, device=device)
+    """Fits the classifier on features (N, h), their labels and perhaps features of the labels' names (L, h), and
+    writes it into `model`."""
+    options: dict[str, Any] = {"refit": refit, "thresholds": thresholds, "device": device}
+    fit = fit_classifier(*train, *validation, name_features=names, **options)
     _write(model, fit.weight, fit.bias)
     _write_decisions(model, fit.thresholds.per_label, refitted=refit)
     strengths, counts = np.unique(fit.strengths, return_counts=True)
@@ -109,6 +115,7 @@ def fit_and_write_classifier(
         protocol="logistic_regression",
         refit=refit,
         strengths={f"{strength:.3g}": int(count) for strength, count in zip(strengths, counts, strict=True)},
+        drawn_to_name=None if names is None else int(fit.drawn_to_name.sum()),
         ece_after=found["ece"],
         global_threshold=float(fit.thresholds.global_threshold),
         thresholds=thresholds,

@@ -14,5 +14,9 @@ def objective(task: str) -> dict[str, Any]:
 
 def prototype_init(task: str, label_names: Sequence[str]) -> str:
     """How prototypes start: for texts from the names of the labels, where these are no numbers, which say nothing."""
-    numbers = all(re.fullmatch(r"(LABEL_)?\d+", name) for name in label_names)
-    return "label_names" if task == "text" and not numbers else "xavier"
+    return "label_names" if names_are_texts(task, label_names) else "xavier"
+
+
+def names_are_texts(task: str, label_names: Sequence[str]) -> bool:
+    """Whether the encoder can read the names of the labels: a text encoder, unless they are numbers."""
+    return task == "text" and not all(re.fullmatch(r"(LABEL_)?\d+", name) for name in label_names)

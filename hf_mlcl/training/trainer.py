@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -15,7 +15,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_optuna_avai
 from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
-from hf_mlcl.data import Labels, MultiLabelCollator
+from hf_mlcl.data import Labels, MultiLabelCollator, prepare_text
 from hf_mlcl.data.collator import Numbered, NumberedCollator
 from hf_mlcl.data.images import PreparedImages
 from hf_mlcl.data.labels import LABEL_IDS
@@ -60,6 +60,7 @@ from .dataset_rows import (
     select_rows,
     without_unlabelled,
 )
+from .default import names_are_texts
 from .feature_arrays import features_in_file, longest_first
 from .key_queue import KeyQueue, MomentumEncoder
 from .publishing import PublishingTrainer
@@ -81,6 +82,7 @@ from .step import (
 logger = logging.get_logger(__name__)
 
 PROBE_EXAMPLES = 2000
+MOST_NAMES = 10_000  # labels whose names are read for their classifier
 QUEUE_STATE = "references.pt"  # of a checkpoint
 
 
@@ -753,7 +755,7 @@ class MLCLTrainer(PublishingTrainer):
         columns: Any = config.feature_dim if name == "features" else config.projection_dim
 
         def compute(part: Any) -> tuple[np.ndarray, Labels]:
-            return self._outputs(part, name, description)
+            return self._labelled_outputs(part, name, description)
 
         rows = len(dataset) if hasattr(dataset, "__len__") else 0
         max_bytes = self.args.max_feature_memory * 2**30  # type: ignore[attr-defined]
@@ -762,7 +764,13 @@ class MLCLTrainer(PublishingTrainer):
         batch_size, folder = self.args.eval_batch_size * self.args.world_size, str(self.args.output_dir)
         return features_in_file(compute, dataset, columns, max_bytes=max_bytes, batch_size=batch_size, folder=folder)
 
-    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, Labels]:
+    def _labelled_outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, Labels]:
+        values, labels = self._outputs(dataset, name, description)
+        if labels is None:
+            raise ValueError(f"dataset: its examples have neither labels nor {LABEL_IDS}")
+        return values, labels
+
+    def _outputs(self, dataset: Any, name: str, description: str) -> tuple[Any, Labels | None]:
         if hasattr(dataset, "without_augmentation"):
             dataset = dataset.without_augmentation()
         ordered, back = longest_first(dataset)
@@ -774,13 +782,20 @@ class MLCLTrainer(PublishingTrainer):
             loader = self.get_test_dataloader(ordered)
             output = self.evaluation_loop(loader, description, prediction_loss_only=False, ignore_keys=ignored)
         self.callback_handler.on_predict(self.args, self.state, self.control, {})  # closes the progress bar
-        if output.label_ids is None:
-            raise ValueError(f"dataset: its examples have neither labels nor {LABEL_IDS}")
         values: Any = output.predictions
         if not self._in_place_of_logits:
             values = np.asarray(values, dtype=np.float32)
-        labels = Labels.of(output.label_ids)
-        return values[back], labels[back]
+        return values[back], None if output.label_ids is None else Labels.of(output.label_ids)[back]
+
+    def _name_features(self) -> np.ndarray | None:
+        """Features (L, feature_dim) of the names of the labels; None where the encoder cannot read them."""
+        config, tokenizer = self.core_model.config, cast(Any, self.processing_class)
+        readable = names_are_texts(self.core_model.task, config.label_names) and config.num_labels <= MOST_NAMES
+        if not callable(tokenizer) or not readable:
+            return None
+        names = prepare_text({"text": config.label_names}, tokenizer)
+        with replaced(self, data_collator=MultiLabelCollator(tokenizer, config.num_labels)):
+            return self._outputs(names, "features", "Features of the label names")[0]
 
     # --- the classifier ---
 
@@ -835,7 +850,8 @@ class MLCLTrainer(PublishingTrainer):
         if not linear_evaluation:
             if core.config.objective == "contrastive":
                 raise ValueError("linear_evaluation=False: contrastive training trains no classifier to keep")
-            logits = self._outputs(without_unlabelled(eval_dataset), "logits", "Logits of the validation examples")
+            known = without_unlabelled(eval_dataset)
+            logits = self._labelled_outputs(known, "logits", "Logits of the validation examples")
             report = write_calibrated(core, *logits, thresholds=thresholds)
         else:
             # Features of examples without any known label would be computed for nothing.
@@ -849,8 +865,9 @@ class MLCLTrainer(PublishingTrainer):
                     core, train, validation, thresholds=thresholds, seed=self.args.seed, device=device
                 )
             else:
+                names = self._name_features()
                 report, fit = fit_and_write_classifier(
-                    core, train, validation, refit=refit, thresholds=thresholds, device=device
+                    core, train, validation, names=names, refit=refit, thresholds=thresholds, device=device
                 )
                 if refit:
                     weight = whole(classifier_parameters(core)[0]).float().cpu().clone()

@@ -164,3 +164,24 @@ def test_variants_are_fitted_on_their_own_examples():
             np.testing.assert_allclose(found, best[:-1], atol=1e-3)
             bias = biases[variant, place] + weights[variant, place].astype(np.float64) @ first.mean(axis=0)
             assert bias == pytest.approx(best[-1], abs=1e-3)
+
+
+def test_a_penalty_around_another_centre_than_0_has_the_solution_of_a_general_optimiser():
+    features, labels = make_data(60, 5, 3)
+    with logistic_regression.full_precision("cpu"):
+        inputs = Inputs.of([features], device="cpu")
+        centre = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+        centre[-1] = 0
+        strengths = torch.tensor([[0.5], [20.0]]).expand(2, 3)
+        found = Problem(inputs, Labels.of(labels)).solve(np.arange(3), strengths, centre=centre).double().numpy()
+    rows = inputs.rows.double().numpy()
+    for variant, strength in enumerate([0.5, 20.0]):
+        for label in range(3):
+            middle, signs = centre[:-1, variant, label].double().numpy(), np.where(labels[:, label], -1, 1)
+
+            def objective(values, strength=strength, middle=middle, signs=signs):
+                loss = np.logaddexp(0, signs * (rows @ values[:-1] + values[-1])).sum()
+                return loss + strength / 2 * ((values[:-1] - middle) ** 2).sum()
+
+            expected = minimize(objective, np.zeros(6), method="BFGS", options={"gtol": 1e-7}).x
+            np.testing.assert_allclose(found[:, variant, label], expected, atol=2e-3, rtol=2e-3)

@@ -231,3 +231,49 @@ def test_features_in_files_give_the_same(tmp_path, monkeypatch, protocol, missin
     tolerance = 0 if protocol == "study" else 1e-3
     np.testing.assert_allclose(found.weight, expected.weight, atol=tolerance)
     np.testing.assert_allclose(found.bias, expected.bias, atol=tolerance)
+
+
+def test_a_strong_penalty_leaves_the_direction_of_the_name(monkeypatch):
+    features, labels = make_data()
+    held, held_labels = make_data(120, seed=1)
+    names = np.random.default_rng(2).standard_normal((8, 12))
+    monkeypatch.setattr(probe, "NAME_SCALES", (1.0,))
+    monkeypatch.setattr(probe, "RELATIVE_STRENGTHS", (1e7,))
+    fit = fit_classifier(features, labels, held, held_labels, name_features=names)
+    deviation = features.std(axis=0)
+    wanted = ((names - names.mean(axis=0)) / deviation) / deviation
+    for weight, direction in zip(fit.weight, wanted, strict=True):
+        assert weight @ direction / np.linalg.norm(weight) / np.linalg.norm(direction) == pytest.approx(1, abs=1e-3)
+    assert (np.concatenate([features, held]) @ fit.weight.T).std(axis=0) == pytest.approx(1, abs=0.1)
+    assert fit.drawn_to_name.all()
+
+
+def test_names_that_say_something_help_labels_with_few_examples_and_others_do_no_harm():
+    generator = np.random.default_rng(0)
+    truth = generator.standard_normal((12, 30))
+    parts = []
+    for number, seed in ((80, 1), (80, 2), (4000, 3)):
+        features = np.random.default_rng(seed).standard_normal((number, 30)).astype(np.float32)
+        parts += [
+            features,
+            features @ truth.T / 30**0.5 + np.random.default_rng(seed + 9).normal(size=(number, 12)) > 2,
+        ]
+    train, (test, test_labels) = parts[:4], parts[4:]
+
+    def score(names):
+        fit = fit_classifier(*train, name_features=names)
+        return compute_metrics((test @ fit.weight.T + fit.bias, test_labels))["map"], fit.drawn_to_name
+
+    plain, drawn = score(None)
+    assert not drawn.any()
+    told, drawn = score(truth + generator.normal(size=truth.shape))
+    assert told > plain + 0.03 and drawn.mean() > 0.5
+    wrong, _ = score(generator.standard_normal(truth.shape))
+    assert wrong > plain - 0.02
+
+
+@pytest.mark.parametrize("names", [np.ones((8, 12)), np.zeros((8, 12))])
+def test_names_that_are_all_alike_change_nothing(names):
+    data = *make_data(), *make_data(120, seed=1)
+    first, second = fit_classifier(*data), fit_classifier(*data, name_features=names)
+    assert np.allclose(first.weight, second.weight, atol=1e-5) and not second.drawn_to_name.any()

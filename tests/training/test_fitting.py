@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy import NUM_LABELS, same, toy_dataset, toy_model, toy_trainer, with_lists
+from toy import COLLATE, NUM_LABELS, Tokenizer, same, toy_dataset, toy_model, toy_trainer, with_lists
 
 from hf_mlcl import MLCLForSequenceClassification, compute_metrics
+from hf_mlcl.data.toy import build_word_tokenizer
 from hf_mlcl.evaluation import fit_classifier
 from hf_mlcl.training import trainer as trainer_module
 from hf_mlcl.training.classifier import compare_encoders, fit_probe
@@ -192,3 +193,29 @@ def test_the_probe_leaves_a_quarter_of_the_examples_to_choose_by():
     assert np.isfinite(fit_probe(features[:2], labels[:2], "cpu").weight).all()
     with pytest.raises(ValueError, match="train_dataset: "):
         fit_probe(features[:1], labels[:1], "cpu")
+
+
+def test_the_names_of_the_labels_are_read_for_their_classifier(tmp_path, monkeypatch):
+    words = ["oil", "wheat", "gold", "ship", "rate"]
+    given = []
+
+    def fit(*args, name_features=None, **options):
+        given.append(name_features)
+        return fit_classifier(*args, name_features=name_features, **options)
+
+    monkeypatch.setattr("hf_mlcl.training.classifier.fit_classifier", fit)
+    for names, tokenizer, read in (
+        (words, build_word_tokenizer(words), True),
+        (["0", "1", "2", "3", "4"], build_word_tokenizer(words), False),  # numbers say nothing
+        (words, Tokenizer(), False),  # it only pads
+    ):
+        model = toy_model(dropout=0.0)
+        model.config.label_names = names
+        trainer = toy_trainer(tmp_path, model=model, processing_class=tokenizer, train_rows=64)
+        trainer.data_collator = COLLATE  # one of the user's, which need not know what to do without labels
+        report = trainer.fit_classifier()
+        assert (report.drawn_to_name is not None) == (given[-1] is not None) == read
+        if read:
+            inputs = tokenizer(words, return_tensors="pt")
+            expected = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).features
+            np.testing.assert_allclose(given[-1], expected.detach().numpy(), atol=1e-6)
