@@ -42,6 +42,7 @@ FIGURES = {
 }
 # Arguments that change nothing of the model; `run.json` has them.
 OF_THE_DATA = ("max_train_samples", "max_length", "image_size", "augmentation", "prototype_init")
+MOST_LABELS = 100  # whose scores the card shows
 OF_THE_PROCESS = ("disable_", "use_cpu", "logging_", "save_", "dataloader_pin", "dataloader_num", "hub_")
 # The last line of a card that this package wrote and may write again.
 MARK = "<!-- written by hf_mlcl; without this line the card is left as it is -->"
@@ -55,6 +56,7 @@ def model_card(
     *,
     figures: Sequence[str] = (),
     adapter: dict[str, Any] | None = None,
+    per_label: dict[str, list[dict[str, Any]]] | None = None,
 ) -> ModelCard:
     """The card of a model; what is not known has no place in it.
 
@@ -64,9 +66,12 @@ def model_card(
         name: Folder or Hub id that the usage example loads.
         figures: Names of the pictures in the folder `figures`.
         adapter: What `adapter_config.json` holds, of an adapter.
+        per_label: Of `RunResults`.
     """
     job, wanted, adapter = run.get("job", {}), run.get("card", {}), adapter or {}
     encoder, dataset = job.get("encoder") or adapter.get("base_model_name_or_path"), job.get("dataset")
+    # What older versions wrote does not say it: a name without an owner may be a folder's.
+    in_folder = job.get("encoder_in_folder", "/" not in (encoder or ""))
     title = " on ".join(part for part in (encoder, dataset) if part) or f"Multi-label {config.task} classifier"
     tags = ["hf-mlcl", "multi-label", "contrastive-learning"]
     tags += ["peft", adapter["peft_type"].lower()] if adapter else []
@@ -76,7 +81,7 @@ def model_card(
         tags=list(dict.fromkeys([*tags, *wanted.get("tags", [])])),
         license=wanted.get("license"),
         language=wanted.get("language"),
-        base_model=encoder if encoder and "/" in encoder else None,
+        base_model=encoder if encoder and not in_folder else None,
         datasets=[dataset] if dataset and "/" in dataset else None,
         model_name=title,
         eval_results=eval_results(metrics, dataset, config.task) if dataset else None,
@@ -84,6 +89,7 @@ def model_card(
     if adapter and data.base_model:
         data["base_model_relation"] = "adapter"
     classifier = run.get("classifier") or {}
+    split, rows = max((per_label or {"test": []}).items(), key=lambda pair: pair[0] == "test")
     grouped = {}
     for group, text in GROUPS.items():
         sizes = [values[f"num_labels_{group}"] for values in metrics.values() if f"num_labels_{group}" in values]
@@ -98,6 +104,11 @@ def model_card(
         config=config,
         run=run,
         metrics=metrics,
+        encoder=encoder,
+        in_folder=in_folder,
+        split=split,
+        labels=sorted(rows, key=lambda row: -row.get("train_count", row.get("support", 0)))[:MOST_LABELS],
+        num_labels=config.num_labels,
         measured=metrics.get("test", metrics.get("validation", {})),
         name=name,
         title=title,
@@ -130,7 +141,7 @@ def eval_results(metrics: dict[str, dict[str, float]], dataset: str, task: str) 
             dataset_split=split,
             metric_type=key,
             metric_name=title,
-            metric_value=metrics[split][key],
+            metric_value=round(metrics[split][key], 3),
         )
         for key, title in titles.items()
         if key in metrics.get(split, {})

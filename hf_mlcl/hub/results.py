@@ -67,7 +67,7 @@ class RunResults:
 
     def card(self, config: Any, name: str = ".", **options: Any) -> ModelCard:
         """The model card; see `hf_mlcl.hub.card.model_card`."""
-        return model_card(config, self.run, self.metrics, name, **options)
+        return model_card(config, self.run, self.metrics, name, per_label=self.per_label, **options)
 
     def card_of(self, folder: str | Path, name: str = ".") -> ModelCard:
         """The card of the model or adapter that is saved in a folder, with the pictures in its `figures`."""
@@ -147,6 +147,8 @@ def describe_run(
         and value != defaults[name]
         and not any(word in name for word in PRIVATE)
     }
+    if isinstance(job.get("encoder"), str):
+        job = job | {"encoder_in_folder": Path(job["encoder"]).is_dir()}
     threads = torch.get_num_threads()
     description = {
         "job": {

@@ -517,6 +517,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
 
     task = "text"
     main_input_name = "input_ids"
+    label_texts: list[str] | None = None  # what stood for the labels when their prototypes were made
 
     @torch.no_grad()
     def _prototypes_from_names(self, tokenizer: Any, descriptions: Any, source: str, kwargs: Any) -> None:
@@ -531,6 +532,7 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         texts = [descriptions.get(name, name) for name in names]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"label_descriptions must be texts, got {descriptions!r}")
+        self.label_texts = texts
         embeddings = []
         for start in range(0, len(texts), 64):
             inputs = tokenizer(texts[start : start + 64], padding=True, truncation=True, return_tensors="pt")

@@ -788,13 +788,16 @@ class MLCLTrainer(PublishingTrainer):
         return values[back], None if output.label_ids is None else Labels.of(output.label_ids)[back]
 
     def _name_features(self) -> np.ndarray | None:
-        """Features (L, feature_dim) of the names of the labels; None where the encoder cannot read them."""
-        config, tokenizer = self.core_model.config, cast(Any, self.processing_class)
-        readable = names_are_texts(self.core_model.task, config.label_names) and config.num_labels <= MOST_NAMES
-        if not callable(tokenizer) or not readable:
+        """Features (L, feature_dim) of the names of the labels, or of what describes them; None where the encoder
+        cannot read them."""
+        core, tokenizer = self.core_model, cast(Any, self.processing_class)
+        texts = getattr(core, "label_texts", None) or []
+        if len(texts) != core.config.num_labels:
+            texts = core.config.label_names
+        if not callable(tokenizer) or len(texts) > MOST_NAMES or not names_are_texts(core.task, texts):
             return None
-        names = prepare_text({"text": config.label_names}, tokenizer)
-        with replaced(self, data_collator=MultiLabelCollator(tokenizer, config.num_labels)):
+        names = prepare_text({"text": texts}, tokenizer)
+        with replaced(self, data_collator=MultiLabelCollator(tokenizer, len(texts))):
             return self._outputs(names, "features", "Features of the label names")[0]
 
     # --- the classifier ---

@@ -77,12 +77,31 @@ def test_metadata_and_text_name_encoder_data_and_the_scores_of_the_test_split():
     metadata = metadata_of(card)
     assert metadata["base_model"] == "org/encoder" and metadata["datasets"] == ["org/data"]
     assert metadata["pipeline_tag"] == "text-classification" and "multi-label" in metadata["tags"]
-    assert scores_of(card) == METRICS["test"]
+    assert scores_of(card) == {"macro_f1": 0.457, "map": 0.3}  # three digits: more are noise
     assert metadata["model-index"][0]["results"][0]["dataset"]["split"] == "test"
-    assert "| Macro-F1 | 0.5000 | 0.4567 |" in card.text and "None" not in card.text
+    assert "| Macro-F1 | 0.500 | 0.457 |" in card.text and "None" not in card.text
     for row in ("| max_length | 48 |", "| learning_rate | 5e-05 |", "| num_train_epochs | 0 |"):
         assert row in card.text
     assert "augmentation" not in card.text
+
+
+def test_labels_have_their_f1_and_counts_the_most_frequent_first():
+    rows = [{"label": f"l|{n}", "f1": 0.5, "support": n % 2, "train_count": n} for n in range(120)]
+    results = RunResults(RUN, METRICS, {"validation": rows[:1], "test": rows})
+    text = results.card(MLCLConfig(num_labels=120)).text
+    table = [line for line in text.splitlines() if line.startswith("| l\\|")]
+    assert table[0] == "| l\\|119 | 119 | 1 | 0.500 |" and table[1] == "| l\\|118 | 118 | 0 | – |"
+    assert len(table) == 100 and "F1 of the 100 most frequent of 120 labels" in text and "test examples" in text
+
+
+@pytest.mark.parametrize(
+    "encoder, in_folder, base", [("minilm", True, None), ("bert", False, "bert"), ("me/x", None, "me/x")]
+)
+def test_an_encoder_from_a_folder_is_no_base_model_of_the_hub(encoder, in_folder, base):
+    job = {"encoder": encoder, "dataset": "d", "task": "text"}
+    card = build(RUN | {"job": job if in_folder is None else job | {"encoder_in_folder": in_folder}})
+    assert metadata_of(card).get("base_model") == base
+    assert ("from a folder" in card.text) == (base is None)
 
 
 def test_what_is_not_known_has_no_place():
@@ -115,7 +134,7 @@ def test_results_are_written_whole_or_not_at_all_and_a_card_of_ones_own_stays(tm
     MLCLConfig(num_labels=3).save_pretrained(tmp_path)
     results = RunResults(RUN, METRICS, {"test": [{"label": "a", "f1": 0.5}]})
     results.write(tmp_path)
-    assert RunResults.read(tmp_path) == results and "0.4567" in (tmp_path / "README.md").read_text()
+    assert RunResults.read(tmp_path) == results and "0.457" in (tmp_path / "README.md").read_text()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError):
         RunResults({}, {"test": {"macro_f1": float("nan")}}).write(tmp_path)

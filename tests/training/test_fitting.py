@@ -219,3 +219,6 @@ def test_the_names_of_the_labels_are_read_for_their_classifier(tmp_path, monkeyp
             inputs = tokenizer(words, return_tensors="pt")
             expected = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).features
             np.testing.assert_allclose(given[-1], expected.detach().numpy(), atol=1e-6)
+            model.label_texts = ["rate", *words[1:]]  # descriptions
+            trainer.fit_classifier()
+            np.testing.assert_allclose(given[-1][0], expected.detach().numpy()[4], atol=1e-6)
