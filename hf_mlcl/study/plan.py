@@ -286,15 +286,9 @@ class Study:
             if run.row != SVM and key not in seen:
                 seen.add(key)
                 try:
-                    _, args = read_arguments(run.arguments, "checked")
+                    read_arguments(run.arguments, "checked")
                 except ValueError as error:
                     raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
-            examples = int(run.arguments.get("max_train_samples") or 0)
-            if run.fraction < 1 and run.batch_size and args.dataloader_drop_last and examples < run.batch_size:
-                raise ValueError(
-                    f"fractions: {run.fraction:g} of {run.dataset} is {examples} training examples, fewer than the "
-                    f"{run.batch_size} of a batch"
-                )
         for dataset in self.datasets:
             try:
                 self._size(dataset)

@@ -292,12 +292,14 @@ class MLCLTrainer(PublishingTrainer):
             raise ValueError("label_aware_batches needs a map-style train_dataset; an IterableDataset was given")
         if args.world_size > 1 and data is not None and not args.dataloader_drop_last:
             raise ValueError(f"dataloader_drop_last=False is not supported {repeated}")
-        size, batch = args.per_device_train_batch_size, args.per_device_train_batch_size * args.world_size
-        if args.dataloader_drop_last and data is not None and hasattr(data, "__len__") and len(data) < batch:
+        if args.world_size > 1 and self._less_than_a_batch(data):
             raise ValueError(
-                f"per_device_train_batch_size: a step takes {batch} examples ({size} x {args.world_size} processes), "
-                f"but there are only {len(data)} training examples"
+                f"per_device_train_batch_size: a step takes {args.per_device_train_batch_size} examples on each of "
+                f"{args.world_size} processes, but there are only {len(data)} training examples"  # type: ignore[arg-type]
             )
+
+    def _less_than_a_batch(self, data: Any) -> bool:
+        return hasattr(data, "__len__") and len(data) < self.args.per_device_train_batch_size * self.args.world_size
 
     def _check_loss_options(self) -> None:
         """Raises ValueError where the loss or the launch does not support what the arguments ask of them."""
@@ -564,7 +566,12 @@ class MLCLTrainer(PublishingTrainer):
             else:
                 collator = self._get_collator_with_removed_columns(collator, description="training")
             data, collator = Numbered(data), NumberedCollator(collator)
-        with replaced(self, train_dataset=data, data_collator=collator):
+        # Few examples are one batch, which is then not dropped.
+        drop = self.args.dataloader_drop_last and not self._less_than_a_batch(dataset)
+        with (
+            replaced(self, train_dataset=data, data_collator=collator),
+            replaced(self.args, dataloader_drop_last=drop),
+        ):
             return super().get_train_dataloader()
 
     def make_train_sampler(self) -> Any:

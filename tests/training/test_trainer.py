@@ -206,3 +206,12 @@ def test_an_unfitted_model_is_not_scored_without_training_data(tmp_path):
     trainer.train_dataset = None
     with pytest.raises(ValueError, match="train_dataset: "):
         trainer.evaluate()
+
+
+def test_fewer_examples_than_a_batch_are_one_batch(tmp_path):
+    trainer = toy_trainer(tmp_path, train_rows=5, num_train_epochs=3)
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert [len(batch["labels"]) for batch in trainer.get_train_dataloader()] == [5]
+    trainer.train_dataset = toy_dataset(13)  # of more, the incomplete batch is dropped as ever
+    assert [len(batch["labels"]) for batch in trainer.get_train_dataloader()] == [8]
