@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 
 from hf_mlcl.data import Labels
+from hf_mlcl.hub.card import comparison_text
+from hf_mlcl.hub.results import RunResults
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
 from hf_mlcl.inspection.report import uses_embeddings
 from hf_mlcl.training.classifier import REFITTED
@@ -62,9 +63,13 @@ def run(arguments: Sequence[str]) -> None:
     def outputs(rows: Any) -> ModelOutputs:
         return collect_outputs(model, prepare_rows(rows, processor, job), processor, options.batch_size)
 
+    try:
+        described = RunResults.read(source).run
+    except ValueError:  # damaged; the report does without
+        described = {}
     batches = []
     if uses_embeddings(config):
-        rows, size = data.splits[gradient_split], _training_batch(source)
+        rows, size = data.splits[gradient_split], _training_batch(described)
         order = np.random.default_rng(options.seed).permutation(len(rows))
         rows = shown_rows(rows.select(order[: GRADIENT_BATCHES * size]), job)
         vectors, labels = outputs(rows).embeddings, Labels.of(rows).rows()
@@ -74,6 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     labels = Labels.of(inspected).rows()
     chosen = {"neighbours": options.neighbours, "seed": options.seed}
     found = inspect_outputs(config, outputs(inspected), labels, batches, **chosen)
+    comparison = (described.get("classifier") or {}).get("comparison")
     about = {
         "model": source.resolve().name if source.is_dir() else options.model,
         "dataset": data.name,
@@ -82,15 +88,15 @@ def run(arguments: Sequence[str]) -> None:
         "task": job.task,
         "objective": OBJECTIVES[config.objective].format(config),
         "gradient_split": gradient_split if batches else None,
+        "comparison": None if comparison is None else comparison_text(comparison),
     }
     report = write_report(found, folder, Examples(inspected), config.label_names, about)
     print(f"report, pictures and numbers are in {folder}; open {report.name}")
 
 
-def _training_batch(source: Path) -> int:
+def _training_batch(described: dict[str, Any]) -> int:
     """Examples that a step of the training compared, by the description of the run; 64 where there is none."""
     try:
-        described = json.loads((source / "run.json").read_text(encoding="utf-8"))
         return max(2, int(described["arguments"]["per_device_train_batch_size"]) * int(described.get("processes", 1)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return 64

@@ -253,8 +253,9 @@ def write_report(
         folder: is made where it does not exist; files of the same names are replaced.
         examples: of the split.
         label_names: L names.
-        about: JSON-ready; `model`, `dataset`, `split` (names), `examples` (how many), `task`, `objective` (in words)
-            and `gradient_split` (the split that the gradient view's batches are of, or None).
+        about: JSON-ready; `model`, `dataset`, `split` (names), `examples` (how many), `task`, `objective` (in words),
+            `gradient_split` (the split that the gradient view's batches are of, or None) and `comparison` (a sentence
+            about the encoder before and after training, or None).
     """
     path, numbers = Path(folder), found.numbers
     path.mkdir(parents=True, exist_ok=True)
@@ -285,7 +286,7 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "plural": plural}
     text = environment.get_template("report.html").render(
-        numbers | _tables(numbers),
+        numbers | _tables(numbers) | _points(found, examples, label_names),
         title=f"{about['model']} on {about['dataset']} ({about['split']})",
         about=about,
         examples=shown,
@@ -326,3 +327,23 @@ def _tables(numbers: dict[str, Any]) -> dict[str, Any]:
             for row in sorted(purity, key=lambda row: row["purity"])
         ],
     }
+
+
+def _points(found: Inspection, examples: Examples, label_names: Sequence[str]) -> dict[str, Any]:
+    """The points of the t-SNE map, in a frame of 100 x 70, with colours and what a mouse over them shows."""
+    from .plots import COLOURS, MUTED
+
+    rows = found.numbers["maps"]["examples"]
+    places = np.asarray(found.numbers["maps"]["tsne"]["points"])
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = (places - low) / np.maximum(high - low, 1e-9) * [100, -70] + [0, 70]
+    labels = found.labels[rows]
+    frequent = [int(label) for label in np.argsort(-labels.sum(axis=0), kind="stable")[: len(COLOURS)]]
+    points = []
+    for row, (x, y), own in zip(rows, places, labels, strict=True):
+        names = ", ".join(label_names[label] for label in np.flatnonzero(own).tolist()) or "no label"
+        colour = next((colour for label, colour in zip(frequent, COLOURS, strict=False) if own[label]), MUTED)
+        text = f"{names}: {examples.text(row) or examples.name(row)}"
+        points.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": colour, "text": text})
+    legend = [(label_names[label], colour) for label, colour in zip(frequent, COLOURS, strict=False)]
+    return {"points": points, "legend": legend}

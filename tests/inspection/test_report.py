@@ -26,6 +26,7 @@ ABOUT = {
     "task": "text",
     "objective": "contrastive loss reg",
     "gradient_split": "train",
+    "comparison": None,
 }
 FIGURES = "hardest_labels f1_by_frequency confusions co_predictions purity similarities map_pca map_tsne label_maps"
 FORCES = {"forces_by_similarity", "force_parts"}
