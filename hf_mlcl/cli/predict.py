@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_mlcl.data import predict_texts
 from hf_mlcl.data.loading import input_column
-from hf_mlcl.data.sources import FORMATS, read_source
+from hf_mlcl.data.sources import FORMATS, ending, read_files
 from hf_mlcl.messages import printable
 from hf_mlcl.models import read_image
 
@@ -92,7 +92,7 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
 def _lines(path: Path, column: str | None, argument: str = "--column", task: str = "text") -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: there is no file {str(path)!r}")
-    if path.suffix.lower() not in FORMATS:
+    if ending(path) not in FORMATS:
         if argument == "--pair_column":
             raise ValueError(f"--pair_column needs a csv, json or parquet file, got {path.name!r}")
         try:
@@ -103,7 +103,7 @@ def _lines(path: Path, column: str | None, argument: str = "--column", task: str
         lines = text.removesuffix("\n").split("\n") if text else []
         yield from (line.removesuffix("\r") for line in lines)
         return
-    (rows,) = read_source(str(path), None).splits.values()
+    rows = read_files([path])
     column = input_column(rows, task) if column is None else column
     if column not in rows.column_names:
         raise ValueError(f"{argument}: expected one of {', '.join(rows.column_names)}, got {column!r}")
