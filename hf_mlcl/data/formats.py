@@ -12,7 +12,7 @@ import logging
 import os
 import tarfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -35,23 +35,28 @@ _Found = tuple[list[_Row], list[str], str]  # the rows, all names in their order
 Format = tuple[dict[str, Dataset], str]  # splits whose paths start at the folder, and a line that says what they are
 
 
-def read_format(folder: Path, files: Sequence[Path], encoding: str | None = None) -> Format | None:
+def read_format(
+    folder: Path, files: Sequence[Path], encoding: str | None = None, loaded: Mapping[Path, Any] | None = None
+) -> Format | None:
     """The images of a folder by split, None where it has no layout that is known here.
 
     Args:
         folder: where the paths of the images start.
         files: all that belongs to the dataset, relative to it.
         encoding: of the files that hold names, by default UTF-8.
+        loaded: what json files hold, where that is known.
 
     Raises:
         ValueError: a damaged file, no names, or more than one way to read them; one line.
     """
     images = _Images(folder, files)
     try:
-        coco = _read_coco(images, encoding)
+        coco = _read_coco(images, encoding, loaded or {})
         if coco is None and any(path.suffix.lower() == ".json" for path in files):
             return None
         layouts = [found for found in (coco, _read_voc(images), _read_yolo(images, encoding)) if found is not None]
+    except OSError as error:
+        raise ValueError(f"dataset: '{error.filename}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"encoding: a file of '{folder}' is not {encoding or 'UTF-8'}; name its encoding") from error
     if len(layouts) > 1:
@@ -99,7 +104,7 @@ class _Images:
     def by_split(self, rows: list[_Row], names: list[str], what: str) -> Format:
         """A dataset for each split; an image that is listed twice is one row with all its labels."""
         if not all(name.strip() for name in names):
-            raise ValueError(f"dataset: '{self.folder}': a label has no name, of {shown(names)}")
+            raise _error(self.folder, f"a label has no name, of {shown(names)}")
         there = set(self.paths)
         merged: dict[str, dict[Path, list[str] | None]] = {}
         for said, path, labels in rows:
@@ -109,10 +114,7 @@ class _Images:
         missing = [path for path in listed if not (self.folder / path).is_file()]
         number = sum(map(len, merged.values()))
         if len(missing) == number:
-            raise ValueError(
-                f"dataset: '{self.folder}': of {number} images that annotations name, such as '{missing[0]}', none is "
-                "there"
-            )
+            raise _error(self.folder, f"none of the {number} images of {what} is there, {shown(map(str, missing), 1)}")
         if missing:
             logger.warning(
                 "images: %d of %d are not there, such as %s; corrupt_images='skip' leaves them out",
@@ -121,7 +123,7 @@ class _Images:
         used = {name for split in merged.values() for labels in split.values() for name in labels or ()}
         kept = [name for name in dict.fromkeys(names) if name in used]
         if not kept:
-            raise ValueError(f"dataset: '{self.folder}' was read as {what}; no image has a label")
+            raise _error(self.folder, f"no image of {what} has a label")
         ids = {name: number for number, name in enumerate(kept)}
         features = Features({"file_name": Value("string"), "labels": List(ClassLabel(names=kept))})
         splits = {}
@@ -151,27 +153,22 @@ def _text(path: Path, encoding: str | None) -> str:
 # --- COCO ---
 
 
-def is_coco(content: Any) -> bool:
-    """Whether it is what a file of COCO instances holds."""
-    keys = ("images", "annotations", "categories")
-    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys)
-
-
 def load_coco(path: Path, encoding: str | None = None) -> Any:
-    """What a json file holds that is one object, None for all others."""
-    with path.open("rb") as file:
-        if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and encoding is None:
-            return None
+    """What a file of COCO instances holds, None for all others."""
     try:
-        content = json.loads(path.read_bytes() if encoding is None else _text(path, encoding))
-    except ValueError:  # lines of json, or damaged
+        with path.open("rb") as file:  # most are lists
+            if encoding is None and not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+                return None
+        content = json.loads(_text(path, encoding))
+    except (OSError, ValueError, RecursionError):  # lines of json, or what another reader has a message for
         return None
-    return content if is_coco(content) else None
+    keys = ("images", "annotations", "categories")
+    return content if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys) else None
 
 
-def _read_coco(images: _Images, encoding: str | None) -> _Found | None:
+def _read_coco(images: _Images, encoding: str | None, loaded: Mapping[Path, Any]) -> _Found | None:
     jsons = [path for path in images.files if path.suffix.lower() == ".json"]
-    contents = {path: load_coco(images.folder / path, encoding) for path in jsons}
+    contents = {path: loaded.get(path) or load_coco(images.folder / path, encoding) for path in jsons}
     read = [path for path in jsons if contents[path] is not None]
     if not read:
         return None
@@ -207,18 +204,24 @@ def _read_coco(images: _Images, encoding: str | None) -> _Found | None:
 
 def _coco_rows(images: _Images, path: Path, content: Any) -> tuple[list[_Row], list[str]]:
     split = split_of_path(path)
+    for kind, key in (("images", "file_name"), ("categories", "name")):
+        pairs = {(item["id"], item[key]) for item in content[kind]}
+        if len(pairs) > len({number for number, _ in pairs}):
+            raise _error(images.folder / path, f"an id stands for several of its {kind}")
     names = {category["id"]: str(category["name"]) for category in content["categories"]}
     labels: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
     lost = 0
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
         if category not in names:
-            raise _error(images.folder / path, f"an annotation has the category {category}, which is none of them")
-        if image in labels:
-            labels[image].append(names[category])
+            raise _error(images.folder / path, f"an annotation has the category {category!r}, which is none of them")
+        labels.get(image, []).append(names[category])
         lost += image not in labels
     if lost:
-        logger.warning("'%s': %d annotations are of images that are not listed", path, lost)
+        message = f"{lost} of {len(content['annotations'])} annotations are of images that are not listed"
+        if lost == len(content["annotations"]):
+            raise _error(images.folder / path, message)
+        logger.warning("'%s': %s", path, message)
     unlabelled = not content["annotations"]  # as test sets are given away
     rows: list[_Row] = []
     for image in content["images"]:
@@ -348,9 +351,8 @@ def _yolo_names(images: _Images, encoding: str | None) -> tuple[dict[int, str], 
         if of_file:
             found[path] = of_file
             for split in ("train", "val", "test"):
-                folders |= {
-                    Path(there): canonical_split(split) for there in [content.get(split)] if type(there) is str
-                }
+                said = content.get(split) or ()
+                folders |= {Path(there): canonical_split(split) for there in ([said] if type(said) is str else said)}
     if not found:
         for path in (path for path in images.files if path.name.lower() in ("classes.txt", "obj.names")):
             lines = _text(images.folder / path, encoding).strip().splitlines()
@@ -360,6 +362,9 @@ def _yolo_names(images: _Images, encoding: str | None) -> tuple[dict[int, str], 
     first, *others = found.values()
     if any(other != first for other in others):
         raise _error(images.folder, f"names differ between {shown(map(str, found))}; keep one")
+    lists = [str(path) for path in folders if path.suffix == ".txt"]
+    if lists:
+        logger.warning("'%s': lists of images are not read, folders say the splits: %s", images.folder, shown(lists))
     return first, folders
 
 
@@ -473,7 +478,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
                 said = json.loads(text) if ending == "json" else text
             except ValueError as error:
                 raise _error(path, f"'{key}.{ending}' cannot be read: {first_line(error)}") from error
-            sample |= said if isinstance(said, dict) else {"txt" if ending == "txt" else "labels": said}
+            said = said if isinstance(said, dict) else {"txt" if ending == "txt" else "labels": said}
+            sample |= {name: value for name, value in said.items() if name != "image"}  # its name or URL
     without = [key for key in order if not samples[key]]
     if without or not order:
         what = f"'{without[0]}' has no .json, .cls or .txt" if without else "there is no image"

@@ -95,7 +95,9 @@ def read_source(
             if value is not None:
                 raise ValueError(f"{argument}: '{dataset}' is here and no dataset on the Hub, got {value!r}")
     if encoding is not None:
-        _check_encoding(encoding, is_file=in_memory is None and path.exists())
+        check_encoding(encoding)
+        if in_memory is not None or not path.exists():
+            raise ValueError(f"encoding: only local files have one, got {encoding!r}")
     if in_memory is not None:
         source = in_memory
     elif path.exists():
@@ -195,6 +197,10 @@ def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> So
         while cause.__cause__ is not None:
             cause = cause.__cause__
         message = " ".join(str(cause).split())[:500]  # several lines: the list of configurations comes in the second
+        if message.startswith("Config name is missing"):
+            raise ValueError(
+                f"config_name: '{dataset}' has several; name one (--dataset_config): {message}"
+            ) from error
         what = "is no file or folder here, and the Hub cannot be reached"
         if isinstance(error, (DatasetNotFoundError, FileNotFoundError)):
             what = "is no file or folder here, and was not found on the Hub"
@@ -211,13 +217,12 @@ def _by_canonical_name(dataset: str, loaded: Mapping[Any, Dataset]) -> dict[str,
     return splits
 
 
-def _check_encoding(encoding: str, is_file: bool) -> None:
+def check_encoding(encoding: str) -> None:
+    """Raises ValueError for what is no encoding of texts."""
     try:
         "a".encode(encoding)
     except (LookupError, TypeError) as error:
         raise ValueError(f"encoding: expected one such as utf-8 or cp1252, got {encoding!r}") from error
-    if not is_file:
-        raise ValueError(f"encoding: only local files have one, got {encoding!r}")
 
 
 def ending(path: Path) -> str:
@@ -236,10 +241,12 @@ def _read_file(path: Path, wanted: Sequence[str] | None, encoding: str | None) -
         return Source(dict(zip([split], found.values(), strict=True)), {}, path.name.split(".")[0], read_as)
     if ending(path) not in FORMATS:
         raise ValueError(f"dataset: '{path.name}' ends in none of {shown([*FORMATS, *TARS])}")
-    if path.suffix.lower() == ".json" and path.stat().st_size and load_coco(path, encoding) is not None:
+    coco = load_coco(path, encoding) if path.suffix.lower() == ".json" else None
+    if coco is not None:
         above = path.parent.parent if path.parent.name.lower().startswith("annotation") else path.parent
+        own = path.relative_to(above)
         images = [image for image in _visible(above) if image.suffix.lower() in IMAGES]
-        layout = read_format(above, [path.relative_to(above), *images], encoding)
+        layout = read_format(above, [own, *images], encoding, {own: coco})
         if layout is not None:
             splits, read_as = layout
             splits = dict(zip([split], splits.values(), strict=True)) if len(splits) == 1 else splits
@@ -409,6 +416,8 @@ def _read_excel(files: list[str], encoding: str) -> Dataset:
         if len(sheets) > 1:
             logger.warning("'%s': only the first of its sheets is read, of %s", path, shown(map(str, sheets)))
         frames.append(next(iter(sheets.values())))
+        if list(frames[-1].columns) != list(frames[0].columns):
+            raise ValueError(f"dataset: '{path}' has other columns than the first file, {shown(map(str, frames[0]))}")
     return as_dataset(pd.concat(frames, ignore_index=True))
 
 

@@ -110,7 +110,7 @@ def test_coco_images_that_are_listed_twice_missing_or_not_annotated(tmp_path, ca
         picture(tmp_path / name)
     data = load(tmp_path)
     assert label_sets(data) == {"train": {**TRAIN, "a.jpg": TRAIN["a.jpg"] | {"Hünd"}}}
-    assert "1 annotations are of images that are not listed" in caplog.text
+    assert "1 of 8 annotations are of images that are not listed" in caplog.text
     assert "1 of 4 are not there" in caplog.text
     assert summarize(data)["splits"]["train"]["unreadable"][0].startswith("image of row 1")
     write(tmp_path / "test.json", json.dumps({**coco({"t.jpg": set()}), "annotations": []}))
@@ -126,7 +126,14 @@ def test_coco_that_is_damaged_or_ambiguous(tmp_path):
     for change, message in (
         ({"annotations": [{"image_id": 0, "category_id": 999}]}, "category 999"),
         ({"images": [{"id": 0}]}, "KeyError: 'file_name'"),
-        ({"images": [{"id": 0, "file_name": "no.jpg"}]}, "of 1 images .* none is there"),
+        (
+            {"images": [{"id": 0, "file_name": "no.jpg"}]},
+            "none of the 1 images of COCO annotations: 1 file is there, no.jpg",
+        ),
+        ({"annotations": [{"image_id": "0", "category_id": 13}]}, "1 of 1 annotations are of images"),
+        ({"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]}, "an id stands for several"),
+        ({"images": []}, "annotations are of images that are not listed"),
+        ({"images": [], "annotations": []}, "none of the 0 images"),
         ({"categories": [{**category, "name": " "} for category in content["categories"]]}, "no name"),
     ):
         write(tmp_path / "a.json", json.dumps({**content, **change}))
@@ -402,6 +409,15 @@ def test_zstandard(tmp_path, monkeypatch):
     monkeypatch.setattr("hf_mlcl.data.sources.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install zstandard"):
         load(path, task="text")
+
+
+def test_several_label_columns_are_named(tmp_path, caplog):
+    path = write(tmp_path / "a.csv", "text,tags,category\nx,a,b\ny,b,a\n")
+    with pytest.raises(ValueError, match="label_column: name one of tags, category"):
+        load(path, task="text")
+    assert load(path, task="text", label_column="category").label_names == ["a", "b"]
+    write(path, "text,category,labels\nx,a,b\ny,b,a\n")
+    assert load(path, task="text").recognised["labels"] == ["labels"] and "also there: category" in caplog.text
 
 
 def test_excel(tmp_path, monkeypatch):
