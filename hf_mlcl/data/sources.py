@@ -6,21 +6,24 @@ csv file. They are cached by `datasets` under path, modification time and option
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
+import gzip
 import json
 import logging
+import lzma
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -319,6 +322,7 @@ def _group_files(folder: Path, relative: Sequence[Path]) -> dict[str, list[Path]
     """The data files of a folder by split; files of another format than most are left out."""
     paths = [folder / path for path in relative]
     data = [path for path in paths if ending(path) in FORMATS]
+    data = [path for path in data if path.suffix.lower() not in _PACKED or path.with_suffix("") not in data]
     images = sum(path.suffix.lower() in IMAGES for path in paths)
     if not data:
         hint = f" ({images} images, but nothing with their labels, such as metadata.csv)" if images else ""
@@ -390,6 +394,14 @@ def _codec(encoding: str | None) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
+def _open(path: str, encoding: str) -> Any:
+    """The text of a file, unpacked where its ending says that it is packed, with line ends as they are."""
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    packed = Path(path).suffix.lower()
+    opener = import_module("zstandard").open if packed == ".zst" else openers.get(packed, open)
+    return opener(path, "rt", encoding=encoding, newline="")
+
+
 def _read_json(files: list[str], encoding: str) -> Dataset:
     """Read json and jsonl files; of another encoding as a whole, since the reader of datasets knows UTF-8 alone."""
     if encoding == "utf-8":
@@ -399,7 +411,7 @@ def _read_json(files: list[str], encoding: str) -> Dataset:
         return rows
     records: list[dict[str, Any]] = []
     for path in files:
-        with fsspec.open(path, "rt", encoding=encoding, compression="infer") as file:
+        with _open(path, encoding) as file:
             text = file.read().strip()
         records += json.loads(text) if text.startswith("[") else map(json.loads, filter(str.strip, text.split("\n")))
     names = dict.fromkeys(name for record in records for name in record)
@@ -461,7 +473,7 @@ def _csv_head(path: str, encoding: str) -> tuple[str, list[str]]:
     names: dict[str, list[str]] = {}
     codec = "utf-8-sig" if encoding == "utf-8" else encoding
     for separator in "\t" if ending(Path(path)) == ".tsv" else ",;\t|":
-        with fsspec.open(path, "rt", newline="", encoding=codec, compression="infer") as lines:
+        with _open(path, codec) as lines:
             fields = next(csv.reader(lines, delimiter=separator), [])
         names[separator] = [field.strip() or f"Unnamed: {number}" for number, field in enumerate(fields)]
     best = max(names.items(), key=lambda item: len(item[1]))

@@ -380,6 +380,9 @@ def test_texts_in_other_encodings_and_packed(tmp_path, name, encoding):
     data = load(path, task="text", encoding=encoding)
     assert list(data.splits["train"]["text"]) == ["Übung – x", "y"] and data.label_names == ["b", "é"]
     assert data.name == "a" and load(tmp_path, task="text", encoding=encoding).label_names == ["b", "é"]
+    if name.endswith("gz"):  # beside what it was made of
+        write(tmp_path / name.removesuffix(".gz"), content)
+        assert len(load(tmp_path, task="text", encoding=encoding).splits["train"]) == 2
     if encoding == "cp1252":
         with pytest.raises(ValueError, match="its text is not UTF-8; name its encoding, such as --encoding cp1252"):
             load(path, task="text")
