@@ -75,6 +75,7 @@ class _Images:
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.folder, self.files = folder, files
         self.paths = [path for path in files if path.suffix.lower() in IMAGES]
+        self._splits = {split_of_folder(path) for path in self.paths} - {None}
         self._named: dict[str, list[Path]] = {}
         for path in self.paths:
             for name in {path.name, path.stem}:
@@ -93,6 +94,8 @@ class _Images:
             for path in there
             if [*map(_composed, path.parts[:-1])][len(path.parts) - len(wanted) :] == wanted[:-1]
         ]
+        if len(wanted) == 1 and split in self._splits:  # that of another split is another image
+            there = [path for path in there if split_of_folder(path) in (None, split)]
         if len(there) > 1:
             shared = {path: len(os.path.commonprefix([path.parts, near.parts])) for path in there}
             close = {p: (p.parent == near.parent, split_of_folder(p) == split, shared[p]) for p in there}

@@ -84,6 +84,8 @@ def test_coco_with_a_file_for_each_split(tmp_path):
     assert data.splits["validation"][0]["image"].getpixel((0, 0))[0] == pytest.approx(200, abs=5)
     assert said(data) == "COCO annotations: 2 files, 5 labels (1 more that no image has)"
     assert f"read as       {said(data)}" in "\n".join(summary_lines(summarize(data)))
+    (tmp_path / "train2017" / "a.jpg").unlink()  # that of validation is another image
+    assert "image of row 0" in summarize(load(tmp_path))["splits"]["train"]["unreadable"][0]
     one = load(tmp_path / "annotations" / "instances_val2017.json", splits=["validation"])
     assert label_sets(one) == {"validation": TEST}
 
