@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_mlcl.data import predict_texts
 from hf_mlcl.data.loading import input_column
-from hf_mlcl.data.sources import FORMATS, read_source
+from hf_mlcl.data.sources import FORMATS, check_encoding, ending, read_files
 from hf_mlcl.messages import printable
 from hf_mlcl.models import read_image
 
@@ -27,9 +27,10 @@ def run(arguments: Sequence[str]) -> None:
     source.add_argument("--text", action="append", help="A text; may come several times.")
     source.add_argument("--image", action="append", help="An image file; may come several times.")
     source.add_argument(
-        "--file", help="Texts or image paths, one per line (blank lines too), or a csv, json or parquet file."
+        "--file", help="Texts or image paths, one per line (blank lines too), or a csv, json, parquet or xlsx file."
     )
     parser.add_argument("--column", help="Column of texts or image paths of --file. Default: recognised by its name.")
+    parser.add_argument("--encoding", help="Encoding of --file, such as cp1252. Default: UTF-8.")
     parser.add_argument("--text_pair", action="append", help="Second text of each, for a model of text pairs.")
     parser.add_argument("--pair_column", help="Column of the second texts of --file.")
     parser.add_argument("--top_k", type=int, help="Maximum number of labels.")
@@ -69,7 +70,7 @@ def _inputs(options: Any, task: str) -> list[str]:
     given: list[str] | None = options.text if task == "text" else options.image
     if given is not None:
         return given
-    inputs = list(_lines(Path(options.file), options.column, task=task))
+    inputs = list(_lines(Path(options.file), options.column, options.encoding, task=task))
     if not inputs:
         raise ValueError(f"--file: {options.file!r} is empty, it needs one input per line or row")
     return inputs
@@ -86,24 +87,29 @@ def _pairs(options: Any, config: Any) -> list[str] | None:
         raise ValueError(f"--text_pair came {len(given)} times, --text {len(options.text)} times")
     if given is None or single:
         return given
-    return list(_lines(Path(options.file), given, argument))
+    return list(_lines(Path(options.file), given, options.encoding, argument))
 
 
-def _lines(path: Path, column: str | None, argument: str = "--column", task: str = "text") -> Iterator[str]:
+def _lines(
+    path: Path, column: str | None, encoding: str | None, argument: str = "--column", task: str = "text"
+) -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--file: there is no file {str(path)!r}")
-    if path.suffix.lower() not in FORMATS:
+    if encoding is not None:
+        check_encoding(encoding)
+    if ending(path) not in FORMATS:
         if argument == "--pair_column":
             raise ValueError(f"--pair_column needs a csv, json or parquet file, got {path.name!r}")
         try:
-            text = path.read_bytes().decode("utf-8-sig")
+            text = path.read_bytes().decode(encoding or "utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"--file: {path.name!r} is not UTF-8 text: {error}") from error
+            hint = "name its encoding, such as --encoding cp1252"
+            raise ValueError(f"--file: {path.name!r} is not {encoding or 'UTF-8'} text ({error}); {hint}") from error
         # Every line is an input, blank ones too, so that answers stand beside texts; "\r" or U+2028 alone end none.
         lines = text.removesuffix("\n").split("\n") if text else []
         yield from (line.removesuffix("\r") for line in lines)
         return
-    (rows,) = read_source(str(path), None).splits.values()
+    rows = read_files([path], encoding)
     column = input_column(rows, task) if column is None else column
     if column not in rows.column_names:
         raise ValueError(f"{argument}: expected one of {', '.join(rows.column_names)}, got {column!r}")

@@ -99,7 +99,7 @@ def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
         given = getattr(arguments, name, value)
         if given != value:  # says something about inputs of the other kind; columns are checked later
             raise ValueError(f"{name} is not for the task {arguments.task!r}, got {given!r}")
-    columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter")
+    columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter", "encoding")
     return load_multilabel_dataset(
         arguments.dataset,
         task="text" if arguments.task == "text" else "vision",

@@ -758,7 +758,8 @@ def find_label_columns(
         label_names: when no label column is found, only 0/1 columns with these names are taken.
 
     Raises:
-        ValueError: no column is found, or one among 0/1 columns holds little else than 0 and 1.
+        ValueError: no column is found, or several are and none is `labels`, or one among 0/1 columns holds little else
+            than 0 and 1.
     """
     available = list(dict.fromkeys(name for split in splits.values() for name in split.column_names))
     if label_column is not None:
@@ -775,6 +776,8 @@ def find_label_columns(
     lowered = {name.lower(): name for name in first if name not in inputs}
     found = [lowered[name] for name in LABEL_COLUMNS if name in lowered]
     if found:
+        if len(found) > 1 and found[0].lower() != "labels":
+            raise ValueError(f"label_column: name one of {shown(found)}; each may hold the labels")
         if len(found) > 1:
             logger.warning("label column '%s' taken; also there: %s", found[0], shown(found[1:]))
         return found[:1], False

@@ -33,7 +33,7 @@ _INPUT_ARGUMENTS = {"text": ("text_column", "text_pair_column"), "vision": ("ima
 _STRINGS, _BYTES = ("string", "large_string", "string_view"), ("binary", "large_binary")
 
 
-_NOTHING_RECOGNISED: dict[str, Any] = {"inputs": {}, "labels": [], "example": None, "held out": None}
+_NOTHING_RECOGNISED: dict[str, Any] = {"inputs": {}, "labels": [], "example": None, "held out": None, "read as": None}
 
 
 @dataclass
@@ -51,7 +51,8 @@ class MultiLabelData:
         name: short name of the dataset, for tables and cards.
         recognised: how it was read: `inputs`, the columns of the text or image and what they are; `labels`, the label
             columns; `example`, the first cell with labels and their names, or None; `held out`, the name of a split
-            that was carved out of the training split, or None.
+            that was carved out of the training split, or None; `read as`, what else the files are, such as COCO
+            annotations, or None.
 
     Example:
         >>> train = Dataset.from_dict({"text": ["oil fell"], "labels": [[True, False]]})
@@ -85,12 +86,14 @@ def load_multilabel_dataset(
     seed: int = 42,
     config_name: str | None = None,
     revision: str | None = None,
+    encoding: str | None = None,
 ) -> MultiLabelData:
     """Load a dataset from the Hub, a folder or a file, with labels in any of the forms of `label_columns`.
 
     Args:
-        dataset: folder or file (parquet, csv, tsv, json, jsonl; images with metadata.csv/.jsonl/.parquet that has
-            `file_name`; a folder of `save_to_disk`), else an id on the Hub. A local source never touches the network.
+        dataset: folder or file (parquet, csv, tsv, json, jsonl, also as .gz or .zst, xlsx; images with
+            metadata.csv/.jsonl/.parquet that has `file_name`, or as COCO, VOC, YOLO, WebDataset, one folder per label;
+            a folder of `save_to_disk`), else an id on the Hub. A local source never touches the network.
             Or what is in memory: a `datasets.Dataset`, `DatasetDict` or DataFrame, a mapping of splits to these, or of
             columns to lists, such as `{"text": texts, "labels": names}`.
         task: "text" or "vision".
@@ -109,6 +112,7 @@ def load_multilabel_dataset(
         seed: seed of carving and of the training subset; the other subsets are the same for every seed, so that
             scores can be compared.
         config_name, revision: of a dataset on the Hub.
+        encoding: of the texts of local files, such as "cp1252"; UTF-8 if None.
 
     Raises:
         FileNotFoundError: `dataset` is a path that does not exist.
@@ -124,7 +128,7 @@ def load_multilabel_dataset(
     """
     texts = {
         "text_column": text_column, "text_pair_column": text_pair_column, "image_column": image_column,
-        "label_column": label_column, "label_delimiter": label_delimiter,
+        "label_column": label_column, "label_delimiter": label_delimiter, "encoding": encoding,
     }  # fmt: skip
     numbers = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1)}
     numbers |= {"max_eval_samples": (max_eval_samples, 1), "max_labels": (max_labels, 1)}
@@ -144,7 +148,7 @@ def load_multilabel_dataset(
             raise ValueError(f"{argument} must be at least {least}, got {number!r}")
     label_names = None if label_names is None else checked_label_names(label_names)
 
-    source = read_source(dataset, splits, config_name=config_name, revision=revision)
+    source = read_source(dataset, splits, config_name=config_name, revision=revision, encoding=encoding)
     if splits is None and "train" not in source.splits:
         raise ValueError(f"dataset: '{dataset}' has no training split, only {shown(source.splits)}")
     inputs = _find_inputs(next(iter(source.splits.values())), task, texts)
@@ -173,6 +177,7 @@ def load_multilabel_dataset(
         ready[split] = rows
     example = _first_example(source.splits, columns, labels, names)
     recognised: dict[str, Any] = {"inputs": inputs, "labels": columns, "example": example, "held out": None}
+    recognised["read as"] = source.read_as
     if splits is None and "validation" not in ready and validation_fraction:
         recognised["held out"] = "validation"
         kept, held = _carve(labels["train"], validation_fraction, seed, at_random=as_ids)

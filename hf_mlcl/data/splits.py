@@ -1,12 +1,37 @@
-"""Dividing the rows of a dataset: iterative stratification and random subsets. Imports labels and numpy."""
+"""Splits: what names of files say, iterative stratification and random subsets. Imports labels and numpy."""
 
 from __future__ import annotations
 
 import heapq
+import re
+from pathlib import Path
 
 import numpy as np
 
 from .labels import Labels
+
+SPLITS = ("train", "validation", "test")
+_ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
+_ALIASES |= {"testing": "test", "eval": "test", "evaluation": "test"} | {name: name for name in SPLITS}
+
+
+def canonical_split(name: str) -> str:
+    """The canonical name of a split (`dev` -> `validation`); unknown names stay as they are."""
+    return _ALIASES.get(name.lower(), name)
+
+
+def split_of_path(relative: Path) -> str | None:
+    """The split that a file's folder or name says (`val/x.csv`, `train-00000.parquet`), None if it says none."""
+    for part in [*relative.parts[:-1], relative.name.split(".")[0]]:
+        for token in re.split(r"[-._ 0-9]+", part.lower()):
+            if token in _ALIASES:
+                return _ALIASES[token]
+    return None
+
+
+def split_of_folder(relative: Path) -> str | None:
+    """The split that a file's folder says; its name says what an image shows, maybe a train."""
+    return split_of_path(relative.parent / "x")
 
 
 def iterative_split(labels: np.ndarray | Labels, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -91,6 +91,8 @@ def summary_lines(summary: Mapping[str, Any]) -> Iterable[str]:
     labels, splits, recognised = summary["labels"], summary["splits"], summary["recognised"]
     inputs = ", ".join(f"'{printable(column)}' is the {kind}" for column, kind in recognised["inputs"].items())
     yield f"{printable(summary['name'])}: column {inputs}; labels from {shown(recognised['labels'], 5)}"
+    if recognised["read as"] is not None:
+        yield f"  read as       {printable(recognised['read as'])}"
     if recognised["example"] is not None:
         cell, names = recognised["example"]
         yield f"  first labels  {printable(cell)} -> {shown(names) or 'none'}"
