@@ -342,7 +342,7 @@ def _points(found: Inspection, examples: Examples, label_names: Sequence[str]) -
     points = []
     for row, (x, y), own in zip(rows, places, labels, strict=True):
         names = ", ".join(label_names[label] for label in np.flatnonzero(own).tolist()) or "no label"
-        colour = next((colour for label, colour in zip(frequent, COLOURS, strict=False) if own[label]), MUTED)
+        colour = next((COLOURS[place] for place in reversed(range(len(frequent))) if own[frequent[place]]), MUTED)
         text = f"{names}: {examples.text(row) or examples.name(row)}"
         points.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": colour, "text": text})
     legend = [(label_names[label], colour) for label, colour in zip(frequent, COLOURS, strict=False)]

@@ -63,6 +63,9 @@ def test_a_report_of_everything(tmp_path):
     assert {str(row["example"]) for row in numbers["neighbours"]["sampled"]} <= set(numbers["examples"])
     assert "<b>bold" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page and "m&lt;1&gt; on d (test)" in page
     assert re.search(r"text &lt;\d+&gt; &amp; more", page)
+    points = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" .*?<title>(.*?)</title>', page)
+    assert len(points) == 60 and all(0 <= float(x) <= 100 and 0 <= float(y) <= 70 for x, y, _ in points)
+    assert all(re.search(r": text &lt;\d+&gt; &amp; more$", text) for *_, text in points)
     addresses = re.findall(r'(?:src|href)="([^"]{,20})', page)
     assert addresses and all(address.startswith(("#", "data:image/")) for address in addresses)
     assert {address[1:] for address in addresses if address[0] == "#"} <= set(re.findall(r'id="([^"]+)"', page))
