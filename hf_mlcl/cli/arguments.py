@@ -86,7 +86,11 @@ class TrainArguments(DataArguments):
         default=None, metadata={"help": "Keep only so many labels: the most frequent of the training split."}
     )
     augmentation: str = field(
-        default="none", metadata={"help": "Data augmentation of training images.", "choices": ("none", "randaugment")}
+        default="none",
+        metadata={
+            "help": "Data augmentation of training images; crop: a random part of the image, mirrored or not.",
+            "choices": ("none", "crop", "randaugment"),
+        },
     )
     randaugment_operations: int = field(default=2, metadata={"help": "Number of RandAugment operations per image."})
     randaugment_magnitude: int = field(default=9, metadata={"help": "Magnitude of RandAugment, 0 to 30."})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from hf_mlcl.data import Labels, MultiLabelData, RandAugment, summarize
+from hf_mlcl.data import FlipAndCrop, Labels, MultiLabelData, RandAugment, summarize
 from hf_mlcl.data.summary import summary_lines
 from hf_mlcl.evaluation import per_label_metrics
 from hf_mlcl.hub import RunResults
@@ -248,14 +248,14 @@ def _checkpoint(wanted: str | None, folder: Path) -> str | None:
     return checkpoint_to_resume(True if str(wanted).lower() == "true" else str(wanted), folder)
 
 
-def _augmentation(job: TrainArguments) -> RandAugment | None:
-    if job.augmentation == "none":
-        for name in ("randaugment_operations", "randaugment_magnitude"):
-            given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
-            if given != default:
-                raise ValueError(f"{name}={given} needs --augmentation randaugment")
-        return None
-    return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
+def _augmentation(job: TrainArguments) -> Any:
+    if job.augmentation == "randaugment":
+        return RandAugment(num_ops=job.randaugment_operations, magnitude=job.randaugment_magnitude)
+    for name in ("randaugment_operations", "randaugment_magnitude"):
+        given, default = getattr(job, name), TrainArguments.__dataclass_fields__[name].default
+        if given != default:
+            raise ValueError(f"{name}={given} needs --augmentation randaugment")
+    return FlipAndCrop() if job.augmentation == "crop" else None
 
 
 @dataclass

@@ -3,9 +3,10 @@
 May import the losses and models of this package, never evaluation, training, hub or the command line.
 """
 
+from .augmentation import FlipAndCrop, RandAugment
 from .collator import MultiLabelCollator
 from .images import PreparedImages as PreparedImages
-from .images import RandAugment, prepare_images, with_image_size
+from .images import prepare_images, with_image_size
 from .label_columns import encode_labels as encode_labels
 from .labels import Labels, multi_hot
 from .loading import MultiLabelData, load_multilabel_dataset
@@ -22,6 +23,7 @@ __all__ = [
     "Labels",
     "MultiLabelCollator",
     "MultiLabelData",
+    "FlipAndCrop",
     "RandAugment",
     "iterative_split",
     "load_multilabel_dataset",

@@ -1,10 +1,10 @@
-"""Images to pixel values made on the fly, and their augmentation. Imports labels, PIL and torch."""
+"""Images to pixel values made on the fly. Imports augmentation, labels, PIL and torch."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from datasets import Dataset, Image, IterableDataset
 from PIL import Image as PILImage
-from PIL import ImageEnhance, ImageOps
 
 from hf_mlcl.messages import DataError, first_line, printable
 from hf_mlcl.models import images_mlcl
 
+from .augmentation import adapted
 from .labels import Labels
 from .sources import from_memory, is_table
 
@@ -24,15 +24,13 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 256  # images that are looked at together
 
-Augmentation = Callable[[PILImage.Image, np.random.Generator], PILImage.Image]
-
 
 def prepare_images(
     split: Any,
     image_processor: Any,
     *,
     image_size: int | None = None,
-    augmentation: Augmentation | None = None,
+    augmentation: Any = None,
     seed: int = 0,
     corrupt_images: str = "error",
 ) -> Any:
@@ -44,7 +42,8 @@ def prepare_images(
         image_processor: the encoder's image processor.
         image_size: side of the square images; by default the processor's own. `MLCLTrainer` saves the processor with
             the size of its training images; elsewhere save `with_image_size(processor, size)` with the model.
-        augmentation: called with an RGB image and a generator, for instance `RandAugment()`.
+        augmentation: called with an RGB image and a generator, for instance `RandAugment()`; or a pipeline of
+            `torchvision.transforms.v2` or albumentations, which takes an image alone.
         seed: seed of the augmentation.
         corrupt_images: what to do with images that cannot be decoded: "error" names the first one when it is reached,
             "skip" reads all images once now, leaves the rows out and names them in a warning.
@@ -114,9 +113,7 @@ class PreparedImages(torch.utils.data.Dataset):
         epoch: set with `set_epoch` before an epoch starts; workers that are already running see it too.
     """
 
-    def __init__(
-        self, split: Dataset, image_processor: Any, *, augmentation: Augmentation | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, split: Dataset, image_processor: Any, *, augmentation: Any = None, seed: int = 0) -> None:
         if not isinstance(split, Dataset):
             raise ValueError(
                 f"split must be a Dataset, got {type(split).__name__}; streams of images are not supported"
@@ -127,7 +124,7 @@ class PreparedImages(torch.utils.data.Dataset):
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.labels = Labels.of(split)
         self.image_processor = image_processor
-        self._augmentation = augmentation
+        self._augmentation = None if augmentation is None else adapted(augmentation)
         self._seed = seed
         self._images = split.select_columns(["image"]).cast_column("image", Image(decode=False))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -262,78 +259,3 @@ def _resized(image: PILImage.Image, processor: Any) -> PILImage.Image:
     else:
         return image
     return image.resize(target, getattr(processor, "resample", None))
-
-
-MAX_MAGNITUDE = 30  # 31 magnitudes, 0 to 30
-
-
-def _affine(image: PILImage.Image, *matrix: float) -> PILImage.Image:
-    return image.transform(image.size, PILImage.Transform.AFFINE, matrix, PILImage.Resampling.NEAREST)
-
-
-def _shift(side: int, strength: float) -> int:
-    return round(150 / 331 * side * strength)
-
-
-# An operation takes an RGB image and its strength as a share of the largest one, -1 to 1; some use its size alone.
-OPERATIONS: dict[str, Callable[[PILImage.Image, float], PILImage.Image]] = {
-    "identity": lambda image, s: image,
-    "shear_x": lambda image, s: _affine(image, 1, 0.3 * s, 0, 0, 1, 0),
-    "shear_y": lambda image, s: _affine(image, 1, 0, 0, 0.3 * s, 1, 0),
-    "translate_x": lambda image, s: _affine(image, 1, 0, _shift(image.width, s), 0, 1, 0),
-    "translate_y": lambda image, s: _affine(image, 1, 0, 0, 0, 1, _shift(image.height, s)),
-    "rotate": lambda image, s: image.rotate(30 * s, PILImage.Resampling.NEAREST),
-    "brightness": lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
-    "color": lambda image, s: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
-    "contrast": lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
-    "sharpness": lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
-    "posterize": lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
-    # torchvision starts at 255, which would invert pure white at magnitude 0; 256 leaves the image as it is.
-    "solarize": lambda image, s: ImageOps.solarize(image, round(256 * (1 - abs(s)))),
-    "autocontrast": lambda image, s: ImageOps.autocontrast(image),
-    "equalize": lambda image, s: ImageOps.equalize(image),
-}
-
-
-class RandAugment:
-    """Apply `num_ops` operations, drawn uniformly with replacement, at one magnitude and with random signs.
-
-    The largest strengths are those of torchvision: shear 0.3, translation 150/331 of the side, rotation 30 degrees,
-    brightness, colour, contrast and sharpness 1 +- 0.9, posterize to 4 bits, solarize from 0. Pixels from outside the
-    image are black. It needs no torchvision; any callable of an image and a generator may take its place.
-
-    Args:
-        num_ops: number of operations in sequence, at least 1.
-        magnitude: 0 to 30, linear in the strengths above.
-        horizontal_flip: also mirror with probability 0.5, first.
-
-    Raises:
-        ValueError: an argument is out of range.
-
-    Source: Cubuk, Zoph, Shlens, Le, "RandAugment", 2020, arXiv 1909.13719; ranges of torchvision's `RandAugment`.
-
-    Example:
-        >>> image = PILImage.new("RGB", (8, 8), "red")
-        >>> RandAugment(num_ops=2, magnitude=9)(image, np.random.default_rng(0)).size
-        (8, 8)
-    """
-
-    def __init__(self, num_ops: int = 2, magnitude: int = 9, horizontal_flip: bool = False) -> None:
-        if num_ops < 1:
-            raise ValueError(f"num_ops must be at least 1, got {num_ops}")
-        if not 0 <= magnitude <= MAX_MAGNITUDE:
-            raise ValueError(f"magnitude must be from 0 to {MAX_MAGNITUDE}, got {magnitude}")
-        self.num_ops = num_ops
-        self.magnitude = magnitude
-        self.horizontal_flip = horizontal_flip
-
-    def __call__(self, image: PILImage.Image, generator: np.random.Generator) -> PILImage.Image:
-        """Augment an RGB image of any size; the size stays. All chance comes from `generator`."""
-        if self.horizontal_flip and generator.random() < 0.5:
-            image = ImageOps.mirror(image)
-        names = list(OPERATIONS)
-        for _ in range(self.num_ops):
-            name = names[generator.integers(len(names))]
-            sign = 1 if generator.random() < 0.5 else -1
-            image = OPERATIONS[name](image, sign * self.magnitude / MAX_MAGNITUDE)
-        return image

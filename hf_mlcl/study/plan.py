@@ -329,15 +329,13 @@ def _job_fields() -> frozenset[str]:
 def _row(loss: Any) -> tuple[str, dict[str, Any]]:
     """Name and arguments of a row."""
     values = {"loss": loss} if isinstance(loss, str) else loss
-    if loss == DEFAULT:
-        values = {}
     if not isinstance(values, dict):
         raise ValueError(f"losses: an entry is a name or a mapping of arguments, got {loss!r}")
     _check_names("losses", values, also=("name",))
     for name in values:
         if name in _OF_THE_DATA:
             raise ValueError(f"losses: {name} must be the same for all rows; give it to the dataset or the study")
-    values = dict(values)
+    values = {key: value for key, value in values.items() if (key, value) != ("loss", DEFAULT)}
     shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
     name = values.pop("name", None) or ", ".join([str(values.get("loss", DEFAULT)), *shown])
     if not isinstance(name, str):

@@ -1,13 +1,16 @@
-"""RandAugment: all chance from the generator, size kept, strengths that start at nothing, uniform choice."""
+"""Augmentation: all chance from the generator, size kept, strengths that start at nothing, others' pipelines."""
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from hf_mlcl.data import RandAugment
-from hf_mlcl.data.images import OPERATIONS
+from hf_mlcl.data import FlipAndCrop, RandAugment
+from hf_mlcl.data.augmentation import OPERATIONS, adapted
 
 rng = np.random.default_rng(0)
 PHOTO = Image.fromarray(rng.integers(0, 256, size=(40, 60, 3), dtype=np.uint8))
@@ -84,3 +87,48 @@ def test_magnitude_and_flip_are_used(monkeypatch):
     )
     assert 70 < mirrored < 130
     assert set(strengths) == {0.3}
+
+
+def test_a_crop_keeps_the_size_and_shows_a_part_of_the_image():
+    ramp = Image.fromarray(np.repeat(np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))[..., None], 3, axis=2))
+    kept, mirrored = [], 0
+    for seed in range(200):
+        row = pixels(FlipAndCrop(0.25)(ramp, np.random.default_rng(seed)))[20, :, 0]
+        assert row.shape == (60,) and ((np.diff(row) >= 0).all() or (np.diff(row) <= 0).all())
+        mirrored += row[0] > row[-1]
+        kept.append((abs(int(row[-1]) - row[0]) / 236) ** 2)
+    assert 70 < mirrored < 130 and 0.2 < min(kept) < 0.4 and 0.9 < max(kept) <= 1
+    for bad in (0, 1.1):
+        with pytest.raises(ValueError, match="smallest"):
+            FlipAndCrop(bad)
+
+
+class Noise(torch.nn.Module):
+    """As transforms of torchvision are: one image, and torch's own random numbers."""
+
+    def forward(self, image):
+        return torch.from_numpy(np.array(image)).movedim(-1, 0) ^ torch.randint(0, 2, (3, 40, 60), dtype=torch.uint8)
+
+
+def of_numpy(image):
+    return np.asarray(image) + np.random.randint(0, 2, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("pipeline", [Noise(), of_numpy, lambda image: image.rotate(random.randrange(90))])
+def test_pipelines_of_an_image_alone_take_their_chance_from_the_generator(pipeline):
+    augment = adapted(pipeline)
+    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    first, again = (pixels(augment(PHOTO, np.random.default_rng(1))) for _ in range(2))
+    assert (first == again).all() and first.shape == (40, 60, 3)
+    assert any((pixels(augment(PHOTO, np.random.default_rng(seed))) != first).any() for seed in range(9))
+    assert torch.equal(states[0], torch.random.get_rng_state()) and states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()
+
+
+def test_what_takes_a_generator_is_called_with_it_and_other_results_are_named():
+    ours = RandAugment()
+    assert adapted(ours) is ours
+    with pytest.raises(ValueError, match="cannot be called"):
+        adapted("flip")
+    with pytest.raises(ValueError, match="leave ToTensor"):
+        adapted(lambda image: torch.rand(3, 4, 4))(PHOTO, np.random.default_rng(0))
