@@ -113,8 +113,8 @@ class TrainArguments(DataArguments):
     thresholds: str = field(
         default="balanced",
         metadata={
-            "help": f"What the thresholds serve: {', '.join(RULES)} (F1); or precision=P or recall=R, which each label is "
-            "to reach on the validation examples."
+            "help": f"What the thresholds serve: {', '.join(RULES)} (F1), or precision=P or recall=R, which each "
+            "label is to reach on the validation examples."
         },
     )
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+import torch
+
 from hf_mlcl.hub.push import check_card, push_results
 from hf_mlcl.hub.results import scores_only
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments
@@ -55,6 +57,7 @@ def run(arguments: Sequence[str]) -> None:
             output_dir=folder,
             per_device_eval_batch_size=options.batch_size,
             bf16=options.bf16 == "true",
+            use_cpu=not torch.accelerator.is_available(),  # or it refuses bfloat16
             report_to="none",
         )
         trainer = MLCLTrainer(model=model, args=args, processing_class=processor)
