@@ -22,7 +22,9 @@ from .prepare import (
 
 def run(arguments: Sequence[str]) -> None:
     """Serves the page or writes the Space; see `hf-mlcl app --help`."""
-    parser = ModelParser("hf-mlcl app", optional=("task", "dataset"))  # without a dataset there are labels only
+    parser = ModelParser(
+        "hf-mlcl app", "Serves a page to try a trained model.", optional=("task", "dataset")
+    )  # without a dataset there are labels only
     parser.add_argument("--space", help="Folder to write the files of a Space to, instead of serving the page here.")
     options = parser.parse_args(list(arguments))
     source = Path(options.model)

@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import RULES
 
-from .parser import OneLineParser
+from .parser import Help, OneLineParser
 
 
 @dataclass
@@ -48,8 +48,12 @@ class DataArguments:
         default="error",
         metadata={"help": "What to do with images that cannot be decoded.", "choices": ("error", "skip")},
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on a random subset of this size."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on random subsets of this size."})
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Take a random subset of this size of the training split."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Take random subsets of this size of the other splits."}
+    )
 
 
 @dataclass
@@ -116,8 +120,8 @@ class TrainArguments(DataArguments):
     thresholds: str = field(
         default="balanced",
         metadata={
-            "help": "Objective of the per-label thresholds: Macro-F1, Micro-F1 (one global threshold), or both.",
-            "choices": RULES,
+            "help": f"What the thresholds serve: {', '.join(RULES)} (F1), or precision=P or recall=R, which each "
+            "label is to reach on the validation examples."
         },
     )
 
@@ -127,7 +131,7 @@ class DataclassParser(HfArgumentParser, OneLineParser):
 
     def __init__(self, dataclasses: Any, groups: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
         self._groups = groups or {}  # what `--help` shows, where that is not everything
-        super().__init__(dataclasses, allow_abbrev=False, **kwargs)
+        super().__init__(dataclasses, allow_abbrev=False, formatter_class=Help, **kwargs)
         if groups:
             none: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
             self.add_argument("--help-all", action=_AllOptions, nargs=0, help="Show all options.", **none)
@@ -214,8 +218,8 @@ class _AllOptions(argparse.Action):
 class ModelParser(DataclassParser):
     """Of the commands that take a trained model and the flags of a dataset; the model knows its task."""
 
-    def __init__(self, prog: str, optional: Sequence[str] = ("task",)) -> None:
-        super().__init__(DataArguments, prog=prog)
+    def __init__(self, prog: str, description: str, optional: Sequence[str] = ("task",)) -> None:
+        super().__init__(DataArguments, prog=prog, description=description)
         self.add_argument("model", help="Folder or Hub id of the trained model.")
         for action in self._actions:
             action.required = action.required and action.dest not in optional

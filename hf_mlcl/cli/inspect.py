@@ -33,7 +33,7 @@ OBJECTIVES = {
 
 def run(arguments: Sequence[str]) -> None:
     """Inspects a trained model; see `hf-mlcl inspect --help`."""
-    parser = ModelParser("hf-mlcl inspect")
+    parser = ModelParser("hf-mlcl inspect", "Reports what a trained model has learnt.")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to inspect.")
     parser.add_argument("--output", help="Folder of the report. Default: inspection in the model's folder.")
     parser.add_argument("--batch_size", type=at_least_one, default=64, help="Batch size.")

@@ -26,10 +26,24 @@ _OTHER_NAMES = {
 }
 
 
+THRESHOLD_HELP = "Least score of what is given; LABEL=0.7 for one label. May repeat. Default: the model's thresholds."
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default in (None, False) or "Default" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one ValueError in one line that begins with the option; no page of usage."""
 
     _words: Sequence[str] = ()  # what is being parsed
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **kwargs})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
         self._words = self._joined(list(sys.argv[1:] if args is None else args))

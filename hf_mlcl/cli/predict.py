@@ -13,10 +13,8 @@ from hf_mlcl.data.sources import FORMATS, check_encoding, ending, read_files
 from hf_mlcl.messages import printable
 from hf_mlcl.models import read_image
 
-from .parser import OneLineParser
-from .prepare import check_pairs, load_model, read_processor
-
-BATCH = 64
+from .parser import THRESHOLD_HELP, OneLineParser, at_least_one
+from .prepare import check_pairs, load_model, read_processor, read_threshold
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -29,13 +27,24 @@ def run(arguments: Sequence[str]) -> None:
     source.add_argument(
         "--file", help="Texts or image paths, one per line (blank lines too), or a csv, json, parquet or xlsx file."
     )
-    parser.add_argument("--column", help="Column of texts or image paths of --file. Default: recognised by its name.")
+    parser.add_argument(
+        *("--text_column", "--image_column", "--column"),
+        dest="column",
+        metavar="COLUMN",
+        help="Column of texts or image paths of --file. Default: recognised by its name.",
+    )
     parser.add_argument("--encoding", help="Encoding of --file, such as cp1252. Default: UTF-8.")
     parser.add_argument("--text_pair", action="append", help="Second text of each, for a model of text pairs.")
-    parser.add_argument("--pair_column", help="Column of the second texts of --file.")
+    parser.add_argument(
+        *("--text_pair_column", "--pair_column"),
+        dest="pair_column",
+        metavar="COLUMN",
+        help="Column of the second texts of --file.",
+    )
     parser.add_argument("--top_k", type=int, help="Maximum number of labels.")
     parser.add_argument("--min_labels", type=int, default=0, help="Minimum number of labels.")
-    parser.add_argument("--threshold", type=float, help="Global threshold. Default: the model's per-label thresholds.")
+    parser.add_argument("--threshold", action="append", metavar="[LABEL=]NUMBER", help=THRESHOLD_HELP)
+    parser.add_argument("--batch_size", type=at_least_one, default=64, help="Inputs that are computed at once.")
     parser.add_argument(
         "--bf16",
         choices=("auto", "true", "false"),
@@ -49,9 +58,10 @@ def run(arguments: Sequence[str]) -> None:
     inputs = _inputs(options, model.config.task)
     processor = read_processor(options.model, model.config.task, "model")
     pairs = _pairs(options, model.config)
-    limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": options.threshold}
+    threshold = read_threshold(options.threshold, model.config.label_names)
+    limits = {"top_k": options.top_k, "min_labels": options.min_labels, "threshold": threshold}
     bf16 = {"auto": None if options.file else False, "true": True, "false": False}[options.bf16]
-    for number, labels in enumerate(_predict(model, processor, inputs, pairs, bf16, limits)):
+    for number, labels in enumerate(_predict(model, processor, inputs, pairs, bf16, options.batch_size, limits)):
         if options.json:
             pair = {} if pairs is None else {"input_pair": pairs[number]}
             line = json.dumps({"input": inputs[number], **pair, "labels": labels}, ensure_ascii=False)
@@ -79,9 +89,9 @@ def _inputs(options: Any, task: str) -> list[str]:
 def _pairs(options: Any, config: Any) -> list[str] | None:
     """The second texts, for a model of text pairs."""
     single = options.file is None
-    argument, given = ("--text_pair", options.text_pair) if single else ("--pair_column", options.pair_column)
+    argument, given = ("--text_pair", options.text_pair) if single else ("--text_pair_column", options.pair_column)
     if (options.pair_column if single else options.text_pair) is not None:
-        raise ValueError("--text_pair goes with --text, and --pair_column with --file")
+        raise ValueError("--text_pair goes with --text, and --text_pair_column with --file")
     check_pairs(config, argument, given)
     if given is not None and single and len(given) != len(options.text):
         raise ValueError(f"--text_pair came {len(given)} times, --text {len(options.text)} times")
@@ -98,8 +108,8 @@ def _lines(
     if encoding is not None:
         check_encoding(encoding)
     if ending(path) not in FORMATS:
-        if argument == "--pair_column":
-            raise ValueError(f"--pair_column needs a csv, json or parquet file, got {path.name!r}")
+        if argument == "--text_pair_column":
+            raise ValueError(f"--text_pair_column needs a csv, json or parquet file, got {path.name!r}")
         try:
             text = path.read_bytes().decode(encoding or "utf-8-sig")
         except UnicodeDecodeError as error:
@@ -117,13 +127,19 @@ def _lines(
 
 
 def _predict(
-    model: Any, processor: Any, inputs: list[str], pairs: list[str] | None, bf16: bool | None, limits: dict[str, Any]
+    model: Any,
+    processor: Any,
+    inputs: list[str],
+    pairs: list[str] | None,
+    bf16: bool | None,
+    batch_size: int,
+    limits: dict[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
     if model.config.task == "text":
-        yield from predict_texts(model, processor, inputs, pairs, batch_size=BATCH, bf16=bf16, **limits)
+        yield from predict_texts(model, processor, inputs, pairs, batch_size=batch_size, bf16=bf16, **limits)
         return
-    for start in range(0, len(inputs), BATCH):
-        images = [_open(path) for path in inputs[start : start + BATCH]]
+    for start in range(0, len(inputs), batch_size):
+        images = [_open(path) for path in inputs[start : start + batch_size]]
         yield from model.predict_labels(pixel_values=processor(images, return_tensors="pt")["pixel_values"], **limits)
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import disable_progress_bars
 from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -21,9 +26,11 @@ from hf_mlcl.data import (
     with_image_size,
 )
 from hf_mlcl.inspection.outputs import decodable_images
+from hf_mlcl.messages import nearest, printable
 from hf_mlcl.models import MLCLConfig, MLCLForImageClassification, MLCLForSequenceClassification
 from hf_mlcl.models.adapters_mlcl import peft_package
 from hf_mlcl.models.encoders_mlcl import learned_positions, reason_of
+from hf_mlcl.training.progress import SCORES
 
 from .arguments import DataArguments, TrainArguments
 
@@ -54,8 +61,19 @@ def model_class(task: str) -> Any:
 
 
 def hide_small_bars() -> None:
-    """No bars of transformers for the loading and writing of weights, which say nothing to who trains or predicts."""
+    """No bars and tables of transformers for the loading and writing of weights, which say nothing to who trains.
+
+    Downloads keep theirs.
+    """
+    downloads = not are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
+    logging.getLogger("transformers.modeling_utils").addFilter(_no_load_report)
+
+
+def _no_load_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in str(record.msg)
 
 
 def load_model(source: str) -> Any:
@@ -94,6 +112,8 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     """The dataset that the flags describe; `options` go to `load_multilabel_dataset`."""
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # of datasets, which would write into a file as to a terminal
     nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
     for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
         given = getattr(arguments, name, value)
@@ -214,3 +234,39 @@ def prepare_rows(rows: Any, processor: Any, job: DataArguments, **options: Any) 
     if job.task == "text":
         return prepare_text(rows, processor, max_length=job.max_length)
     return prepare_images(rows, processor, corrupt_images=job.corrupt_images, **options)
+
+
+_SHOWN = {**SCORES, "head": "macro_f1_head", "medium": "macro_f1_medium", "tail": "macro_f1_tail"}
+
+
+def score_lines(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A table of the scores by which one selects, a line for each name; scores that none has are left out."""
+    columns = {name: key for name, key in _SHOWN.items() if any(key in row for row in rows.values())}
+    lines = [f"{'percent':<20}" + "".join(f"{name:>10}" for name in columns)]
+    for name, row in rows.items():
+        cells = (f"{100 * row[key]:10.1f}" if key in row else f"{'':>10}" for key in columns.values())
+        lines.append((f"{name:<20}" + "".join(cells)).rstrip())
+    return lines
+
+
+def read_threshold(given: Sequence[str] | None, names: Sequence[str]) -> float | dict[str, float] | None:
+    """The threshold that `--threshold 0.4` or `--threshold NAME=0.7`, each also several times, ask for.
+
+    Raises:
+        ValueError: For what is no number from 0 to 1, or none of the labels; one line.
+    """
+    limits: dict[str, float] = {}
+    for word in given or ():
+        name, _, number = word.rpartition("=")
+        if name and name not in names:
+            raise ValueError(f"--threshold: {printable(name)!r} is none of the labels{nearest(name, names)}")
+        try:
+            limits[name] = float(number)
+        except ValueError:
+            raise ValueError(f"--threshold: expected 0.4 or LABEL=0.4, got {word!r}") from None
+        if not 0 <= limits[name] <= 1:
+            raise ValueError(f"--threshold: expected a number from 0 to 1, got {number}")
+    if "" in limits:  # of all labels that are not named
+        general = limits.pop("")
+        return {**dict.fromkeys(names, general), **limits} if limits else general
+    return limits or None

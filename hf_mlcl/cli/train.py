@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import set_seed
+from datasets import disable_progress_bars
+from transformers import EvalPrediction, set_seed
 
 from hf_mlcl.data import FlipAndCrop, Labels, MultiLabelData, RandAugment, summarize
 from hf_mlcl.data.summary import summary_lines
 from hf_mlcl.evaluation import per_label_metrics
+from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.pictures import draw_pictures
 from hf_mlcl.hub.results import describe_run, scores_only
@@ -38,6 +40,7 @@ from .prepare import (
     model_class,
     output_folder,
     prepare_rows,
+    score_lines,
 )
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ def run(arguments: Sequence[str]) -> None:
     started = time.time()
     if args.log_level not in ("info", "debug"):
         hide_small_bars()
+    if args.disable_tqdm or args.process_index:
+        disable_progress_bars()
     with SaveOnSignal() as on_signal:
         try:
             train(job, args, on_signal)
@@ -104,6 +109,7 @@ class Training:
 def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal) -> Training:
     """Loads data, encoder and processor, and builds the Trainer; see `train`."""
     augmentation = _augmentation(job)
+    check_rule("--thresholds", job.thresholds)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
@@ -269,14 +275,19 @@ class Measured:
 
 
 def measure(trainer: MLCLTrainer, dataset: Any) -> Measured:
-    """Measures a split; one that the classifier was refitted on by the scores of classifiers that have not seen it."""
-    prediction = trainer.predict(dataset, metric_key_prefix="x")
+    """Measures a split; the one that thresholds were chosen by, by the scores that are there already.
+
+    They are those of classifiers that have not seen it, and the encoder need not read it again.
+    """
     config, held_out = trainer.core_model.config, trainer.held_out_scores(dataset)
-    logits, labels = prediction.predictions, prediction.label_ids
-    if held_out is not None:
+    if held_out is None:
+        prediction = trainer.predict(dataset, metric_key_prefix="x")
+        logits, labels, found = prediction.predictions, prediction.label_ids, prediction.metrics
+    else:
         logits, labels = held_out.logits, held_out.labels
+        found = trainer.compute_metrics(EvalPrediction(logits, labels))  # type: ignore[misc]
     rows = per_label_metrics(logits, labels, config.thresholds, config.train_label_counts, config.label_names)
-    return Measured(scores_only(prediction.metrics, "x"), rows, logits, labels)
+    return Measured(scores_only(found, "x"), rows, logits, labels)
 
 
 def _draw(trainer: MLCLTrainer, dataset: Any, logits: Any, folder: Path) -> None:
@@ -291,16 +302,6 @@ def _draw(trainer: MLCLTrainer, dataset: Any, logits: Any, folder: Path) -> None
         draw_pictures(folder, core.config, logits, np.asarray(labels), vectors, prototypes)
 
 
-_SHOWN = {
-    "Micro-F1": "micro_f1",
-    "Macro-F1": "macro_f1",
-    "mAP": "map",
-    "head": "macro_f1_head",
-    "medium": "macro_f1_medium",
-    "tail": "macro_f1_tail",
-}
-
-
 def _show(
     metrics: Mapping[str, Mapping[str, float]],
     per_label: Mapping[str, list[dict[str, Any]]],
@@ -312,11 +313,7 @@ def _show(
     rows: dict[str, Mapping[str, float]] = dict(metrics)
     if comparison is not None:
         rows |= {f"encoder {when} *": comparison[when] for when in ("before", "after")}
-    columns = [name for name, key in _SHOWN.items() if any(key in row for row in rows.values())]
-    print(f"\n{'percent':<20}" + "".join(f"{name:>10}" for name in columns))
-    for name, row in rows.items():
-        cells = (f"{100 * row[_SHOWN[column]]:10.1f}" if _SHOWN[column] in row else f"{'':>10}" for column in columns)
-        print(f"{name:<20}" + "".join(cells))
+    print("", *score_lines(rows), sep="\n")
     if comparison is not None:
         train, validation = comparison["train"], comparison["validation"]
         print(

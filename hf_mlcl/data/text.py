@@ -82,8 +82,8 @@ def prepare_text(
         if num_proc is not None:
             raise ValueError(f"num_proc={num_proc} is not supported with a stream")
         return split.map(function, batched=True, remove_columns=removed)
-    reporting = replace(function, report=True)
-    prepared = split.map(reporting, batched=True, remove_columns=removed, num_proc=num_proc, desc="Tokenizing")
+    reporting, desc = replace(function, report=True), f"tokenizing {split.split or 'texts'}"
+    prepared = split.map(reporting, batched=True, remove_columns=removed, num_proc=num_proc, desc=desc)
     note = f"hf_mlcl: texts are cut to {function.max_length} tokens"
     prepared.info.description = f"{prepared.info.description or ''}\n{note}".strip()
     if not len(prepared):  # nothing was called
@@ -275,7 +275,7 @@ def predict_texts(
     bf16: bool | None = None,
     top_k: int | None = None,
     min_labels: int = 0,
-    threshold: float | Sequence[float] | None = None,
+    threshold: float | Sequence[float] | Mapping[str, float] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """The labels of any number of texts, in their order; only some thousand of them are in memory at once.
 

@@ -152,13 +152,18 @@ class _Examples:
         return len(self.features)
 
 
+def _bar(progress: bool) -> dict[str, Any]:
+    """How a bar is shown, where it is: on a terminal, of what takes a while."""
+    return {"delay": 1, "disable": None if progress else True}
+
+
 class _Fit:
     """Logistic regressions on training examples, and on these with parts of the validation examples."""
 
     def __init__(
         self, train: _Examples, validation: _Examples, name_features: Any, device: Any, progress: bool
     ) -> None:
-        self.validation, self.progress = validation, progress
+        self.validation, self.shown = validation, _bar(progress)
         self.inputs = Inputs.of([train.features, validation.features], device=device)
         self.labels = Labels.concatenate([train.labels, validation.labels])
         self.counts, self.num_labels = train.labels.counts(), self.labels.shape[1]
@@ -181,7 +186,7 @@ class _Fit:
         tried = np.sort(np.concatenate([np.flatnonzero(support >= _FEW_POSITIVES), shown]))
         losses = np.zeros((len(self.grid), self.num_labels))
         problem = Problem(self.inputs, self.labels, self.of_train[None].repeat(len(self.grid), axis=0))
-        for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="Strengths", disable=not self.progress):
+        for ids in tqdm(problem.blocks(tried, len(self.grid)), desc="choosing strengths", **self.shown):
             each = torch.from_numpy(self.grid)[:, None].expand(-1, len(ids)).float()
             centre = self.centre(ids, self.scales[:, None])
             losses[:, ids] = self.validation_losses(ids, problem.solve(ids, each, _NEAR, centre))
@@ -231,7 +236,7 @@ class _Fit:
             present = np.flatnonzero(self.labels.counts())
             log_odds = -np.log(2 * examples.sum(axis=1) + 1.0)
             bias[:], scores[:] = log_odds[-1], log_odds[folds]
-        for ids in tqdm(problem.blocks(present, len(examples)), desc="Fits", disable=not self.progress):
+        for ids in tqdm(problem.blocks(present, len(examples)), desc="fitting the classifier", **self.shown):
             each = torch.from_numpy(self.grid[self.chosen[ids]])[None].expand(len(examples), -1).float()
             centre = self.centre(ids, self.scales[self.chosen[ids]])
             if centre is not None:
@@ -470,7 +475,7 @@ def train_grid(
     num_steps = num_epochs * math.ceil(num_examples / batch_size)
     epochs = (torch.randperm(num_examples, generator=generator).split(batch_size) for _ in range(num_epochs))
     batches = itertools.chain.from_iterable(epochs)
-    bar = tqdm(batches, desc="linear evaluation", total=num_steps, delay=1, disable=not progress)
+    bar = tqdm(batches, desc="fitting the classifier", total=num_steps, **_bar(progress))
     for step, batch in enumerate(bar):
         inputs = initial.new_zeros(len(batch), initial.shape[2])
         inputs[:, : width - 1] = features[batch.to(features.device)]

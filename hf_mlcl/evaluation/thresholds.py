@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ _GRID_SIZE = 256
 # label's probabilities say.
 _PRIOR_POSITIVES = {"balanced": (200.0, 10.0, 100.0), "macro": (20.0, 2.0, 100.0)}
 RULES = (*_PRIOR_POSITIVES, "micro")
+_WISH = re.compile(r"(precision|recall)=(.+)")
 _LABELS = 2**10  # whose counts at all candidates are held at once: some 6 MB an array
 
 
@@ -28,10 +30,12 @@ class Thresholds:
     Attributes:
         per_label: float64, L.
         global_threshold: the one threshold with the best Micro-F1, common to all labels.
+        unreached: bool, L: labels that do not reach the precision or recall that the rule asks for.
     """
 
     per_label: np.ndarray
     global_threshold: float
+    unreached: np.ndarray
 
 
 def tune_thresholds(
@@ -56,13 +60,17 @@ def tune_thresholds(
     which reads no test split. The n positives of all labels keep a label from being given to every example where no
     label as frequent is recognised at all.
 
+    The rule "precision=0.9" (or another number) takes for each label the lowest threshold whose precision on these
+    examples is at least that, "recall=0.9" the highest one whose recall is. A label without positives, or that is as
+    precise at no threshold, is `unreached` and gets the threshold of "balanced".
+
     Among equally good thresholds the one nearest to the common one (in logits) is taken; all labels get 0.5 where no
     label has a positive. Missing labels are in no count.
 
     Args:
         probabilities: N x L numbers in [0, 1] of the validation set; or `LinearScores` (of logits).
         labels: N x L multi-hot, -100 or NaN where missing, or `Labels`.
-        rule: "balanced", "macro" or "micro".
+        rule: "balanced", "macro", "micro", "precision=P" or "recall=R".
         train_label_counts: L numbers, the frequencies; by default the positives among `labels`.
 
     Raises:
@@ -78,8 +86,12 @@ def tune_thresholds(
         >>> probabilities = np.clip(0.6 * labels + 0.4 * rng.random((400, 3)), 0, 1)
         >>> tune_thresholds(probabilities, labels).per_label.shape
         (3,)
+        >>> tuned = tune_thresholds(probabilities, labels, rule="precision=0.9")
+        >>> given = probabilities[:, 0] >= tuned.per_label[0]
+        >>> bool(labels[given, 0].mean() >= 0.9)
+        True
     """
-    check_rule("rule", rule)
+    wish = check_rule("rule", rule)
     scores, labels = scores_and_labels(probabilities, labels, "probabilities")
     support = counts = labels.counts()
     if train_label_counts is not None:
@@ -87,7 +99,7 @@ def tune_thresholds(
         if (counts < 0).any():
             raise ValueError(f"train_label_counts: expected numbers of at least 0, got {counts.min():g}")
     if not support.any():
-        return Thresholds(np.full(len(support), 0.5), 0.5)
+        return Thresholds(np.full(len(support), 0.5), 0.5, np.full(len(support), wish is not None))
     positives = [columns[truth] for _, columns, truth, _ in scores.blocks(labels, np.flatnonzero(support))]
     candidates = _candidate_logits(scores.probabilities(np.concatenate(positives)))
     limits = 1 / (1 + np.exp(-candidates))
@@ -103,9 +115,10 @@ def tune_thresholds(
     all_hits, all_false = pooled.sum(axis=1)
     common = _best(_f1(all_hits, all_false, support.sum())[None], candidates, 0.0)[0]
     per_label = np.full(len(support), limits[common])
+    unreached = np.zeros(len(support), dtype=bool)
     if rule == "micro":
-        return Thresholds(per_label, float(limits[common]))
-    like, every, own = _PRIOR_POSITIVES[rule]
+        return Thresholds(per_label, float(limits[common]), unreached)
+    like, every, own = _PRIOR_POSITIVES["balanced" if wish else rule]
     prior = like * (weights @ pooled) / (weights @ np.bincount(groups, support, len(weights)))[:, None]
     prior += every * pooled.sum(axis=1, keepdims=True) / support.sum()
     for part, observed, expected, mass in tables():
@@ -116,13 +129,45 @@ def tune_thresholds(
         hits, false = observed + prior[:, groups[part]] + share * expected / np.maximum(mass, 1e-12)
         f1 = _f1(hits, false, positive + like + every + share)
         per_label[part] = limits[_best(f1, candidates, candidates[common])]
-    return Thresholds(per_label, float(limits[common]))
+    if wish:
+        for part, columns, truth, known in scores.blocks(labels, most=_LABELS):
+            seen = np.broadcast_to(known, truth.shape).T
+            each = zip(range(part.start, part.stop), scores.probabilities(columns).T, truth.T, seen, strict=True)
+            for label, values, positive, some in each:
+                found = _reaching(*wish, values[some], positive[some])
+                unreached[label] = found is None
+                per_label[label] = per_label[label] if found is None else found
+    return Thresholds(per_label, float(limits[common]), unreached)
 
 
-def check_rule(name: str, rule: str) -> None:
-    """Raises ValueError unless it is a rule of `tune_thresholds`; `name` is that of the argument."""
-    if rule not in RULES:
-        raise ValueError(f"{name}: expected one of {', '.join(RULES)}, got {rule!r}")
+def check_rule(name: str, rule: Any) -> tuple[str, float] | None:
+    """The score and the number of a rule that asks for one; None for the other rules of `tune_thresholds`.
+
+    Raises:
+        ValueError: for anything else; `name` is that of the argument.
+    """
+    if rule in RULES:
+        return None
+    try:
+        score, number = _WISH.fullmatch(str(rule)).groups()  # type: ignore[union-attr]
+        if 0 < float(number) <= 1:
+            return score, float(number)
+    except (AttributeError, ValueError):
+        pass
+    wishes = "precision=P or recall=R with a number above 0 and at most 1"
+    raise ValueError(f"{name}: expected one of {', '.join(RULES)}, {wishes}, got {rule!r}")
+
+
+def _reaching(score: str, least: float, probabilities: np.ndarray, truth: np.ndarray) -> float | None:
+    """The lowest threshold of a label, probabilities and bool positives (n,), with a precision of at least `least`, or
+    the highest with such a recall; None where there is none. In the middle between two probabilities."""
+    values, places = np.unique(probabilities, return_inverse=True)
+    hits, given = (np.bincount(at, minlength=len(values))[::-1].cumsum()[::-1] for at in (places[truth], places))
+    reached = np.flatnonzero((hits > 0) & (hits / (given if score == "precision" else max(truth.sum(), 1)) >= least))
+    if not len(reached):
+        return None
+    at = reached[0] if score == "precision" else reached[-1]
+    return float(values[at] + (values[at - 1] if at else 0)) / 2
 
 
 def frequency_groups(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

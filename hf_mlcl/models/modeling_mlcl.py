@@ -427,7 +427,7 @@ class MLCLPreTrainedModel(MLCLAdapters):
         *raw: Any,
         top_k: int | None = None,
         min_labels: int = 0,
-        threshold: float | Sequence[float] | None = None,
+        threshold: float | Sequence[float] | Mapping[str, float] | None = None,
         logits: Tensor | None = None,
         **inputs: Tensor,
     ) -> list[list[dict[str, Any]]]:
@@ -436,7 +436,8 @@ class MLCLPreTrainedModel(MLCLAdapters):
         Args:
             top_k: Gives at most so many labels.
             min_labels: Gives at least so many, also below their thresholds.
-            threshold: One number or one a label, on the scores; by default the thresholds that were fitted, or 0.5.
+            threshold: One number, one a label, or those of some labels by name, on the scores; by default, and for
+                other labels, the thresholds that were fitted, or 0.5.
             logits: (B, L) that forward has given, in place of its inputs.
             **inputs: What forward takes, such as a tokenizer or an image processor returns it.
 
@@ -459,14 +460,20 @@ class MLCLPreTrainedModel(MLCLAdapters):
             raise ValueError(f"min_labels must be an integer from 0 to {num_labels}, got {min_labels!r}")
         if type(most) is not int or most < max(1, min_labels):
             raise ValueError(f"top_k must be an integer of at least {max(1, min_labels)}, got {top_k!r}")
+        names = config.label_names
         limits = config.thresholds if threshold is None else threshold
+        if isinstance(limits, Mapping):
+            for name in limits.keys() - set(names):
+                raise ValueError(f"threshold: {name!r} is none of the labels{did_you_mean(str(name), names)}")
+            limits = list(
+                {**dict(zip(names, config.thresholds or [0.5] * num_labels, strict=True)), **limits}.values()
+            )
         if logits is None:
             if self._without_rows(inputs):
                 return []
             with self._inference():
                 logits = self(**inputs, return_dict=True).logits
         scores = logits.float().sigmoid().cpu()
-        names = config.label_names
         return [
             [{"label": names[label], "score": scores[row, label].item()} for label in chosen]
             for row, chosen in enumerate(choose_labels(scores, limits, min_labels, most))

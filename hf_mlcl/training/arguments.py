@@ -24,6 +24,8 @@ from hf_mlcl.messages import nearest
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
 
+from .progress import LOGGING_STEPS
+
 # What the numbers may be. transformers leaves most of the stock ones to an optimizer or a data loader, which name no
 # argument, or to a division by zero.
 _FROM_0 = (
@@ -86,6 +88,12 @@ class MLCLTrainingArguments(TrainingArguments):
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, not on biases and norms."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
+    logging_steps: float = field(
+        default=LOGGING_STEPS,
+        metadata={
+            "help": "Steps between two lines of the log, or below 1 a share of all steps; then at each epoch, too."
+        },
+    )
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
     dataloader_num_workers: int | None = field(  # type: ignore[assignment]
         default=None,
@@ -173,6 +181,8 @@ class MLCLTrainingArguments(TrainingArguments):
         self._check_texts()
         if self.deepspeed and not is_deepspeed_available():  # later it would leave its mark on the whole process
             raise ImportError("deepspeed needs the package deepspeed: pip install deepspeed")
+        if self.eval_strategy == IntervalStrategy.STEPS and self.logging_steps == LOGGING_STEPS:
+            self.eval_steps = self.eval_steps or 500  # transformers' default would follow the log
         workers, self.dataloader_num_workers = self.dataloader_num_workers, self.dataloader_num_workers or 0
         try:
             super().__post_init__()

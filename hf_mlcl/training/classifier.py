@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from hf_mlcl.data import Labels
 from hf_mlcl.evaluation import (
@@ -22,9 +23,13 @@ from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.evaluation.calibration import fold_calibration
 from hf_mlcl.evaluation.probe import LinearClassifier
 from hf_mlcl.evaluation.scores import scores_and_labels
+from hf_mlcl.evaluation.thresholds import Thresholds
+from hf_mlcl.messages import shown
 from hf_mlcl.models.modeling_mlcl import MLCLPreTrainedModel
 
 from .shards import reshard, whole, write
+
+logger = logging.get_logger(__name__)
 
 REFITTED = (
     "The classifier of this model was fitted on its training and validation examples: scores of these are too good."
@@ -42,6 +47,7 @@ class ClassifierReport:
         protocol: How it was fitted, "logistic_regression" or "study"; None where it was only calibrated.
         refit: Whether the final classifier was fitted on the validation examples, too.
         thresholds: The rule of the thresholds.
+        unreached: Labels that do not reach the precision or recall that the rule asks for; None where all do.
         strengths: How many labels took each strength of the L2 penalty; None under other protocols.
         drawn_to_name: How many labels have a penalty that draws their weights to the direction of their name; None
             where names were not used.
@@ -63,6 +69,7 @@ class ClassifierReport:
     ece_before: float | None = None
     protocol: str | None = None
     refit: bool = False
+    unreached: list[str] | None = None
     strengths: dict[str, int] | None = None
     drawn_to_name: int | None = None
     grid_points: dict[str, int] | None = None
@@ -77,7 +84,7 @@ class ClassifierReport:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutScores:
-    """Logits of validation examples by classifiers that were not fitted on them, where the final one was.
+    """Logits of validation examples by classifiers that were not fitted on them, though the final one may be.
 
     Attributes:
         dataset: The validation examples.
@@ -101,13 +108,18 @@ def fit_and_write_classifier(
     refit: bool,
     thresholds: str,
     device: Any,
-) -> tuple[ClassifierReport, LinearClassifier]:
+    progress: bool = False,
+) -> tuple[ClassifierReport, Any, Labels]:
     """Fits the classifier on features (N, h), their labels and perhaps features of the labels' names (L, h), and
-    writes it into `model`."""
-    options: dict[str, Any] = {"refit": refit, "thresholds": thresholds, "device": device}
-    fit = fit_classifier(*train, *validation, name_features=names, **options)
+    writes it into `model`.
+
+    Returns:
+        The report, and validation logits by classifiers that were not fitted on these examples, with the labels.
+    """
+    options: dict[str, Any] = {"thresholds": thresholds, "device": device, "progress": progress}
+    fit = fit_classifier(*train, *validation, name_features=names, refit=refit, **options)
     _write(model, fit.weight, fit.bias)
-    _write_decisions(model, fit.thresholds.per_label, refitted=refit)
+    unreached = _write_decisions(model, fit.thresholds, thresholds, refitted=refit)
     strengths, counts = np.unique(fit.strengths, return_counts=True)
     found = _scores(fit)
     report = ClassifierReport(
@@ -119,9 +131,10 @@ def fit_and_write_classifier(
         ece_after=found["ece"],
         global_threshold=float(fit.thresholds.global_threshold),
         thresholds=thresholds,
+        unreached=unreached,
         validation={name: found[name] for name in COMPARED},
     )
-    return report, fit
+    return report, fit.validation_logits, fit.validation_labels
 
 
 def fit_and_write_study(
@@ -132,9 +145,10 @@ def fit_and_write_study(
     thresholds: str,
     seed: int,
     device: Any,
-) -> ClassifierReport:
+    progress: bool = False,
+) -> tuple[ClassifierReport, Any, Labels]:
     """The study's linear evaluation, then calibration and thresholds on the validation examples, into `model`."""
-    fit = fit_linear_evaluation(*train, *validation, seed=seed, device=device)
+    fit = fit_linear_evaluation(*train, *validation, seed=seed, device=device, progress=progress)
     _write(model, fit.weight, fit.bias)
     points = {f"lr={lr:g} wd={wd:g}": int((fit.chosen == index).sum()) for index, (lr, wd) in enumerate(fit.grid)}
     return write_calibrated(
@@ -157,23 +171,26 @@ def write_calibrated(
     thresholds: str,
     linear_evaluation: bool = False,
     **report: Any,
-) -> ClassifierReport:
+) -> tuple[ClassifierReport, Any, Labels]:
     """Calibrates the classifier that gave these validation logits (N, L), and tunes the thresholds, into `model`."""
     scores, labels = scores_and_labels(logits, labels)
     calibration = fit_calibration(scores, labels)
     weight, bias = (whole(parameter).float().cpu().numpy() for parameter in classifier_parameters(model))
     _write(model, *fold_calibration(weight, bias, calibration))
     counts = model.config.train_label_counts
-    tuned = tune_thresholds(calibration.apply(scores), labels, rule=thresholds, train_label_counts=counts)
-    _write_decisions(model, tuned.per_label, calibration.shift)
-    return ClassifierReport(
+    calibrated = calibration.apply(scores)
+    tuned = tune_thresholds(calibrated, labels, rule=thresholds, train_label_counts=counts)
+    unreached = _write_decisions(model, tuned, thresholds, calibration.shift)
+    made = ClassifierReport(
         linear_evaluation=linear_evaluation,
         ece_before=float(calibration.ece_before),
         ece_after=float(calibration.ece_after),
         global_threshold=float(tuned.global_threshold),
         thresholds=thresholds,
+        unreached=unreached,
         **report,
     )
+    return made, calibrated, labels
 
 
 def fit_probe(features: np.ndarray, labels: Labels, device: Any) -> LinearClassifier:
@@ -213,12 +230,25 @@ def _scores(fit: LinearClassifier) -> dict[str, float]:
 
 
 def _write_decisions(
-    model: MLCLPreTrainedModel, thresholds: np.ndarray, shift: np.ndarray | None = None, refitted: bool = False
-) -> None:
-    model.config.thresholds = thresholds.tolist()
+    model: MLCLPreTrainedModel,
+    tuned: Thresholds,
+    rule: str,
+    shift: np.ndarray | None = None,
+    refitted: bool = False,
+) -> list[str] | None:
+    """Writes the thresholds; says and returns which labels do not reach what the rule asks for."""
+    unreached = [model.config.label_names[label] for label in np.flatnonzero(tuned.unreached)]
+    if unreached:
+        logger.warning(
+            "thresholds: %d of %d labels do not reach %s on the validation examples; they have the thresholds of "
+            "'balanced': %s",
+            *(len(unreached), len(tuned.unreached), rule, shown(unreached, 10)),
+        )
+    model.config.thresholds = tuned.per_label.tolist()
     # Where there was a calibration, the uncalibrated logit 0 has become the logit `shift`.
     model.config.uncalibrated_half = None if shift is None else sigmoid(shift).tolist()
     model.config.classifier_fitted, model.config.classifier_refitted = True, refitted
+    return unreached or None
 
 
 def classifier_parameters(model: MLCLPreTrainedModel) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ class MultiLabelClassifier(ClassifierMixin, BaseEstimator):
         max_length: Tokens a text is cut to; by default what the encoder takes.
         image_size: Side of the square images in pixels; by default the encoder's own.
         training_arguments: Fields of `MLCLTrainingArguments`, such as `{"num_train_epochs": 4, "loss": "zlpr"}`.
-        thresholds: What the thresholds serve: "balanced", "macro" or "micro".
+        thresholds: What the thresholds serve: "balanced", "macro", "micro", or such as "precision=0.9", "recall=0.9".
         random_state: Seed of the training and of the validation part.
 
     Attributes:

@@ -63,6 +63,7 @@ from .dataset_rows import (
 from .default import names_are_texts
 from .feature_arrays import features_in_file, longest_first
 from .key_queue import KeyQueue, MomentumEncoder
+from .progress import Progress, bar
 from .publishing import PublishingTrainer
 from .random_state import preserved_random_state
 from .replacing import replaced
@@ -178,6 +179,7 @@ class MLCLTrainer(PublishingTrainer):
             )
         if args.batch_eval_metrics and self.compute_metrics is None:
             raise ValueError("batch_eval_metrics needs compute_metrics of your own")
+        self._progress = Progress.of(self)
         self._made: list[tuple[Any, Any]] = []  # examples that were made of raw data, beside these
         self.train_dataset = self._examples(self.train_dataset)
         self.eval_dataset = self._examples(self.eval_dataset)
@@ -618,9 +620,10 @@ class MLCLTrainer(PublishingTrainer):
         with replaced(self, label_names=[LABEL_IDS]):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, dataloader: Any, description: str, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's; of examples with `label_ids` predictions are `LinearScores`, and labels `Labels`."""
         self._of_lists = self._in_place_of_logits = False
+        self._progress.begin(description)
         compute = self.compute_metrics
 
         def metrics(prediction: EvalPrediction, **options: Any) -> Any:
@@ -631,7 +634,7 @@ class MLCLTrainer(PublishingTrainer):
             return compute(seen, **options)  # type: ignore[misc]
 
         with replaced(self, compute_metrics=None if compute is None else metrics):
-            output = super().evaluation_loop(*args, **kwargs)
+            output = super().evaluation_loop(dataloader, description, *args, **kwargs)
         scores, labels = self._scores_and_labels(output.predictions, output.label_ids)
         return output._replace(predictions=scores, label_ids=labels)
 
@@ -676,8 +679,7 @@ class MLCLTrainer(PublishingTrainer):
     def held_out_scores(self, dataset: Any) -> HeldOutScores | None:
         """Logits and labels of validation examples by classifiers that were not fitted on them.
 
-        None for other examples than those that `fit_classifier` has refitted the classifier on: the model's own logits
-        are as good.
+        None for other examples than those that `fit_classifier` has chosen the thresholds by.
         """
         fitted = self._held_out
         if fitted is None or fitted.dataset is not dataset:
@@ -690,7 +692,7 @@ class MLCLTrainer(PublishingTrainer):
         """Measures the validation examples that the classifier was fitted on by their held-out scores."""
         held_out, compute = self.held_out_scores(dataset), self.compute_metrics
         refitted = self.core_model.config.classifier_refitted and not self._scoring
-        if compute is None or (held_out is None and not (refitted and dataset is self.eval_dataset)):
+        if compute is None or not refitted or (held_out is None and dataset is not self.eval_dataset):
             yield
             return
         args, others = self.args, compute != self._score and self.args.include_for_metrics
@@ -731,7 +733,7 @@ class MLCLTrainer(PublishingTrainer):
         if self.train_dataset is None:
             raise ValueError("train_dataset: none is there to score an unfitted classifier; run fit_classifier")
         train = sample_rows(without_unlabelled(self.train_dataset), PROBE_EXAMPLES, seed=self.args.seed)
-        probe = fit_probe(*self._vectors(train, "features", "Probe"), device=self.args.device)
+        probe = fit_probe(*self._vectors(train, "features", "reading features of a probe"), device=self.args.device)
         self._scoring = True
         try:
             with classifier_replaced(self.core_model, probe.weight, probe.bias, probe.thresholds.per_label):
@@ -739,7 +741,7 @@ class MLCLTrainer(PublishingTrainer):
         finally:
             self._scoring = False
 
-    def features(self, dataset: Any, description: str = "Features") -> tuple[np.ndarray, Any]:
+    def features(self, dataset: Any, description: str = "reading features") -> tuple[np.ndarray, Any]:
         """Encoder features (N, feature_dim) float32 and labels of a dataset, from all processes.
 
         Labels are rows (N, L), bool where all are known, else int8: 1, 0, and -100 where missing; of a dataset with
@@ -752,7 +754,7 @@ class MLCLTrainer(PublishingTrainer):
         features, labels = self._vectors(dataset, "features", description)
         return features, labels.as_stored()
 
-    def embeddings(self, dataset: Any, description: str = "Embeddings") -> tuple[np.ndarray, Any]:
+    def embeddings(self, dataset: Any, description: str = "reading embeddings") -> tuple[np.ndarray, Any]:
         """Embeddings (N, projection_dim) float32, not normalised, and labels of a dataset; see `features`."""
         embeddings, labels = self._vectors(dataset, "embeddings", description)
         return embeddings, labels.as_stored()
@@ -805,7 +807,7 @@ class MLCLTrainer(PublishingTrainer):
             return None
         names = prepare_text({"text": texts}, tokenizer)
         with replaced(self, data_collator=MultiLabelCollator(tokenizer, len(texts))):
-            return self._outputs(names, "features", "Features of the label names")[0]
+            return self._outputs(names, "features", "reading features, label names")[0]
 
     # --- the classifier ---
 
@@ -835,7 +837,8 @@ class MLCLTrainer(PublishingTrainer):
                 come from scores of classifiers that have not seen the examples they score, and so does what `evaluate`
                 then reports of `eval_dataset`. False, and the other ways to get a classifier, keep the validation
                 examples apart.
-            thresholds: "balanced", "macro" or "micro": what the thresholds serve, see
+            thresholds: "balanced", "macro" or "micro", what the thresholds serve; or what each label is to reach on
+                the validation examples, such as "precision=0.9" or "recall=0.9". See
                 `hf_mlcl.evaluation.tune_thresholds`.
 
         Returns:
@@ -861,30 +864,27 @@ class MLCLTrainer(PublishingTrainer):
             if core.config.objective == "contrastive":
                 raise ValueError("linear_evaluation=False: contrastive training trains no classifier to keep")
             known = without_unlabelled(eval_dataset)
-            logits = self._labelled_outputs(known, "logits", "Logits of the validation examples")
-            report = write_calibrated(core, *logits, thresholds=thresholds)
+            logits = self._labelled_outputs(known, "logits", "reading logits, validation")
+            found = write_calibrated(core, *logits, thresholds=thresholds)
         else:
             # Features of examples without any known label would be computed for nothing.
-            train = self._vectors(without_unlabelled(train_dataset), "features", "Features of the training examples")
+            train = self._vectors(without_unlabelled(train_dataset), "features", "reading features, training")
             known = without_unlabelled(eval_dataset)
-            validation = self._vectors(known, "features", "Features of the validation examples")
+            validation = self._vectors(known, "features", "reading features, validation")
             if core.config.train_label_counts is None:  # the labels of a stream are known only now
                 core.config.train_label_counts = train[1].counts().tolist()
-            if protocol == "study":
-                report = fit_and_write_study(
-                    core, train, validation, thresholds=thresholds, seed=self.args.seed, device=device
-                )
-            else:
-                names = self._name_features()
-                report, fit = fit_and_write_classifier(
-                    core, train, validation, names=names, refit=refit, thresholds=thresholds, device=device
-                )
-                if refit:
-                    weight = whole(classifier_parameters(core)[0]).float().cpu().clone()
-                    self._held_out = HeldOutScores(eval_dataset, weight, fit.validation_logits, fit.validation_labels)
-            before = self._before
-            if before is not None and before[1] is train_dataset and before[2] is eval_dataset:
-                report = replace(report, comparison=self._compare(train, validation))
+            fit: Any = fit_and_write_study if protocol == "study" else fit_and_write_classifier
+            own: dict[str, Any] = {"seed": self.args.seed}
+            if protocol != "study":
+                own = {"refit": refit, "names": self._name_features()}
+            shown = self._progress.shown
+            found = fit(core, train, validation, thresholds=thresholds, device=device, progress=shown, **own)
+        report, *scores = found
+        weight = whole(classifier_parameters(core)[0]).float().cpu().clone()
+        self._held_out = HeldOutScores(eval_dataset, weight, *scores)
+        before = self._before
+        if linear_evaluation and before is not None and before[1] is train_dataset and before[2] is eval_dataset:
+            report = replace(report, comparison=self._compare(train, validation))
         core.eval()
         self._report, self._measured = report, {}
         return report
@@ -918,12 +918,15 @@ class MLCLTrainer(PublishingTrainer):
             dataset = dataset.without_augmentation()
         core, (ordered, back), parts = self.core_model, longest_first(dataset), []
         core.eval()
-        with preserved_random_state(), torch.no_grad():
-            for batch in self.get_test_dataloader(ordered):
+        loader = self.get_test_dataloader(ordered)
+        shown = bar("reading features before training", len(loader), self._progress.shown, leave=False)
+        with preserved_random_state(), torch.no_grad(), shown:
+            for batch in loader:
                 inputs = model_inputs(self._prepare_inputs(batch), core)
                 with self.compute_loss_context_manager():
                     features = core(**inputs).features
                 parts.append(self.accelerator.gather_for_metrics(features.float()).cpu())
+                shown.update()
         return torch.cat(parts).numpy()[back]
 
     def _compare(self, train: tuple[Any, Any], validation: tuple[Any, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ COMMAND_CASES = [
     ("predict {model} --text a --text_pair b", "--text_pair"),
     ("predict {pairs} --text a", "--text_pair"),
     ("predict {pairs} --file {a_file} --text_pair b", "--text_pair"),
-    ("predict {pairs} --file {a_file} --pair_column b", "--pair_column"),
+    ("predict {pairs} --file {a_file} --pair_column b", "--text_pair_column"),
     ("inspect {model}", "--dataset"),
     ("inspect {model} --dataset {data} --neighbours 0", "--neighbours"),
     ("inspect {model} --dataset {data} --seed 99999999999", "--seed"),

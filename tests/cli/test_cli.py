@@ -10,7 +10,7 @@ from ranks import torchrun
 from safetensors.torch import load_file
 from tiny import save_texts
 
-from hf_mlcl import MLCLConfig
+from hf_mlcl import MLCLConfig, MLCLTrainer
 from hf_mlcl.cli import main
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true", "--save_strategy", "no"]
@@ -93,6 +93,57 @@ def test_evaluate_prints_what_train_measured(trained, text_data, capsys):
     expected = json.loads((trained / "metrics.json").read_text())["test"]
     assert printed.keys() == expected.keys()
     assert printed == pytest.approx(expected)
+
+
+def test_thresholds_by_name_and_number(trained, text_data, capsys):
+    def labels(*more):
+        main(["predict", str(trained), "--text", "some text", "--json", *more])
+        return {row["label"]: row["score"] for row in json.loads(capsys.readouterr().out)["labels"]}
+
+    capsys.readouterr()
+    scores = labels("--threshold", "0")
+    name, other = list(scores)[:2]
+    assert len(scores) > 2 and set(labels("--threshold", f"{name}=0", "--threshold", "1")) == {name}
+    low, high = labels("--threshold", f"{other}=0"), labels("--threshold", f"{other}=1")
+    assert low.keys() - high.keys() == {other} and high.keys() == labels().keys() - {other}
+    measured = []
+    for more in ([], ["--threshold", "0"]):
+        main(["evaluate", str(trained), "--dataset", str(text_data), *more])
+        measured.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert measured[1]["micro_recall"] == 1 and measured[0]["map"] == measured[1]["map"]
+    for command in (["predict", "--text", "a"], ["evaluate", "--dataset", text_data]):
+        for wrong, said in ((f"{name}x=0.5", f"did you mean '{name}'"), ("2", "from 0 to 1"), ("high", "LABEL=0.4")):
+            line = fails(capsys, command[0], trained, *command[1:], "--threshold", wrong)
+            assert line.startswith("--threshold: ") and said in line
+
+
+def test_train_reaches_a_precision_or_says_which_labels_do_not(text_data, text_encoder, tmp_path, capsys, caplog):
+    more = ["--num_train_epochs", "0", "--thresholds", "precision=0.9"]
+    main(["train", *text_arguments(text_data, text_encoder, tmp_path / "m", *more)])
+    shown = capsys.readouterr()
+    assert "\r" not in shown.out + shown.err and "{'" not in shown.out
+    unreached = json.loads((tmp_path / "m" / "run.json").read_text())["classifier"].get("unreached", [])
+    rows = json.loads((tmp_path / "m" / "per_label.json").read_text())["validation"]
+    assert all(row["precision"] >= 0.9 for row in rows if row["label"] not in unreached)
+    assert len(unreached) < len(rows)
+    line = fails(capsys, "train", *text_arguments(text_data, text_encoder, tmp_path / "n", "--thresholds", "f1=1"))
+    assert line.startswith("--thresholds: expected one of balanced, macro, micro, precision=P")
+
+
+def test_the_encoder_reads_the_validation_split_once(text_data, text_encoder, tmp_path, monkeypatch):
+    read, loop = [], MLCLTrainer.evaluation_loop
+
+    def counted(self, dataloader, *args, **kwargs):
+        read.append(len(dataloader.dataset))
+        return loop(self, dataloader, *args, **kwargs)
+
+    monkeypatch.setattr(MLCLTrainer, "evaluation_loop", counted)
+    for more in ([], ["--refit", "false"]):
+        read.clear()
+        output = tmp_path / f"m{len(more)}"
+        main(["train", *text_arguments(text_data, text_encoder, output, "--num_train_epochs", "0", *more)])
+        examples = json.loads((output / "run.json").read_text())["examples"]
+        assert read == [examples[name] for name in ("train", "validation", "test")]
 
 
 @pytest.mark.parametrize("refit", ["true", "false"])

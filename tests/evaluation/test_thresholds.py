@@ -221,3 +221,47 @@ def test_permuting_examples_or_labels_permutes_the_thresholds(rule, given):
     )
     np.testing.assert_array_equal(after, before[columns])
     assert len(np.unique(before)) >= 5 or rule == "micro"
+
+
+def naive_wish(score, least, probabilities, truth):
+    """All cuts of the sorted scores, tried one by one: the number of examples given, or None."""
+    fitting = []
+    for limit in np.unique(probabilities):
+        given = probabilities >= limit
+        hits = (given & truth).sum()
+        value = hits / given.sum() if score == "precision" else hits / max(truth.sum(), 1)
+        if hits and value >= least:
+            fitting.append(given.sum())
+    return None if not fitting else max(fitting) if score == "precision" else min(fitting)
+
+
+@pytest.mark.parametrize("score", ["precision", "recall"])
+@pytest.mark.parametrize(("least", "missing"), [(0.5, 0.1), (0.9, 0.0), (1.0, 0.1)])
+def test_thresholds_reach_the_precision_or_recall_asked_for(score, least, missing):
+    probabilities, labels = long_tailed(300, 3, num_labels=30, separations=(1.0, 3.0))
+    probabilities = probabilities.round(3)  # with ties
+    matrix = labels.astype(float)
+    matrix[np.random.default_rng(0).random(matrix.shape) < missing] = np.nan
+    matrix = matrix if missing else labels
+    tuned = tune_thresholds(probabilities, matrix, rule=f"{score}={least}")
+    fallback = tune_thresholds(probabilities, matrix).per_label
+    seen = set()
+    for label, limit in enumerate(tuned.per_label):
+        known = ~np.isnan(matrix[:, label])
+        scores, truth = probabilities[known, label], matrix[known, label] == 1
+        expected = naive_wish(score, least, scores, truth)
+        seen.add(expected is None)
+        assert tuned.unreached[label] == (expected is None)
+        assert limit == fallback[label] if expected is None else (scores >= limit).sum() == expected
+    assert seen == {True, False}
+
+
+def test_other_rules_ask_for_nothing_and_wrong_ones_are_named():
+    probabilities, labels = long_tailed(200, 0, num_labels=4)
+    assert not any(tune_thresholds(probabilities, labels, rule=rule).unreached.any() for rule in RULES)
+    assert tune_thresholds(probabilities, np.zeros_like(labels), rule="recall=0.5").unreached.all()
+    for wrong in ("precision", "precision=", "recall=0", "precision=1.1", "recall=nan", "f1=0.5", 0.9, None):
+        with pytest.raises(
+            ValueError, match=r"^rule: expected one of balanced, macro, micro, precision=P or recall=R"
+        ):
+            tune_thresholds(probabilities, labels, rule=wrong)
