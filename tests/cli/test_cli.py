@@ -49,7 +49,7 @@ def test_train_leaves_model_processor_card_and_metrics(trained):
         assert REQUIRED <= values.keys()
         assert all(isinstance(value, float) for value in values.values())
     card = (trained / "README.md").read_text()
-    assert f"{metrics['test']['macro_f1']:.4f}" in card and "None" not in card and str(trained.parent) not in card
+    assert f"{metrics['test']['macro_f1']:.3f}" in card and "None" not in card and str(trained.parent) not in card
     run = json.loads((trained / "run.json").read_text())
     assert str(trained.parent) not in str(run) and run["job"]["task"] == "text"
     assert run["arguments"]["num_train_epochs"] == 4 and run["objective"]["loss"] == "reg"
@@ -142,8 +142,9 @@ def test_the_encoder_reads_the_validation_split_once(text_data, text_encoder, tm
         read.clear()
         output = tmp_path / f"m{len(more)}"
         main(["train", *text_arguments(text_data, text_encoder, output, "--num_train_epochs", "0", *more)])
-        examples = json.loads((output / "run.json").read_text())["examples"]
-        assert read == [examples[name] for name in ("train", "validation", "test")]
+        run = json.loads((output / "run.json").read_text())
+        sizes = [run["examples"]["train"], run["examples"]["validation"], run["labels"], run["examples"]["test"]]
+        assert read == sizes  # between them the names of the labels
 
 
 @pytest.mark.parametrize("refit", ["true", "false"])
