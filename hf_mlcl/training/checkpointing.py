@@ -1,5 +1,6 @@
 """`CheckpointingTrainer`: a Trainer whose checkpoints are whole or absent and whose resumed runs are bit-identical."""
 
+import math
 import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -220,7 +221,11 @@ class CheckpointingTrainer(Trainer):
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, num_train_epochs: int, checkpoint: str | None, trial: Any
     ) -> tuple[int, int]:
-        start = super()._init_training_state(max_steps, steps_per_epoch, num_train_epochs, checkpoint, trial)
+        # In numbers of steps, as the state of a checkpoint has them: shares would be said to differ from it.
+        steps = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+        counts = {name: math.ceil(max_steps * n) if n and n < 1 else n for name, n in steps.items()}
+        with replaced(self.args, **counts):
+            start = super()._init_training_state(max_steps, steps_per_epoch, num_train_epochs, checkpoint, trial)
         self._saved_step = -1
         if checkpoint is None:
             return start

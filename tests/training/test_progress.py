@@ -1,6 +1,7 @@
 """The console of a training: a table without a terminal, named bars on one; no split is read twice."""
 
 import io
+import logging
 import re
 import sys
 
@@ -114,3 +115,14 @@ def test_scores_of_the_validation_split_are_kept(how, tmp_path):
     assert isinstance(trainer, MLCLTrainer) and kept.dataset is trainer.eval_dataset
     if not trainer.core_model.config.classifier_refitted:  # they are the model's own
         assert abs(kept.logits[:][:] - trainer.predict(trainer.eval_dataset).predictions).max() < 1e-3
+
+
+def test_a_resumed_training_is_not_said_to_log_otherwise(tmp_path, caplog):
+    arguments = {"logging_steps": 0.05, "save_strategy": "steps", "save_steps": 0.5}
+    toy_trainer(tmp_path, **arguments).train()
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    try:
+        toy_trainer(tmp_path, **arguments).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert "do not match" not in caplog.text
