@@ -174,9 +174,8 @@ class Page:
                 outputs.append(table(headers=heads, label=title, max_height=2000, **options))
                 colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
                 # Not the plot's own title and legend: it cuts them off.
-                legend = " ".join(
-                    f'<span style="color: {colour}">●</span>&nbsp;{html.escape(name)}' for name, colour in colours.items()
-                )
+                dot = '<span style="color: {}">●</span>&nbsp;{}'
+                legend = " ".join(dot.format(colour, html.escape(name)) for name, colour in colours.items())
                 gradio.HTML(
                     "Training examples on their two principal axes; your input and its nearest may be far apart here"
                     f"<br>{legend}"
