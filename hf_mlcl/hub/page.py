@@ -163,14 +163,14 @@ class Page:
                     button = gradio.Button("Predict labels", variant="primary")
                 with gradio.Column(scale=3):
                     heads = ["label", "score", "threshold", "given"]
-                    outputs = [table(headers=heads, label="Labels", column_widths=["33%", "19%", "28%", "20%"])]
+                    outputs = [table(headers=heads, label="Labels", column_widths=["29%", "19%", "32%", "20%"])]
             if self.index:
                 title = f"Nearest of {len(self.index['labels']):,} training examples, by cosine similarity"
                 heads, kind = (
                     ["cosine", "labels", "image" if self.images else "text"],
                     "html" if self.images else "str",
                 )
-                options = {"datatype": ["number", "str", kind], "column_widths": ["20%", "30%", "50%"]}
+                options = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
                 outputs.append(table(headers=heads, label=title, max_height=2000, **options))
                 colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
                 # Not the plot's own title and legend: it cuts them off.
