@@ -6,16 +6,15 @@ and perhaps `index.safetensors` lie beside it and the package is not installed. 
 
 from __future__ import annotations
 
-import base64
-import io
+import html
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -26,9 +25,10 @@ from transformers import (
 )
 
 SHOWN_LABELS, SHOWN_NEIGHBOURS, SHOWN_POINTS = 10, 5, 1500
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INPUT, NEAREST, OTHERS = "your input", "nearest", "other labels"
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and which show on white and on dark grey.
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9")
+MARKS = {OTHERS: "#9aa5b1", NEAREST: "#e69f00", INPUT: "#d55e00"}
 
 
 class Page:
@@ -75,7 +75,7 @@ class Page:
 
         Returns:
             Rows of label, score, threshold and whether the label is given; the nearest training examples, as rows of
-            similarity, labels and text, or as images with a caption; and the points of the map. The last two are
+            similarity, labels and text or image (as an HTML element); and the points of the map. The last two are
             empty without an index.
 
         Raises:
@@ -114,12 +114,9 @@ class Page:
         examples: list[Any] = []
         for row in nearest:
             names = ", ".join(self.labels[label] for label in np.flatnonzero(self.index["labels"][row]))
-            similarity, example = round(float(similarities[row]), 3), self.index["inputs"][row]
-            if self.images:
-                picture = Image.open(io.BytesIO(base64.b64decode(example)))
-                examples.append((picture, f"{similarity:.3f} {names}"))
-            else:
-                examples.append([similarity, names, example])
+            example = self.index["inputs"][row]
+            shown = f'<img alt="" src="data:image/jpeg;base64,{example}">' if self.images else example
+            examples.append([round(float(similarities[row]), 3), names, shown])
         return rows, examples, self._map(vector, nearest)
 
     def _map(self, vector: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:
@@ -144,6 +141,7 @@ class Page:
             ImportError: Gradio is missing.
         """
         gradio = gradio_package()
+        table = partial(gradio.Dataframe, interactive=False, wrap=True)
 
         def answer(*given: Any) -> Any:
             try:
@@ -165,27 +163,31 @@ class Page:
                     button = gradio.Button("Predict labels", variant="primary")
                 with gradio.Column(scale=3):
                     heads = ["label", "score", "threshold", "given"]
-                    outputs = [gradio.Dataframe(headers=heads, label="Labels", interactive=False, wrap=True)]
+                    outputs = [table(headers=heads, label="Labels", column_widths=["29%", "19%", "32%", "20%"])]
             if self.index:
                 title = f"Nearest of {len(self.index['labels']):,} training examples, by cosine similarity"
-                if self.images:
-                    outputs.append(gradio.Gallery(label=title, columns=SHOWN_NEIGHBOURS))
-                else:
-                    heads = ["similarity", "labels", "text"]
-                    outputs.append(gradio.Dataframe(headers=heads, label=title, interactive=False, wrap=True))
-                colours = {OTHERS: "#9aa5b1", NEAREST: "#777777", INPUT: "#000000"}
-                colours |= {self.labels[one]: colour for one, colour in zip(self._coloured(), COLOURS, strict=False)}
-                title = (
-                    "Training examples on their two principal axes; your input and its nearest may be far apart here"
+                heads, kind = (
+                    ["cosine", "labels", "image" if self.images else "text"],
+                    "html" if self.images else "str",
                 )
-                scatter = gradio.ScatterPlot(x="x", y="y", color="label", color_map=colours, label=title, height=440)
-                outputs.append(scatter)
+                options = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
+                outputs.append(table(headers=heads, label=title, max_height=2000, **options))
+                colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
+                # Not the plot's own title and legend: it cuts them off.
+                dot = '<span style="color: {}">●</span>&nbsp;{}'
+                legend = " ".join(dot.format(colour, html.escape(name)) for name, colour in colours.items())
+                gradio.HTML(
+                    "Training examples on their two principal axes; your input and its nearest may be far apart here"
+                    f"<br>{legend}"
+                )
+                options = {"color_map": colours, "colors_in_legend": [], "show_label": False, "height": 400}
+                outputs.append(gradio.ScatterPlot(x="x", y="y", color="label", **options))
             button.click(answer, inputs, outputs, api_name="label")
         return blocks
 
     def launch(self, **options: Any) -> Any:
         """Serves the page; host and port are those of GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
-        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none to fetch
+        fonts = dict.fromkeys(("font", "font_mono"), ["system-ui", "sans-serif"])  # none to fetch
         return self.build().launch(theme=gradio_package().themes.Default(**fonts), footer_links=[], **options)
 
 
