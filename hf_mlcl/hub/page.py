@@ -115,8 +115,9 @@ class Page:
         for row in nearest:
             names = ", ".join(self.labels[label] for label in np.flatnonzero(self.index["labels"][row]))
             example = self.index["inputs"][row]
-            shown = f'<img alt="" src="data:image/jpeg;base64,{example}">' if self.images else example
-            examples.append([round(float(similarities[row]), 3), names, shown])
+            if self.images:
+                example = f'<img alt="" src="data:image/jpeg;base64,{example}">'
+            examples.append([round(float(similarities[row]), 3), names, example])
         return rows, examples, self._map(vector, nearest)
 
     def _map(self, vector: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:
@@ -170,7 +171,7 @@ class Page:
                     ["cosine", "labels", "image" if self.images else "text"],
                     "html" if self.images else "str",
                 )
-                options = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
+                options: dict[str, Any] = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
                 outputs.append(table(headers=heads, label=title, max_height=2000, **options))
                 colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
                 # Not the plot's own title and legend: it cuts them off.
