@@ -21,7 +21,7 @@ VISION = "--task vision --encoder {image_encoder} --dataset {images}"
 # Values of one flag that are wrong beside a command of `train` that would run.
 BAD_VALUES = {
     "learning_rate": "fast -1 nan",
-    "per_device_train_batch_size": "8x 0 -4 4096",
+    "per_device_train_batch_size": "8x 0 -4",
     "optim": "adamw_bnb_8bit",
     "max_length": "ten 0 -5 2 4096",
     "validation_fraction": "half 1 nan",

@@ -43,7 +43,6 @@ def build(folder, **options):
 TRAINER_CASES = {
     "stock arguments": (lambda f: build(f, args=TrainingArguments(output_dir=str(f))), "args"),
     "a stock model": (lambda f: build(f, model=toy_model().encoder), "model"),
-    "fewer rows than a batch": (lambda f: build(f, train_dataset=toy_dataset(8)), "per_device_train_batch_size"),
     "no labels": (lambda f: toy_trainer(f, train=without("labels")).train(), "labels"),
     "labels of another width": (lambda f: toy_trainer(f, train=labelled(*[[1, 0, 1]] * 8)).train(), "labels"),
     "ragged labels": (lambda f: toy_trainer(f, train=labelled(*[[1] * 5] * 7, [1])).train(), "labels"),

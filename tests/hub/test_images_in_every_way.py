@@ -63,7 +63,7 @@ def test_every_way_of_asking_gives_the_scores_of_training(kind, asked, tmp_path)
     read = processor(model.read_image(path), return_tensors="pt")
     encoded = base64.b64encode(path.read_bytes()).decode()
     ways = {
-        "predict": next(_predict(model, processor, [str(path)], None, False, limits)),
+        "predict": next(_predict(model, processor, [str(path)], None, False, 64, limits)),
         "card": model.predict_labels(**read, min_labels=3)[0],
     }
     ways |= {str(given)[:20]: classify(given) for given in (str(path), PILImage.open(path), encoded)}
