@@ -15,7 +15,7 @@ guide shows:
 A training step of the other contrastive libraries has batch_size / 2 pairs, so that every side encodes as many texts a
 step. Training is timed from texts to the trained encoder (tokens, batches, steps), without loading the model; the
 classifiers of sentence-transformers and setfit are made outside the clock. Each figure is from a process of its own:
-processor seconds (`time.process_time`) and the peak of resident memory (VmHWM) over that before the work began. Rounds
+processor seconds (`time.process_time`) and the peak of its own memory over that before the work began. Rounds
 are in turn over all sides; medians.
 """
 
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kernel_curve import PeakMemory
 
 SIDES = {
     "training": ("hf_mlcl", "hf_mlcl, cached", "transformers", "sentence-transformers",
@@ -197,12 +198,6 @@ def _training(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _memory(name: str) -> float:
-    """MiB of VmRSS or VmHWM of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
-
-
 def measured(task: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     """Texts a second and peak memory of one side, in this process."""
     import torch
@@ -218,10 +213,11 @@ def measured(task: str, side: str, options: argparse.Namespace) -> dict[str, flo
     library, _, variant = side.partition(", ")
     prepare = {"hf_mlcl": hf_mlcl, "transformers": transformers, "setfit": setfit}.get(library, sentence_transformers)
     work = prepare(task, bool(variant), options, texts, rows)
-    before, started = _memory("VmRSS"), time.process_time()
-    work()
-    seconds = time.process_time() - started
-    return {"texts_per_second": count / seconds, "peak_mib": _memory("VmHWM") - before}
+    with PeakMemory() as memory:
+        started = time.process_time()
+        work()
+        seconds = time.process_time() - started
+    return {"texts_per_second": count / seconds, "peak_mib": memory.mib}
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ class ContrastiveLoss(nn.Module):
         self.log_temperature = nn.Parameter(torch.empty(())) if learnable_temperature else None
         self.reset_parameters()
         self.statistics: dict[str, Tensor] = {}
-        self._positives: list[Tensor] | None = None
+        self._positives: Tensor | None = None
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -148,7 +148,7 @@ class ContrastiveLoss(nn.Module):
             shared.diagonal(offset=start).fill_(False)
         else:
             shared &= ~same
-        self._positives.append(shared.sum(dim=1))
+        self._positives[start : start + len(shared)] = shared.sum(dim=1)
 
     def anchor_groups(self, compared: Comparison) -> list[AnchorGroup]:
         """The anchors: examples, and in some losses prototypes."""
@@ -220,7 +220,10 @@ class ContrastiveLoss(nn.Module):
         self, examples: Tensor, prototypes: Tensor | None, compared: Comparison, keys: Keys | None
     ) -> Tensor:
         """The loss on examples (B, d) and prototypes, of labels with a column and then of others (P + S, d)."""
-        self._positives, self.statistics = [] if self.count_positives else None, {}
+        # Of all examples at once: small tensors kept block by block would pin the memory of large ones between them.
+        counted = self.count_positives and self.examples_are_references
+        self._positives = examples.new_zeros(examples.shape[0]) if counted else None
+        self.statistics = {}
         present, absent_weight = compared.anchors.positives.shape[1], compared.anchors.absent_weight
         others = examples if keys is None else keys.embeddings.detach().to(examples)
         if not self.examples_are_references:
@@ -253,8 +256,8 @@ class ContrastiveLoss(nn.Module):
             drop_repulsion=self.drop_repulsion,
             constant_references=0 if keys is None else others.shape[0],
         )
-        if self._positives:
-            positives, are_anchors = torch.cat(self._positives).float(), compared.anchors.sizes > 0
+        if self._positives is not None:
+            positives, are_anchors = self._positives, compared.anchors.sizes > 0
             number = are_anchors.sum().clamp(min=1)
             self.statistics = {
                 "positives_per_anchor": (positives * are_anchors).sum() / number,

@@ -9,7 +9,16 @@ from hf_mlcl.cli import COMMANDS, main
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 
 # Flags of the programs that start processes.
-OTHERS = {"--config_file", "--nproc_per_node", "--num_processes", "--cpu", "--all", "--repo-type", "--exclude"}
+OTHERS = {
+    "--reuse",
+    "--config_file",
+    "--nproc_per_node",
+    "--num_processes",
+    "--cpu",
+    "--all",
+    "--repo-type",
+    "--exclude",
+}
 
 
 def _named(guides):
