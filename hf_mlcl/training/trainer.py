@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -803,9 +804,11 @@ class MLCLTrainer(PublishingTrainer):
         texts = getattr(core, "label_texts", None) or []
         if len(texts) != core.config.num_labels:
             texts = core.config.label_names
-        if not callable(tokenizer) or len(texts) > MOST_NAMES or not names_are_texts(core.task, texts):
+        if getattr(tokenizer, "pad_token", None) is None or len(texts) > MOST_NAMES:
             return None
-        names = prepare_text({"text": texts}, tokenizer)
+        if not names_are_texts(core.task, texts):
+            return None
+        names = prepare_text({"text": texts}, copy(tokenizer))  # whose length it would set
         with replaced(self, data_collator=MultiLabelCollator(tokenizer, len(texts))):
             return self._outputs(names, "features", "reading features, label names")[0]
 

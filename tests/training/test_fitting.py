@@ -213,7 +213,9 @@ def test_the_names_of_the_labels_are_read_for_their_classifier(tmp_path, monkeyp
         model.config.label_names = names
         trainer = toy_trainer(tmp_path, model=model, processing_class=tokenizer, train_rows=64)
         trainer.data_collator = COLLATE  # one of the user's, which need not know what to do without labels
+        tokenizer.model_max_length = int(1e30)  # as of encoders without a limit
         report = trainer.fit_classifier()
+        assert tokenizer.model_max_length == int(1e30)
         assert (report.drawn_to_name is not None) == (given[-1] is not None) == read
         if read:
             inputs = tokenizer(words, return_tensors="pt")
