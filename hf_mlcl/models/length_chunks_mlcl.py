@@ -45,8 +45,7 @@ def length_chunks(inputs: Mapping[str, Any]) -> list[LengthChunk]:
     mask = inputs.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) < 2 or not has_values(mask):
         return []
-    columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    lengths = (mask.ne(0) * columns).amax(1).clamp(min=1).cpu().numpy()
+    lengths = text_lengths(mask).cpu().numpy()
     order = np.argsort(-lengths, kind="stable")
     ends = _cheapest_cuts(lengths[order], _COST_OF_A_PASS if mask.device.type == "cpu" else _COST_ELSEWHERE)
     if len(ends) == 1 and lengths.max() == mask.shape[1]:
@@ -59,6 +58,12 @@ def length_chunks(inputs: Mapping[str, Any]) -> list[LengthChunk]:
         )
         start = end
     return chunks
+
+
+def text_lengths(mask: Tensor) -> Tensor:
+    """Columns that each text needs of an attention mask (B, T): up to its last token, and at least one."""
+    columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return (mask.ne(0) * columns).amax(1).clamp(min=1)
 
 
 def _of_chunk(value: Any, mask: Tensor, rows: Tensor, longest: int) -> Any:

@@ -131,7 +131,10 @@ class MLCLTrainingArguments(TrainingArguments):
     )
     gradient_cache_chunk_size: int | None = field(
         default=None,
-        metadata={"help": "Micro-batch size for gradient caching; the loss still sees the full batch."},
+        metadata={
+            "help": "Micro-batch size for gradient caching; the loss still sees the full batch. Of shorter texts a "
+            "micro-batch holds more, for the same memory."
+        },
     )
     length_sorted_chunks: bool = field(
         default=True,

@@ -21,6 +21,7 @@ from hf_mlcl.data.collator import DATASET_INDEX
 from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.losses import LabelSets
 from hf_mlcl.losses.checks import UNKNOWN
+from hf_mlcl.models.length_chunks_mlcl import text_lengths
 from hf_mlcl.models.modeling_mlcl import MLCLOutput
 
 from .key_queue import KeyQueue
@@ -216,25 +217,40 @@ def equally_long(label_ids: Tensor) -> Tensor:
 # --- the gradient in parts of the batch ---
 
 
-def chunks(inputs: Mapping[str, Any], rows: int, size: int) -> Iterator[dict[str, Any]]:
-    """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all."""
-    for start in range(0, rows, size):
+def chunks(inputs: Mapping[str, Any], rows: int, size: int, *, equal_work: bool = False) -> Iterator[dict[str, Any]]:
+    """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all.
+
+    With `equal_work`, a chunk of shorter texts has more rows: as many as cost no more than `size` of the longest.
+    """
+    lengths = _lengths(inputs) if equal_work else None
+    columns = [1] * rows if lengths is None else lengths.tolist()
+    start, budget = 0, size * max(columns, default=1)
+    while start < rows:
+        end, longest = start, 0
+        while end < rows and (end + 1 - start) * max(longest, columns[end]) <= budget:
+            longest, end = max(longest, columns[end]), end + 1
         yield {
-            name: value[start : start + size] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
+            name: value[start:end] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
             for name, value in inputs.items()
         }
+        start = end
 
 
 def sorted_by_length(inputs: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """A batch of texts in the order of their lengths, so that chunks of it hold texts of about the same length."""
-    mask = inputs.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.ndim != 2:
+    lengths = _lengths(inputs)
+    if lengths is None:
         return dict(inputs)
-    order = mask.ne(0).sum(1).argsort(descending=True, stable=True)
+    order = lengths.argsort(descending=True, stable=True)
     return {
         name: value[order] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
         for name, value in inputs.items()
     }
+
+
+def _lengths(inputs: Mapping[str, Any]) -> Tensor | None:
+    mask = inputs.get("attention_mask")
+    return text_lengths(mask) if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
 def cached_backward(
@@ -302,8 +318,8 @@ def cached_backward(
     ]
     # Every part has the same prototypes: they get their gradient once, from the last one.
     of_prototypes = gradients.pop("prototypes", None)
-    size = rows[0][0].shape[0]
-    of_parts = {name: gradient.split(size) for name, gradient in gradients.items() if gradient is not None}
+    sizes = [outputs[0].shape[0] for outputs in rows]
+    of_parts = {name: gradient.split(sizes) for name, gradient in gradients.items() if gradient is not None}
 
     kept: Any = held if keep else None
     numbers = list(range(len(parts)))

@@ -470,10 +470,11 @@ class MLCLTrainer(PublishingTrainer):
         return args.queue_size > 0 or args.momentum is not None
 
     def _parts(self, inputs: Any) -> list[dict[str, Any]]:
-        """The model's inputs in parts of `gradient_cache_chunk_size` rows, or in one."""
+        """The model's inputs in parts that cost no more than `gradient_cache_chunk_size` long rows, or in one."""
         labels: Any = BatchLabels.of(inputs)
-        rows, size = len(labels), self.args.gradient_cache_chunk_size  # type: ignore[attr-defined]
-        return list(chunks(model_inputs(inputs, self.core_model, training=True), rows, size or max(rows, 1)))
+        rows, size, core = len(labels), self.args.gradient_cache_chunk_size, self.core_model  # type: ignore[attr-defined]
+        kept = model_inputs(inputs, core, training=True)
+        return list(chunks(kept, rows, size or max(rows, 1), equal_work=bool(core.length_sorted_chunks)))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None

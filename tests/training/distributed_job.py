@@ -76,7 +76,9 @@ def held_trainer(folder, chunk, trainer=toy_trainer, **arguments):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = sorted_by_length(inputs, len(inputs["labels"]))
-        parts = chunks(model_inputs(inputs, self.core_model), len(inputs["labels"]), chunk)
+        equal_work = bool(self.core_model.length_sorted_chunks)
+        rows = len(inputs["labels"])
+        parts = chunks(model_inputs(inputs, self.core_model), rows, chunk, equal_work=equal_work)
         outputs = [model(**part) for part in parts]
         names = LOSS_INPUTS[self.core_model.config.objective]
         whole = {name: torch.cat([output[name] for output in outputs]) for name in names}

@@ -6,6 +6,7 @@ from torch import nn
 from toy import toy_dataset, toy_model, toy_trainer
 
 from hf_mlcl.models import length_chunks_mlcl
+from hf_mlcl.training.step import chunks, sorted_by_length
 
 CASES = {
     "contrastive": {},
@@ -48,3 +49,25 @@ def test_statistics_of_batches_keep_batches_whole(tmp_path):
     assert trainer.model.length_sorted_chunks
     trainer.model.encoder.add_module("norm", nn.BatchNorm1d(4))
     assert not trainer._may_chunk(trainer.model)
+
+
+def test_chunks_of_equal_work_hold_more_of_shorter_texts_and_cost_no_more_than_the_longest():
+    lengths = torch.randint(1, 60, (40,), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(60) < lengths[:, None]).long()
+    batch = sorted_by_length({"attention_mask": mask, "rows": torch.arange(40)}, 40)
+    parts = list(chunks(batch, 40, 4, equal_work=True))
+    assert torch.cat([part["rows"] for part in parts]).sort().values.tolist() == list(range(40))
+    work = [len(part["rows"]) * int(length_chunks_mlcl.text_lengths(part["attention_mask"]).max()) for part in parts]
+    assert max(work) <= 4 * int(lengths.max())
+    # None could have taken the next text, too.
+    for part, follows in zip(parts, parts[1:], strict=False):
+        longest = int(
+            length_chunks_mlcl.text_lengths(torch.cat([part["attention_mask"], follows["attention_mask"][:1]])).max()
+        )
+        assert (len(part["rows"]) + 1) * longest > 4 * int(lengths.max())
+    assert len(parts) < len(list(chunks(batch, 40, 4)))
+
+
+def test_rows_without_a_token_are_cut_into_chunks_too():
+    empty = {"attention_mask": torch.zeros(5, 3, dtype=torch.long)}
+    assert [len(part["attention_mask"]) for part in chunks(empty, 5, 2, equal_work=True)] == [2, 2, 1]
