@@ -55,13 +55,14 @@ class BCELoss(ClassificationLoss):
     the labels' frequencies (Lin et al., arXiv 1708.02002, section 3.3).
 
     Args:
-        pos_weight: A number or one number a label, above 0, of which float32 is kept.
+        pos_weight: A number or one number a label, above 0, of which float32 is kept; or "balanced": for each label
+            the negatives for each positive of the training set, so that both weigh as much.
         prior_bias: Whether the biases of a classifier that was not trained yet start at the log-odds of the training
             labels' frequencies (section 3.3 there has one frequency for all), so that the many negatives are right
             from the start. `MLCLTrainer` writes them when a training begins; in a loop of your own `initial_bias`
             gives them.
-        label_counts: For each label the number of training examples known to have it, for `prior_bias`; `MLCLTrainer`
-            counts them where they are not given.
+        label_counts: For each label the number of training examples known to have it, for `prior_bias` and balanced
+            weights; `MLCLTrainer` counts them where they are not given.
         num_examples: The number of training examples, or for each label of those in which it is known; likewise.
 
     Example:
@@ -72,7 +73,7 @@ class BCELoss(ClassificationLoss):
 
     def __init__(
         self,
-        pos_weight: float | list[float] | Tensor | None = None,
+        pos_weight: float | list[float] | Tensor | str | None = None,
         prior_bias: bool = False,
         label_counts: Any = None,
         num_examples: Any = None,
@@ -81,8 +82,11 @@ class BCELoss(ClassificationLoss):
         if not isinstance(prior_bias, bool):
             raise ValueError(f"prior_bias must be True or False, got {prior_bias!r}")
         self.prior_bias, self.counts = prior_bias, LabelCounts(label_counts, num_examples)
+        if isinstance(pos_weight, str) and pos_weight != "balanced":
+            raise ValueError(f'pos_weight must be "balanced", a number or numbers, got {pos_weight!r}')
         weights = None
-        if pos_weight is not None:
+        self.balanced = isinstance(pos_weight, str)
+        if pos_weight is not None and not self.balanced:
             values = pos_weight.tolist() if hasattr(pos_weight, "tolist") else pos_weight
             values = list(values) if isinstance(values, (list, tuple)) else [values]
             if not values:
@@ -102,6 +106,8 @@ class BCELoss(ClassificationLoss):
         return self.counts.log_odds() if self.prior_bias else None
 
     def losses(self, logits: Tensor, labels: LabelSets) -> Tensor:
+        if self.balanced and self.pos_weight is None:
+            self.pos_weight = self.counts.log_odds().neg().exp()
         weights = self.pos_weight
         if weights is not None:
             if weights.numel() not in (1, logits.shape[1]):

@@ -30,6 +30,7 @@ BUILD_CASES = [
     ("bce", {"pos_weight": 0}, "pos_weight"),
     ("bce", {"pos_weight": [1, -1]}, "pos_weight"),
     ("bce", {"pos_weight": []}, "pos_weight"),
+    ("bce", {"pos_weight": "balance"}, "pos_weight"),
     ("db", {"label_counts": []}, "label_counts"),
     ("db", {"label_counts": [1, -1]}, "label_counts"),
     ("db", {"label_counts": [0.5]}, "label_counts"),

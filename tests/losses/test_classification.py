@@ -130,6 +130,20 @@ def test_bce_takes_a_weight_for_each_label(form):
 # --- losses that know the counts of the training set ---
 
 
+def test_balanced_weights_make_positives_and_negatives_of_a_label_weigh_as_much():
+    labels = (torch.rand(40, 5, generator=torch.Generator().manual_seed(1)) < 0.2).long()
+    labels[0] = 1
+    counts = {"label_counts": labels.sum(0).tolist(), "num_examples": 40}
+    logits = torch.zeros(40, 5, dtype=torch.float64, requires_grad=True)
+    build_loss("bce", pos_weight="balanced", **counts)(logits, labels).backward()
+    torch.testing.assert_close(logits.grad.sum(0), torch.zeros(5, dtype=torch.float64))
+    # A label that no or every training example has stays finite.
+    extreme = build_loss("bce", pos_weight="balanced", label_counts=[0, 4, 1, 2, 3], num_examples=4)
+    assert extreme(logits, labels).isfinite()
+    with pytest.raises(ValueError, match="label_counts"):
+        build_loss("bce", pos_weight="balanced")(logits, labels)
+
+
 @pytest.mark.parametrize("name", ["db", "cb_focal"])
 def test_a_rare_label_weighs_more_and_half_precision_does_not_round_the_counts(name):
     loss = build_loss(name, **with_counts(name, {}, 5) | {"label_counts": [30, 3, 30, 30, 30]})
