@@ -33,7 +33,7 @@ class DataArguments:
         },
     )
     label_delimiter: str | None = field(default=None, metadata={"help": "Separator of several labels in one string."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a dataset on the Hub."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a dataset that has several."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
     encoding: str | None = field(
         default=None, metadata={"help": "Encoding of the texts of local files, such as cp1252. Default: UTF-8."}

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import yaml
 from datasets import (
     Dataset,
     DatasetDict,
@@ -38,6 +39,7 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub import metadata_load
 from pandas.errors import ParserWarning
 
 from hf_mlcl.messages import first_line, shown
@@ -78,9 +80,11 @@ def read_source(
     """Read the raw splits of a dataset under their canonical names (`dev`, `valid`, `val` are `validation`).
 
     Args:
-        dataset: a folder or file if it exists here, else an id on the Hub; or what `from_memory` takes.
+        dataset: a folder or file if it exists here, else an id on the Hub; or what `from_memory` takes. A folder whose
+            `README.md` lists configurations, such as a clone from the Hub, is read as the Hub's.
         splits: the splits wanted; all of train, validation and test that exist if None.
-        config_name, revision: configuration, and branch, tag or commit of a dataset on the Hub.
+        config_name: configuration of a dataset that has several.
+        revision: branch, tag or commit of a dataset on the Hub.
         encoding: of the texts of local files; UTF-8 if None.
 
     Raises:
@@ -93,17 +97,22 @@ def read_source(
     if not dataset.strip():  # "" would be the folder one is in
         raise ValueError(f"dataset must be a file, a folder or a Hub id, got {dataset!r}")
     path = Path(dataset).expanduser()
-    if in_memory is not None or path.exists():
-        for argument, value in (("config_name", config_name), ("revision", revision)):
-            if value is not None:
-                raise ValueError(f"{argument}: '{dataset}' is here and no dataset on the Hub, got {value!r}")
+    here = in_memory is not None or path.exists()
+    configured = in_memory is None and _lists_configurations(path / "README.md")
+    for argument, value in (("config_name", None if configured else config_name), ("revision", revision)):
+        if here and value is not None:
+            raise ValueError(f"{argument}: '{dataset}' is here and no dataset on the Hub, got {value!r}")
     if encoding is not None:
         check_encoding(encoding)
-        if in_memory is not None or not path.exists():
+        if not here or in_memory is not None:
             raise ValueError(f"encoding: only local files have one, got {encoding!r}")
+        if configured:
+            raise ValueError(f"encoding: '{dataset}' is read as its README.md says; name one of its files")
     if in_memory is not None:
         source = in_memory
-    elif path.exists():
+    elif configured:
+        source = _read_hub(str(path), config_name, None)
+    elif here:
         source = (_read_file if path.is_file() else _read_folder)(path, wanted, encoding)
     else:
         is_id = re.fullmatch(r"[\w\-.]+(/[\w\-.]+)?", dataset) and not dataset.startswith((".", "~"))
@@ -205,12 +214,22 @@ def _read_hub(dataset: str, config_name: str | None, revision: str | None) -> So
                 f"config_name: '{dataset}' has several; name one (--dataset_config): {message}"
             ) from error
         what = "is no file or folder here, and the Hub cannot be reached"
-        if isinstance(error, (DatasetNotFoundError, FileNotFoundError)):
+        if Path(dataset).exists():
+            what = "cannot be read as its README.md says"
+        elif isinstance(error, (DatasetNotFoundError, FileNotFoundError)):
             what = "is no file or folder here, and was not found on the Hub"
         elif not isinstance(error, OSError):
             what = "cannot be loaded from the Hub"
         raise ValueError(f"dataset: '{dataset}' {what} ({message})") from error
     return Source(_by_canonical_name(dataset, loaded), {}, dataset.split("/")[-1])
+
+
+def _lists_configurations(card: Path) -> bool:
+    """Whether the card of a dataset says which of its files are which configuration."""
+    try:
+        return bool((metadata_load(card) or {}).get("configs"))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # a README of another kind
+        return False
 
 
 def _by_canonical_name(dataset: str, loaded: Mapping[Any, Dataset]) -> dict[str, Dataset]:

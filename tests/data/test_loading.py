@@ -308,6 +308,25 @@ def test_hub_data_sets_are_loaded_with_configuration_and_revision(monkeypatch):
     assert list(load("someone/things", splits=["extra"]).splits) == ["extra"]
 
 
+def test_a_folder_whose_readme_lists_configurations_is_read_as_the_hub_reads_it(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: topics\n  data_files:\n  - {split: train, path: a/x.csv}\n"
+        "  - {split: test, path: a/y.csv}\n- config_name: moods\n  data_files: b/*.csv\n---\n# data\n"
+    )
+    for name, column in {"a/x.csv": "topic", "a/y.csv": "topic", "b/x.csv": "mood"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text,{column}\nfirst,a;b\nsecond,b\n")
+    options = {"task": "text", "label_delimiter": ";", "validation_fraction": 0}
+    topics = load_multilabel_dataset(tmp_path, config_name="topics", label_column="topic", **options)
+    assert set(topics.splits) == {"train", "test"} and topics.label_names == ["a", "b"]
+    moods = load_multilabel_dataset(tmp_path, config_name="moods", label_column="mood", **options)
+    assert set(moods.splits) == {"train"}
+    with pytest.raises(ValueError, match="config_name: .*several; name one .*moods"):
+        load_multilabel_dataset(tmp_path, **options)
+    with pytest.raises(ValueError, match="dataset: .*README.md says .*'nope'"):
+        load_multilabel_dataset(tmp_path, config_name="nope", **options)
+
+
 @pytest.mark.parametrize(
     ("path", "split"),
     [("train.csv", "train"), ("data/test-00000-of-00001.parquet", "test"), ("val/a.json", "validation"),
