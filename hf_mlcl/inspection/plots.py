@@ -361,7 +361,7 @@ def plot_map(
     space: str = "embeddings",
     named: int = 30,
 ) -> Figure:
-    """The map of examples, coloured by a few labels, with the prototypes as named stars.
+    """The map of examples, coloured by a few labels, with the prototypes of the most frequent as named stars.
 
     Args:
         drawn: Of `map_embeddings`.
@@ -382,10 +382,16 @@ def plot_map(
             f"{rank} principal axis ({percent(share)} of the variance)"
             for rank, share in zip(ranks, drawn.explained, strict=True)
         ]
+    order = np.argsort(-counts, kind="stable")[:named]  # more stars hide what is below them
+    which = "the" if len(order) == len(counts) else f"the {len(order)} most frequent"
     note += (
         f"{plural(len(labels), 'example')} as unit vectors, so only angles count. Grey: none of the coloured labels; "
         "an example with several has the colour of the rarest. Neighbours: the 10 nearest by cosine of each."
-        + (" Stars: label prototypes, named where there is space." if drawn.prototypes is not None else "")
+        + (
+            f" Stars: prototypes of {which} labels, named where there is space."
+            if drawn.prototypes is not None
+            else ""
+        )
     )
     figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(drawn), title, note)
     of = np.full(len(labels), -1)
@@ -405,10 +411,9 @@ def plot_map(
     if drawn.prototypes is not None:
         fill = np.full(len(counts), "white", dtype=object)
         fill[coloured] = COLOURS[: len(coloured)]
-        size = np.where(fill == "white", 45, 150)
-        axes.scatter(*drawn.prototypes.T, s=size, marker="*", c=fill, edgecolors=INK, linewidths=0.8, zorder=5)
-        order = np.argsort(-counts, kind="stable")[:named]
-        name_points(figure, axes, drawn.prototypes[order], [short(label_names[label], 20) for label in order], 7.5)
+        stars, size = drawn.prototypes[order], np.where(fill[order] == "white", 45, 150)
+        axes.scatter(*stars.T, s=size, marker="*", c=fill[order], edgecolors=INK, linewidths=0.8, zorder=5)
+        name_points(figure, axes, stars, [short(label_names[label], 20) for label in order], 7.5)
     return figure
 
 
@@ -447,9 +452,12 @@ def plot_label_maps(
         if drawn.prototypes is not None:
             axes.scatter(*drawn.prototypes[label], s=90, marker="*", c=ORANGE, edgecolors="white", zorder=5)
         axes.set(title=short(label_names[label], 22), xlabel=text)
+    everything = drawn.points if drawn.prototypes is None else [*drawn.points, *drawn.prototypes[list(chosen)]]
+    edges = np.stack([np.min(everything, axis=0), np.max(everything, axis=0)], axis=1)
+    edges += np.maximum(0.04 * np.ptp(edges, axis=1, keepdims=True), 1e-9) * [-1, 1]
     for index, axes in enumerate(panels.flat):
-        axes.set(xticks=[], yticks=[], visible=index < len(chosen))
-        axes.set_aspect("equal", "datalim")
+        axes.set(xticks=[], yticks=[], visible=index < len(chosen), xlim=edges[0], ylim=edges[1])
+        axes.set_aspect("equal", "box")
     return figure
 
 
