@@ -157,7 +157,7 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
 
 
 def plot_label_counts(counts: Mapping[str, Any]) -> Figure:
-    """How many examples carry each label, a line for each split over the labels, most frequent of the first first.
+    """How many examples carry each label, a line for each split over its labels, most frequent first.
 
     Labels without an example stand at 0, in the place of 0.5 of the logarithmic axis. Dotted: the bounds of head and
     tail labels.
@@ -175,14 +175,15 @@ def plot_label_counts(counts: Mapping[str, Any]) -> Figure:
     figure, axes = _figure()
     from matplotlib.ticker import MaxNLocator
 
-    order = np.argsort(-np.asarray(next(iter(counts.values()))), kind="stable")
-    places = count_axis(axes, "y", [np.asarray(numbers)[order] for numbers in counts.values()])
+    places = count_axis(axes, "y", [-np.sort(-np.asarray(numbers)) for numbers in counts.values()])
     for index, (name, numbers) in enumerate(zip(counts, places, strict=True)):
         style: Any = {"color": COLOURS[index % len(COLOURS)], "linestyle": _LINES[index % len(_LINES)]}
-        axes.step(np.arange(1, len(order) + 1), numbers, where="mid", label=name, **style)
+        axes.step(np.arange(1, len(numbers) + 1), numbers, where="mid", label=name, **style)
     _bounds(axes.axhline)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel=f"label, most frequent first (of {len(order):,})", ylabel="examples with the label")
+    axes.set(
+        xlabel=f"label, most frequent of the split first (of {places.shape[1]:,})", ylabel="examples with the label"
+    )
     _legend(axes, "split")
     return figure
 

@@ -79,9 +79,9 @@ def short(name: Any, limit: int = 24) -> str:
     """A name cut to a length, as matplotlib takes it: between two dollars it would set formulas."""
     text = "".join(map(_drawn, printable(" ".join(str(name).split()))))
     text = text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-    # Without the mark, numbers that follow a name in Arabic or Hebrew would be drawn within it.
+    # Without the marks, what follows a name in Arabic or Hebrew would be drawn before it.
     mark = "\u200e" if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text) else ""
-    return text.replace("$", r"\$") + mark
+    return mark + text.replace("$", r"\$") + mark
 
 
 @cache
@@ -393,7 +393,7 @@ def plot_map(
             else ""
         )
     )
-    figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(drawn), title, note)
+    figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(_shown_points(drawn, order.tolist())), title, note)
     of = np.full(len(labels), -1)
     for place in sorted(range(len(coloured)), key=lambda place: -counts[coloured[place]]):
         of[labels[:, coloured[place]]] = place
@@ -417,9 +417,14 @@ def plot_map(
     return figure
 
 
-def _shape(drawn: EmbeddingMap) -> float:
+def _shown_points(drawn: EmbeddingMap, labels: Sequence[int]) -> np.ndarray:
+    """All that a map shows: its examples, and the prototypes of some labels."""
+    return drawn.points if drawn.prototypes is None else np.concatenate([drawn.points, drawn.prototypes[list(labels)]])
+
+
+def _shape(points: np.ndarray) -> float:
     """Height of a map over its width, within bounds."""
-    width, height = np.ptp(drawn.points if drawn.prototypes is None else [*drawn.points, *drawn.prototypes], axis=0)
+    width, height = np.ptp(points, axis=0)
     return float(np.clip(height / width if width > 0 else 1.0, 0.45, 1.0))
 
 
@@ -442,7 +447,8 @@ def plot_label_maps(
         + (", star: its prototype." if drawn.prototypes is not None else ".")
         + " First the most frequent labels, then the hardest that have at least 5 examples here."
     )
-    height = min(0.55 + 8.3 / columns * _shape(drawn), 3.5) * rows
+    everything = _shown_points(drawn, chosen)
+    height = min(0.55 + 8.3 / columns * _shape(everything), 3.5) * rows
     title = "Label by label: a tight group is easy to find, a scattered one is not"
     figure, panels = new_figure(height, title, note, rows, columns)
     for axes, label, text in zip(panels.flat, chosen, texts, strict=False):
@@ -452,7 +458,6 @@ def plot_label_maps(
         if drawn.prototypes is not None:
             axes.scatter(*drawn.prototypes[label], s=90, marker="*", c=ORANGE, edgecolors="white", zorder=5)
         axes.set(title=short(label_names[label], 22), xlabel=text)
-    everything = drawn.points if drawn.prototypes is None else [*drawn.points, *drawn.prototypes[list(chosen)]]
     edges = np.stack([np.min(everything, axis=0), np.max(everything, axis=0)], axis=1)
     edges += np.maximum(0.04 * np.ptp(edges, axis=1, keepdims=True), 1e-9) * [-1, 1]
     for index, axes in enumerate(panels.flat):
