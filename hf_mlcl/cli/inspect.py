@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from hf_mlcl.data import Labels
-from hf_mlcl.hub.card import comparison_text
 from hf_mlcl.hub.results import RunResults
 from hf_mlcl.inspection import Examples, ModelOutputs, collect_outputs, inspect_outputs, write_report
 from hf_mlcl.inspection.report import uses_embeddings
@@ -19,7 +18,15 @@ from hf_mlcl.training.classifier import REFITTED
 
 from .arguments import ModelParser
 from .parser import at_least_one, seed
-from .prepare import data_arguments, load_for_model, load_model, output_folder, prepare_rows, shown_rows
+from .prepare import (
+    data_arguments,
+    load_for_model,
+    load_model,
+    load_processor,
+    output_folder,
+    prepare_rows,
+    shown_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     parser = ModelParser("hf-mlcl inspect", "Reports what a trained model has learnt.")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="Split to inspect.")
     parser.add_argument("--output", help="Folder of the report. Default: inspection in the model's folder.")
+    parser.add_argument("--before", help="Model to show beside, as of `hf-mlcl train --num_train_epochs 0`.")
     parser.add_argument("--batch_size", type=at_least_one, default=64, help="Batch size.")
     parser.add_argument("--neighbours", type=at_least_one, default=10, help="Number of nearest neighbours.")
     parser.add_argument("--seed", type=seed, default=0, help="Seed of random examples, batches and t-SNE.")
@@ -45,6 +53,9 @@ def run(arguments: Sequence[str]) -> None:
     source, split = Path(options.model), options.split
     model = load_model(options.model)
     config = model.config
+    untrained = None if options.before is None else load_model(options.before)
+    if untrained is not None and untrained.config.label_names != config.label_names:
+        raise ValueError(f"--before: the labels of {options.before!r} are not those of {options.model!r}")
     if split != "test" and config.classifier_refitted:
         logger.warning("%s", REFITTED)
     job = data_arguments(model, options)
@@ -57,10 +68,10 @@ def run(arguments: Sequence[str]) -> None:
         data, processor = load_for_model(model, options.model, job, [split])
         gradient_split = split
     inspected = shown_rows(data.splits[split], job)
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
 
-    def outputs(rows: Any) -> ModelOutputs:
+    def outputs(rows: Any, model: Any = model, processor: Any = processor) -> ModelOutputs:
+        if torch.accelerator.is_available():
+            model.to(torch.accelerator.current_accelerator())
         return collect_outputs(model, prepare_rows(rows, processor, job), processor, options.batch_size)
 
     try:
@@ -79,6 +90,10 @@ def run(arguments: Sequence[str]) -> None:
     labels = Labels.of(inspected).rows()
     chosen = {"neighbours": options.neighbours, "seed": options.seed}
     found = inspect_outputs(config, outputs(inspected), labels, batches, **chosen)
+    before = None
+    if untrained is not None:
+        own = outputs(inspected, untrained, untrained.limit_tokens(load_processor(options.before, job, "--before")))
+        before = inspect_outputs(untrained.config, own, labels, **chosen)
     comparison = (described.get("classifier") or {}).get("comparison")
     about = {
         "model": source.resolve().name if source.is_dir() else options.model,
@@ -88,9 +103,9 @@ def run(arguments: Sequence[str]) -> None:
         "task": job.task,
         "objective": OBJECTIVES[config.objective].format(config),
         "gradient_split": gradient_split if batches else None,
-        "comparison": None if comparison is None else comparison_text(comparison),
+        "comparison": comparison,
     }
-    report = write_report(found, folder, Examples(inspected), config.label_names, about)
+    report = write_report(found, folder, Examples(inspected), config.label_names, about, before)
     print(f"report, pictures and numbers are in {folder}; open {report.name}")
 
 

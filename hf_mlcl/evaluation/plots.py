@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's colours, which colour-blind readers can tell apart; and shapes, for readers who see no colours.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS, _LINES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":")
+FEW = 30  # decisions of a bin, below which the share of positives among them says little
 # Head, medium and tail, as in `multilabel_scores`: more than 100 training examples, 20 to 100, fewer than 20.
 GROUPS, GROUP_BOUNDS = ("head", "medium", "tail"), (20, 100)
 
@@ -27,11 +29,26 @@ def frequency_groups(counts: Any) -> np.ndarray:
     return np.where(np.asarray(counts) > high, 0, np.where(np.asarray(counts) < low, 2, 1))
 
 
+def count_axis(axes: Axes, name: str, counts: Any) -> np.ndarray:
+    """Makes `x` or `y` a logarithmic axis between round numbers; returns where counts are drawn, 0 at 0.5."""
+    places = np.maximum(np.asarray(counts, dtype=np.float64), 0.5)
+    steps = np.outer(10.0 ** np.arange(-1, 12), [1, 2, 5]).ravel()[2:]
+    low, high = (places.min(), places.max()) if places.size else (1, 1)
+    first = np.searchsorted(steps, low, side="right") - 1
+    last = max(np.searchsorted(steps, high), first + 1)
+    ticks = steps[first : last + 1]
+    axes.set(**{f"{name}scale": "log"})
+    getattr(axes, f"{name}axis").set_ticks(ticks, ["0" if tick < 1 else f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(**{f"{name}lim": (0.9 * ticks[0], 1.1 * ticks[-1])})
+    return places
+
+
 def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_counts: Any) -> Figure:
     """A point per label and method, F1 against training examples, and a line per method: the mean by frequency.
 
-    The lines join the means of up to eight groups of labels of equal size. Labels without a training example stand at
-    0.5 of the logarithmic axis.
+    The lines join the means of up to eight groups of labels of equal size. Dotted: the bounds of head and tail labels.
+    Labels without a training example stand at 0, in the place of 0.5 of the logarithmic axis.
 
     Args:
         per_label_f1: name of a method -> L numbers in [0, 1].
@@ -53,22 +70,24 @@ def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_count
     figure, axes = _figure()
     order = np.argsort(counts, kind="stable")
     groups = np.array_split(order, min(8, len(order)))
-    places = np.maximum(counts, 0.5)
+    places = count_axis(axes, "x", counts)
     for index, (name, values) in enumerate(per_label_f1.items()):
         f1 = as_vector(f"per_label_f1[{name!r}]", values, len(counts))
-        colour = _COLOURS[index % len(_COLOURS)]
-        axes.scatter(places, f1, s=14, alpha=0.45, color=colour, linewidths=0)
+        style: Any = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+        axes.scatter(places, f1, s=14, alpha=0.45, linewidths=0, **style)
         middles = [np.exp(np.log(places[group]).mean()) for group in groups]
-        axes.plot(middles, [f1[group].mean() for group in groups], color=colour, label=f"{name} ({f1.mean():.3f})")
-    for bound in GROUP_BOUNDS:
-        axes.axvline(bound, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
-    axes.set(xscale="log", xlabel="training examples of the label", ylabel="F1 of the label", ylim=(-0.03, 1.03))
-    axes.legend(title="method (Macro-F1)", frameon=False)
+        means, label = [f1[group].mean() for group in groups], f"{name} ({f1.mean():.3f})"
+        axes.plot(middles, means, markersize=5, label=label, **style)
+    _bounds(axes.axvline)
+    axes.set(xlabel="training examples of the label", ylabel="F1 of the label", ylim=(-0.03, 1.03))
+    _legend(axes, "method (Macro-F1)")
     return figure
 
 
 def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
-    """Observed against predicted share of positives, one line per curve; the diagonal is perfect.
+    """Observed against predicted share of positives, one line per curve; the dotted diagonal is perfect.
+
+    Bins of few decisions, whose share says little, are hollow.
 
     Args:
         curves: name -> result of `reliability_curve`.
@@ -86,12 +105,17 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
     if not curves:
         raise ValueError("curves: expected at least one curve, got none")
     figure, axes = _figure()
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="perfect (0)")
     for index, (name, curve) in enumerate(curves.items()):
-        colour, label = _COLOURS[index % len(_COLOURS)], f"{name} ({curve.error:.4f})"
-        axes.plot(curve.mean_probability, curve.positive_rate, "o-", markersize=4, color=colour, label=label)
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        x, y, few = curve.mean_probability, curve.positive_rate, curve.counts < FEW
+        label = f"{name} ({curve.error:.4f})"
+        axes.plot(x, y, color=colour, marker=marker, linewidth=1, markersize=5, clip_on=False, label=label)
+        hollow: Any = {"facecolor": "white", "edgecolor": colour, "marker": marker, "zorder": 3, "clip_on": False}
+        axes.scatter(x[few], y[few], 25, **hollow)
     axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(title="model (ECE)", frameon=False)
+    axes.scatter([], [], 25, facecolor="white", edgecolor="0.3", label=f"fewer than {FEW} decisions")
+    _legend(axes, "model (ECE)")
     return figure
 
 
@@ -119,23 +143,24 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
         groups |= {name: counts == index for index, name in enumerate(GROUPS)}
     values, rows = scores.probabilities(scores.columns(slice(None))), labels.rows()
     figure, axes = _figure()
-    for colour, (name, columns) in zip(_COLOURS, groups.items(), strict=False):
+    for index, (name, columns) in enumerate(groups.items()):
         known = rows[:, columns] != -100
         truth = rows[:, columns][known] == 1
         if truth.any():
             precision, recall, _ = precision_recall_curve(truth, values[:, columns][known])
             average = -(np.diff(recall) * precision[:-1]).sum()
-            label = f"{name} ({average:.3f})"
-            axes.step(recall[-2::-1], precision[-2::-1], where="pre", color=colour, label=label)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
-    axes.legend(title="labels (average precision)", frameon=False)
+            style: Any = {"color": COLOURS[index], "linestyle": _LINES[index], "label": f"{name} ({average:.3f})"}
+            axes.step(recall[-2::-1], precision[-2::-1], where="pre", clip_on=False, **style)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+    _legend(axes, "labels (average precision\nof their pooled decisions)")
     return figure
 
 
 def plot_label_counts(counts: Mapping[str, Any]) -> Figure:
-    """How many examples carry each label, a line for each split over the labels, most frequent of the first first.
+    """How many examples carry each label, a line for each split over its labels, most frequent first.
 
-    Labels without an example stand at 0.5 of the logarithmic axis.
+    Labels without an example stand at 0, in the place of 0.5 of the logarithmic axis. Dotted: the bounds of head and
+    tail labels.
 
     Args:
         counts: name of a split -> L numbers.
@@ -148,15 +173,33 @@ def plot_label_counts(counts: Mapping[str, Any]) -> Figure:
         'log'
     """
     figure, axes = _figure()
-    order = np.argsort(-np.asarray(next(iter(counts.values()))), kind="stable")
-    for index, (name, numbers) in enumerate(counts.items()):
-        places = np.maximum(np.asarray(numbers)[order], 0.5)
-        axes.step(np.arange(1, len(order) + 1), places, where="mid", color=_COLOURS[index % 6], label=name)
-    for bound in GROUP_BOUNDS:
-        axes.axhline(bound, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
-    axes.set(yscale="log", xlabel="label, most frequent first", ylabel="examples with the label")
-    axes.legend(title="split", frameon=False)
+    from matplotlib.ticker import MaxNLocator
+
+    places = count_axis(axes, "y", [-np.sort(-np.asarray(numbers)) for numbers in counts.values()])
+    for index, (name, numbers) in enumerate(zip(counts, places, strict=True)):
+        style: Any = {"color": COLOURS[index % len(COLOURS)], "linestyle": _LINES[index % len(_LINES)]}
+        axes.step(np.arange(1, len(numbers) + 1), numbers, where="mid", label=name, **style)
+    _bounds(axes.axhline)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(
+        xlabel=f"label, most frequent of the split first (of {places.shape[1]:,})", ylabel="examples with the label"
+    )
+    _legend(axes, "split")
     return figure
+
+
+def _bounds(line: Any) -> None:
+    """Dotted lines where head labels begin and tail labels end."""
+    low, high = GROUP_BOUNDS
+    for bound, label in ((low, None), (high, f"{low} and {high} examples")):
+        line(bound, color="0.6", linewidth=0.8, linestyle=":", zorder=0, label=label)
+
+
+def _legend(axes: Axes, title: str) -> None:
+    """Beside the data, not over them."""
+    axes.legend(
+        title=title, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), alignment="left", fontsize="small"
+    )
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -165,7 +208,7 @@ def _figure() -> tuple[Figure, Axes]:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need matplotlib: pip install 'hf-mlcl[plots]'") from None
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.6, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -24,7 +24,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-SHOWN_LABELS, SHOWN_NEIGHBOURS, SHOWN_POINTS = 10, 5, 1500
+SHOWN_LABELS, SHOWN_NEIGHBOURS, SHOWN_POINTS, HOVER = 10, 5, 1500, 80  # HOVER: characters of a text
 INPUT, NEAREST, OTHERS = "your input", "nearest", "other labels"
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and which show on white and on dark grey.
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9")
@@ -128,7 +128,11 @@ class Page:
         drawn = np.random.default_rng(0).permutation(len(labels))[:SHOWN_POINTS]
         here = (vector - self.index["centre"]) @ self.index["axes"]
         points = np.concatenate([self.index["points"][drawn], self.index["points"][nearest], here[None]])
-        return pd.DataFrame(points, columns=["x", "y"]).assign(label=[*kinds[drawn], *[NEAREST] * len(nearest), INPUT])
+        frame = pd.DataFrame(points, columns=["x", "y"])
+        frame["label"] = [*kinds[drawn], *[NEAREST] * len(nearest), INPUT]
+        if not self.images:
+            frame["text"] = [*(self.index["inputs"][row][:HOVER] for row in (*drawn, *nearest)), ""]
+        return frame
 
     def _coloured(self) -> list[int]:
         """The most frequent labels, which have a colour of their own on the map."""
@@ -164,7 +168,8 @@ class Page:
                     button = gradio.Button("Predict labels", variant="primary")
                 with gradio.Column(scale=3):
                     heads = ["label", "score", "threshold", "given"]
-                    outputs = [table(headers=heads, label="Labels", column_widths=["29%", "19%", "32%", "20%"])]
+                    widths = ["29%", "19%", "32%", "20%"]
+                    outputs = [table(headers=heads, label="Labels", max_height=2000, column_widths=widths)]
             if self.index:
                 title = f"Nearest of {len(self.index['labels']):,} training examples, by cosine similarity"
                 heads, kind = (
@@ -182,6 +187,8 @@ class Page:
                     f"<br>{legend}"
                 )
                 options = {"color_map": colours, "colors_in_legend": [], "show_label": False, "height": 400}
+                options |= {"x_title": "first principal axis", "y_title": "second principal axis"}
+                options["tooltip"] = ["label"] if self.images else ["label", "text"]
                 outputs.append(gradio.ScatterPlot(x="x", y="y", color="label", **options))
             button.click(answer, inputs, outputs, api_name="label")
         return blocks

@@ -47,7 +47,8 @@ def draw_pictures(
     positives, _ = split_labels("labels", labels, rows=logits.shape[0], columns=logits.shape[1])
     chosen = np.random.default_rng(0).permutation(len(vectors))[:MAPPED]
     decided = probabilities >= (0.5 if thresholds is None else np.asarray(thresholds))
-    frequent = np.argsort(-positives.sum(0), kind="stable")[:6].tolist()
+    sizes = positives[chosen].sum(0)
+    frequent = [int(label) for label in np.argsort(-sizes, kind="stable")[:6] if sizes[label]]
     figures = {
         "precision_recall": plot_precision_recall(probabilities, labels, counts),
         "reliability": plot_reliability({"model": reliability_curve(probabilities, labels)}),

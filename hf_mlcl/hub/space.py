@@ -27,6 +27,7 @@ from .files import CODE, published_files, write_files
 
 GRADIO = "6.31.0"  # which the page was tested with
 _REQUIREMENTS = ("torch", "transformers>=5.18", "safetensors", "numpy", "pillow")
+FORMAT = b"2"  # of the index; the first could hold labels in another order
 _TEXT = 400  # characters of an example that are shown
 
 
@@ -51,7 +52,7 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
     labels = (Labels.of(rows).rows() == 1).astype(np.uint8)
     inputs = json.dumps(shown).encode()
     sizes = [str(getattr(processor, name, None)) for name in ("model_max_length", "size", "crop_size")]
-    key = hashlib.sha256(inputs + labels.tobytes() + repr(sizes).encode())
+    key = hashlib.sha256(FORMAT + inputs + labels.tobytes() + repr(sizes).encode())
     for name, parameter in model.named_parameters():
         key.update(f"{name} {float(parameter.detach().double().abs().sum())!r}".encode())
     path = Path(path)
@@ -66,10 +67,12 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
         "labels": labels,
         "inputs": np.frombuffer(inputs, dtype=np.uint8),
         "centre": centre,
-        "axes": axes.copy(),
+        "axes": axes,
         "points": (vectors - centre) @ axes,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    # safetensors writes memory as it lies, whatever the order of the axes.
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     save_file(arrays, path, metadata={"space": space, "key": key.hexdigest()})
     return True
 

@@ -5,14 +5,16 @@ A figure belongs to its caller: a notebook shows it and `figure.savefig` writes 
 
 from __future__ import annotations
 
+import logging
 import math
-import textwrap
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from hf_mlcl.evaluation.plots import GROUPS, frequency_groups
+from hf_mlcl.evaluation.plots import COLOURS, GROUPS, MARKERS, count_axis, frequency_groups
 from hf_mlcl.messages import printable
 
 from .errors import Confusions, CoPredictions, hardest_labels
@@ -23,15 +25,34 @@ from .report import percent, plural
 try:
     import matplotlib
     from adjustText import adjust_text
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties, fontManager
+    from matplotlib.ft2font import FT2Font
+    from matplotlib.patheffects import withStroke
 except ImportError:
     raise ImportError("plots need matplotlib and adjustText: pip install 'hf-mlcl[plots]'") from None
 
+logger = logging.getLogger(__name__)
+
 INK, MUTED, FAINT, POINT = "#1b1f24", "#59636e", "#d8dde3", "#9aa5b1"
-# Okabe and Ito's colours, which colour-blind readers can tell apart; and shapes, for readers who see no colours.
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS
+
+
+def _fonts(scripts: str = "日한กअ") -> dict[str, FT2Font]:
+    """The font of matplotlib and, for each script that it lacks, one of those installed."""
+    regular = [font for font in fontManager.ttflist if (font.style, font.weight, font.stretch) == REGULAR]
+    files = {font.name: font.fname for font in regular if not font.name.startswith("Last Resort")}  # draws boxes
+    found = {"DejaVu Sans": FT2Font(files.pop("DejaVu Sans"))}
+    for character in map(ord, scripts):
+        if not any(font.get_char_index(character) for font in found.values()):
+            fonts = ((name, FT2Font(file)) for name, file in files.items())
+            found |= dict(next(([item] for item in fonts if item[1].get_char_index(character)), []))
+    return found
+
+
+REGULAR = ("normal", 400, "normal")
+FONTS = _fonts()
 STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -40,6 +61,7 @@ STYLE: Any = {
     "axes.titleweight": "bold",
     "axes.labelsize": 9,
     "axes.axisbelow": True,
+    "font.family": list(FONTS),
     "font.size": 8.5,
     "legend.frameon": False,
     "grid.color": FAINT,
@@ -55,13 +77,43 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 def short(name: Any, limit: int = 24) -> str:
     """A name cut to a length, as matplotlib takes it: between two dollars it would set formulas."""
-    text = printable(" ".join(str(name).split()))
-    return (text if len(text) <= limit else text[: limit - 1].rstrip() + "…").replace("$", r"\$")
+    text = "".join(map(_drawn, printable(" ".join(str(name).split()))))
+    text = text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    # Without the marks, what follows a name in Arabic or Hebrew would be drawn before it.
+    mark = "\u200e" if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text) else ""
+    return mark + text.replace("$", r"\$") + mark
+
+
+@cache
+def _drawn(character: str) -> str:
+    """The character, or a box in the place of one that no font has."""
+    if any(font.get_char_index(ord(character)) for font in FONTS.values()):
+        return character
+    _say_missing(unicodedata.name(character, "some").split()[0])
+    return "□"
+
+
+@cache  # once for each script
+def _say_missing(script: str) -> None:
+    logger.warning("pictures: no installed font has %s characters; boxes stand for them", script)
+
+
+def wrapped(text: str, size: float, weight: str = "normal", width: float = 8.45) -> list[str]:
+    """The lines of a text that are at most so many inches wide."""
+    font, renderer = FontProperties(family=list(FONTS), size=size, weight=weight), RendererAgg(1, 1, 72)
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and renderer.get_text_width_height_descent(longer, font, False)[0] > 72 * width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def new_figure(height: float, title: str, note: str, rows: int = 1, columns: int = 1, **options: Any) -> Any:
     """A figure with title and note above its panels of so many inches, and the panels."""
-    titles, notes = textwrap.wrap(title, 92), textwrap.wrap(note, 128)
+    titles, notes = wrapped(title, 11.5, "bold"), wrapped(note, 9)
     above = 0.1 + 0.2 * len(titles)
     total = height + above + 0.165 * len(notes)
     figure = Figure(figsize=(8.6, total), dpi=150)
@@ -79,7 +131,8 @@ def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str]
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    texts = [axes.text(*point, name, fontsize=size, zorder=7) for point, name in zip(points, names, strict=True)]
+    style: Any = {"fontsize": size, "zorder": 7, "path_effects": [withStroke(linewidth=2, foreground="white")]}
+    texts = [axes.text(*point, name, **style) for point, name in zip(points, names, strict=True)]
     line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6}
     _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line) if texts else ([], [])
     inside, taken = axes.get_window_extent(), list[Any]()
@@ -91,11 +144,6 @@ def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str]
             continue
         for artist in (text, *(line for line in lines if getattr(line, "patchA", None) is text)):
             artist.set_visible(False)
-
-
-def _counts_axis(axes: Any, label: str) -> None:
-    axes.set(xscale="log", xlabel=label, ylim=(-4, 104))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
 
 def _bars(axes: Any, names: Sequence[str]) -> None:
@@ -112,25 +160,26 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
     present = [row for row in rows if row["support"]]
     counts, f1 = np.array([row["train_count"] for row in present]), 100 * np.array([row["f1"] for row in present])
     never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
-    title = f"Macro-F1 is {percent(f1.mean() / 100, 1)}; {never} are never found"
+    title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {never} are never found"
+    absent = len(rows) - len(present)
     note = (
         "One point per label with a positive in this split; the line joins the means of groups of labels of similar "
         "frequency. Named: the labels that fall farthest below the line."
+        + (f" {plural(absent, 'label')} without a positive: no point, and an F1 of 0 in the means." if absent else "")
     )
     figure, ((axes,),) = new_figure(3.5, title, note)
-    places = np.maximum(counts, 0.5)
-    groups = frequency_groups(counts)
+    places = count_axis(axes, "x", counts)
+    groups, whole = frequency_groups(counts), frequency_groups([row["train_count"] for row in rows])
     for index, (group, colour) in enumerate(zip(GROUPS, (BLUE, GREEN, ORANGE), strict=True)):
-        chosen = groups == index
-        if chosen.any():
-            label = f"{group}: {plural(int(chosen.sum()), 'label')}, mean F1 {percent(f1[chosen].mean() / 100, 1)}"
+        chosen, of = groups == index, [row["f1"] for row, found in zip(rows, whole, strict=True) if found == index]
+        if of:
+            label = f"{group}: {plural(len(of), 'label')}, mean F1 {percent(np.mean(of), 1)}"
             style = {"marker": MARKERS[index], "alpha": 0.7, "linewidths": 0, "label": label}
             axes.scatter(places[chosen], f1[chosen], s=18, c=colour, **style)
     parts = np.array_split(np.argsort(counts, kind="stable"), min(8, len(counts)))
     x, y = np.array([np.log(places[part]).mean() for part in parts]), np.array([f1[part].mean() for part in parts])
     axes.plot(np.exp(x), y, color=INK, linewidth=1.2)
-    _counts_axis(axes, "training examples of the label" + (" (0 is drawn at 0.5)" if (counts == 0).any() else ""))
-    axes.set_ylabel("F1 in this split (%)")
+    axes.set(xlabel="training examples of the label", ylabel="F1 in this split (%)", ylim=(-4, 104))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     below = f1 - np.interp(np.log(places), x, y)
     far = [index for index in np.argsort(below, kind="stable")[:named] if below[index] < -5]
@@ -245,7 +294,9 @@ def plot_co_predictions(found: CoPredictions, label_names: Sequence[str], limit:
     bars = axes.barh(range(len(pairs)), ratios, 0.7, color=np.where(ratios > 0, ORANGE, BLUE))
     axes.bar_label(bars, [f"{found.predicted[pair]} / {found.occurring[pair]}" for pair in pairs], padding=3)
     axes.margins(x=0.14)
-    axes.set_xlabel("predicted together: rarer (left) or more often (right) than occurring; 1 is twice as often")
+    axes.set_xlabel(
+        "log2 of predicted / occurring: together more rarely (left) or more often (right); 1 is twice as often"
+    )
     _bars(axes, [f"{short(label_names[a], 20)} + {short(label_names[b], 20)}" for a, b in pairs])
     axes.grid(axis="x")
     return figure
@@ -272,8 +323,8 @@ def plot_purity(rows: list[dict[str, Any]], label_names: Sequence[str], k: int, 
     axes.scatter(sizes, 100 * purity, s=20, c=BLUE, alpha=0.65, linewidths=0)
     order = np.argsort(sizes)
     axes.plot(sizes[order], 100 * chance[order], "--", color=MUTED, linewidth=1.2, label="random neighbours")
-    _counts_axis(axes, "examples of the label in this split")
-    axes.set_ylabel("neighbours with it (%)")
+    count_axis(axes, "x", sizes)
+    axes.set(xlabel="examples of the label in this split", ylabel="neighbours with it (%)", ylim=(-4, 104))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     logs = np.log(sizes)
     trend = np.polyval(np.polyfit(logs, purity, 1), logs) if len(set(sizes)) > 2 else purity.mean()
@@ -293,8 +344,9 @@ def plot_similarities(histograms: dict[str, Any]) -> Figure:
     for name, colour, text in (("apart", ORANGE, "no label in common"), ("sharing", BLUE, "a label in common")):
         part = histograms[name]
         label = f"{text}: {part['pairs']:,} pairs, mean {part['mean']:.2f}"
-        axes.stairs(part["density"], histograms["edges"], color=colour, fill=True, alpha=0.5, label=label)
-    axes.set(xlabel="cosine similarity", ylabel="density of pairs", ylim=(0, None))
+        shares = 100 * np.array(part["density"]) * np.diff(histograms["edges"])
+        axes.stairs(shares, histograms["edges"], color=colour, fill=True, alpha=0.5, label=label)
+    axes.set(xlabel="cosine similarity", ylabel="pairs of the kind (%)", ylim=(0, None))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -309,7 +361,7 @@ def plot_map(
     space: str = "embeddings",
     named: int = 30,
 ) -> Figure:
-    """The map of examples, coloured by a few labels, with the prototypes as named stars.
+    """The map of examples, coloured by a few labels, with the prototypes of the most frequent as named stars.
 
     Args:
         drawn: Of `map_embeddings`.
@@ -330,12 +382,18 @@ def plot_map(
             f"{rank} principal axis ({percent(share)} of the variance)"
             for rank, share in zip(ranks, drawn.explained, strict=True)
         ]
+    order = np.argsort(-counts, kind="stable")[:named]  # more stars hide what is below them
+    which = "the" if len(order) == len(counts) else f"the {len(order)} most frequent"
     note += (
         f"{plural(len(labels), 'example')} as unit vectors, so only angles count. Grey: none of the coloured labels; "
         "an example with several has the colour of the rarest. Neighbours: the 10 nearest by cosine of each."
-        + (" Stars: label prototypes, named where there is space." if drawn.prototypes is not None else "")
+        + (
+            f" Stars: prototypes of {which} labels, named where there is space."
+            if drawn.prototypes is not None
+            else ""
+        )
     )
-    figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(drawn), title, note)
+    figure, ((axes,),) = new_figure(0.45 + 6.4 * _shape(_shown_points(drawn, order.tolist())), title, note)
     of = np.full(len(labels), -1)
     for place in sorted(range(len(coloured)), key=lambda place: -counts[coloured[place]]):
         of[labels[:, coloured[place]]] = place
@@ -345,22 +403,28 @@ def plot_map(
         text = f"{short(label_names[label])} ({counts[label]})"
         axes.scatter(*drawn.points[of == place].T, s=14, label=text, **style)
     axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    if drawn.explained is None:  # numbers along the axes of t-SNE mean nothing
+        axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", "datalim")
     if coloured:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=1.5, title="label (examples)")
     if drawn.prototypes is not None:
         fill = np.full(len(counts), "white", dtype=object)
         fill[coloured] = COLOURS[: len(coloured)]
-        size = np.where(fill == "white", 45, 150)
-        axes.scatter(*drawn.prototypes.T, s=size, marker="*", c=fill, edgecolors=INK, linewidths=0.8, zorder=5)
-        order = np.argsort(-counts, kind="stable")[:named]
-        name_points(figure, axes, drawn.prototypes[order], [short(label_names[label], 20) for label in order], 7.5)
+        stars, size = drawn.prototypes[order], np.where(fill[order] == "white", 45, 150)
+        axes.scatter(*stars.T, s=size, marker="*", c=fill[order], edgecolors=INK, linewidths=0.8, zorder=5)
+        name_points(figure, axes, stars, [short(label_names[label], 20) for label in order], 7.5)
     return figure
 
 
-def _shape(drawn: EmbeddingMap) -> float:
+def _shown_points(drawn: EmbeddingMap, labels: Sequence[int]) -> np.ndarray:
+    """All that a map shows: its examples, and the prototypes of some labels."""
+    return drawn.points if drawn.prototypes is None else np.concatenate([drawn.points, drawn.prototypes[list(labels)]])
+
+
+def _shape(points: np.ndarray) -> float:
     """Height of a map over its width, within bounds."""
-    width, height = np.ptp(drawn.points, axis=0)
+    width, height = np.ptp(points, axis=0)
     return float(np.clip(height / width if width > 0 else 1.0, 0.45, 1.0))
 
 
@@ -383,7 +447,8 @@ def plot_label_maps(
         + (", star: its prototype." if drawn.prototypes is not None else ".")
         + " First the most frequent labels, then the hardest that have at least 5 examples here."
     )
-    height = min(0.55 + 8.3 / columns * _shape(drawn), 3.5) * rows
+    everything = _shown_points(drawn, chosen)
+    height = min(0.55 + 8.3 / columns * _shape(everything), 3.5) * rows
     title = "Label by label: a tight group is easy to find, a scattered one is not"
     figure, panels = new_figure(height, title, note, rows, columns)
     for axes, label, text in zip(panels.flat, chosen, texts, strict=False):
@@ -393,9 +458,11 @@ def plot_label_maps(
         if drawn.prototypes is not None:
             axes.scatter(*drawn.prototypes[label], s=90, marker="*", c=ORANGE, edgecolors="white", zorder=5)
         axes.set(title=short(label_names[label], 22), xlabel=text)
+    edges = np.stack([np.min(everything, axis=0), np.max(everything, axis=0)], axis=1)
+    edges += np.maximum(0.04 * np.ptp(edges, axis=1, keepdims=True), 1e-9) * [-1, 1]
     for index, axes in enumerate(panels.flat):
-        axes.set(xticks=[], yticks=[], visible=index < len(chosen))
-        axes.set_aspect("equal", "datalim")
+        axes.set(xticks=[], yticks=[], visible=index < len(chosen), xlim=edges[0], ylim=edges[1])
+        axes.set_aspect("equal", "box")
     return figure
 
 
@@ -464,18 +531,21 @@ def plot_force_parts(summary: dict[str, Any]) -> Figure:
     sizes = [len(parts) for parts in panels.values()]
     height = 0.26 * sum(sizes) + 0.35 * len(sizes) + 1.05
     figure, drawn = new_figure(height, title, note, len(sizes), 1, sharex=True, height_ratios=sizes)
+    longest = 1.0
     for axes, (text, parts) in zip(drawn.flat, panels.items(), strict=True):
         pull, push, repulsion = (100 / whole * np.array([part[force] for part in parts.values()]) for force in FORCES)
         rows = np.arange(len(parts))
         left = axes.barh(rows, -pull, 0.68, **_STYLES["pull"])
         axes.barh(rows, push, 0.68, **_STYLES["push"])
         right = axes.barh(rows, repulsion, 0.68, left=push, **_STYLES["repulsion"], label=_repulsion(summary))
-        axes.bar_label(left, [f"{value:.1f}" for value in pull], padding=3)
-        axes.bar_label(right, [f"{a:.1f} + {b:.1f}" for a, b in zip(push, repulsion, strict=True)], padding=3)
+        axes.bar_label(left, [f"{value:.1f}" if value > 0.05 else "" for value in pull], padding=3)
+        pushes = [f"{a:.1f} + {b:.1f}" if a + b > 0.05 else "" for a, b in zip(push, repulsion, strict=True)]
+        axes.bar_label(right, pushes, padding=3)
+        longest = max(longest, *pull, *(push + repulsion))
         axes.set_title(text)
         _bars(axes, list(parts))
         axes.grid(axis="x")
-    axes.margins(x=0.14)
+    axes.set_xlim(-1.2 * longest, 1.3 * longest)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.set_xlabel("% of the whole pull: pull (left), push and repulsion (right)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -123,7 +123,7 @@ def inspect_outputs(
         "never_found": sum(row["f1"] == 0 for row in present),
         "present": len(present),
         **{
-            f"macro_{key}": float(np.mean([row[key] for row in present])) if present else None
+            f"macro_{key}": float(np.mean([row[key] for row in rows]))  # of all labels, as in `metrics`
             for key in ("f1", "best_f1", "f1_everywhere")
         },
     }
@@ -242,7 +242,12 @@ def _add_gradients(found: Inspection, config: Any, prototypes: np.ndarray, batch
 
 
 def write_report(
-    found: Inspection, folder: str | Path, examples: Examples, label_names: Sequence[str], about: dict[str, Any]
+    found: Inspection,
+    folder: str | Path,
+    examples: Examples,
+    label_names: Sequence[str],
+    about: dict[str, Any],
+    before: Inspection | None = None,
 ) -> Path:
     """Writes `report.html`, one PNG per figure and `inspection.json` into a folder, and returns the report's path.
 
@@ -254,8 +259,9 @@ def write_report(
         examples: of the split.
         label_names: L names.
         about: JSON-ready; `model`, `dataset`, `split` (names), `examples` (how many), `task`, `objective` (in words),
-            `gradient_split` (the split that the gradient view's batches are of, or None) and `comparison` (a sentence
-            about the encoder before and after training, or None).
+            `gradient_split` (the split that the gradient view's batches are of, or None) and `comparison` (scores of
+            the encoder before and after training, see `compare_encoders`, or None).
+        before: of the same examples and labels, by the encoder as it was before training; is shown beside.
     """
     path, numbers = Path(folder), found.numbers
     path.mkdir(parents=True, exist_ok=True)
@@ -268,10 +274,14 @@ def write_report(
         index: {"id": examples.name(index), "labels": names_of(found.labels[index]), "text": examples.text(index)}
         for index in sorted({index for row in cards for index in (row["example"], *row["neighbours"])})
     }
-    saved = json.dumps({"about": about, **numbers, "examples": shown}, allow_nan=False)
+    untrained = None if before is None else before.numbers
+    saved = json.dumps({"about": about, **numbers, "before": untrained, "examples": shown}, allow_nan=False)
     (path / "inspection.json").write_text(saved + "\n", encoding="utf-8")
     pictures = {}
-    for name, figure in found.figures.items():
+    figures = found.figures | {
+        f"before_{name}": one for name, one in ({} if before is None else before.figures).items()
+    }
+    for name, figure in figures.items():
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
         (path / f"{name}.png").write_bytes(file.getvalue())
@@ -286,14 +296,14 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "plural": plural}
     text = environment.get_template("report.html").render(
-        numbers | _tables(numbers) | _points(found, examples, label_names),
+        numbers | _tables(numbers, untrained, about) | _points(found, examples, label_names),
+        before=untrained,
         title=f"{about['model']} on {about['dataset']} ({about['split']})",
         about=about,
         examples=shown,
         pictures=pictures,
         titles={
-            name: " ".join(figure.texts[0].get_text().replace(r"\$", "$").split())
-            for name, figure in found.figures.items()
+            name: " ".join(figure.texts[0].get_text().replace(r"\$", "$").split()) for name, figure in figures.items()
         },
     )
     report = path / "report.html"
@@ -301,17 +311,38 @@ def write_report(
     return report
 
 
-def _tables(numbers: dict[str, Any]) -> dict[str, Any]:
+def _tables(numbers: dict[str, Any], before: dict[str, Any] | None, about: dict[str, Any]) -> dict[str, Any]:
     """The rows of the report's tables."""
-    rows = numbers["labels"]["rows"]
+    rows, comparison = numbers["labels"]["rows"], about["comparison"]
+    scores_of = {"after training" if before else about["split"]: (about["examples"], numbers["metrics"])}
+    if before:
+        scores_of = {"before training": (about["examples"], before["metrics"]), **scores_of}
+    elif comparison:
+        scores_of |= {
+            f"{when} training *": (comparison["validation"], comparison[when]) for when in ("before", "after")
+        }
+    f1_before = {row["label"]: [percent(row["f1"], 1)] for row in before["labels"]["rows"]} if before else {}
     trained = ["train_count"] if any("train_count" in row for row in rows) else []
     scores = ("f1", "best_f1", "f1_everywhere", "precision", "recall", "average_precision")
     purity = [row for row in numbers["neighbours"]["purity"] if row["purity"] is not None]
     return {
-        "label_heads": ["label", "fails by", "F1", "best F1", "everywhere", "precision", "recall", "AP"]
-        + ["missed", "wrong", "positives", *["in training"] * len(trained), "median margin"],
+        "score_rows": [
+            [name, f"{size:,}", f"{len(rows):,}", *(percent(of[key], 1) for key in ("micro_f1", "macro_f1", "map"))]
+            for name, (size, of) in scores_of.items()
+        ],
+        "label_heads": ["label", "fails by", *["F1 before"] * bool(before), "F1", "best F1", "everywhere"]
+        + [
+            "precision",
+            "recall",
+            "AP",
+            "missed",
+            "wrong",
+            "positives",
+            *["in training"] * len(trained),
+            "median margin",
+        ],
         "label_rows": [
-            [row["label"], row["failure"]]
+            [row["label"], row["failure"], *f1_before.get(row["label"], [])]
             + [percent(row[name], 1) if row["support"] else None for name in scores]
             + [row[name] for name in ("missed", "wrong", "support", *trained)]
             + [f"{row['positive_margins'][2]:+.2f}" if row["positive_margins"] else None]
@@ -331,19 +362,21 @@ def _tables(numbers: dict[str, Any]) -> dict[str, Any]:
 
 def _points(found: Inspection, examples: Examples, label_names: Sequence[str]) -> dict[str, Any]:
     """The points of the t-SNE map, in a frame of 100 x 70, with colours and what a mouse over them shows."""
-    from .plots import COLOURS, MUTED
+    from .plots import COLOURS, POINT
 
     rows = found.numbers["maps"]["examples"]
     places = np.asarray(found.numbers["maps"]["tsne"]["points"])
     low, high = places.min(axis=0), places.max(axis=0)
     places = (places - low) / np.maximum(high - low, 1e-9) * [100, -70] + [0, 70]
     labels = found.labels[rows]
-    frequent = [int(label) for label in np.argsort(-labels.sum(axis=0), kind="stable")[: len(COLOURS)]]
+    sizes = labels.sum(axis=0)
+    frequent = [int(label) for label in np.argsort(-sizes, kind="stable")[: len(COLOURS)] if sizes[label]]
     points = []
     for row, (x, y), own in zip(rows, places, labels, strict=True):
         names = ", ".join(label_names[label] for label in np.flatnonzero(own).tolist()) or "no label"
-        colour = next((COLOURS[place] for place in reversed(range(len(frequent))) if own[frequent[place]]), MUTED)
+        colour = next((COLOURS[place] for place in reversed(range(len(frequent))) if own[frequent[place]]), POINT)
         text = f"{names}: {examples.text(row) or examples.name(row)}"
-        points.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": colour, "text": text})
+        image = examples.thumbnail(row)
+        points.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": colour, "text": text, "image": image})
     legend = [(label_names[label], colour) for label, colour in zip(frequent, COLOURS, strict=False)]
     return {"points": points, "legend": legend}

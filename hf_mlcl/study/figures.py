@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from hf_mlcl.evaluation.plots import COLOURS, count_axis
 
 from .plan import FROZEN, SVM
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind tell apart; markers tell the rest apart.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_COLOURS = (*COLOURS, "#000000")  # markers tell the rest apart
 _MARKERS = "osD^vPX"
+GROUPS = 6  # of labels of similar frequency, at most
 MOST_LINES = 7  # of which a line figure shows the best, beside the baselines
 
 
@@ -37,8 +40,8 @@ def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _styles(rows: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each row, the baselines grey; the same for the same rows."""
+def row_styles(rows: list[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each row, the baselines grey; made once for all figures of a report."""
     styles = {FROZEN: {"color": "0.45", "linestyle": "--"}, SVM: {"color": "0.65", "linestyle": ":"}}
     others = [row for row in rows if not row.startswith((FROZEN, SVM))]
     found = {
@@ -57,41 +60,41 @@ def _shown(rows: list[str]) -> list[str]:
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles, names = axes.get_legend_handles_labels()
+    names = [textwrap.fill(name, 24) for name in names]
+    axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def plot_frequency(labels: dict[str, tuple[np.ndarray, np.ndarray]], rows: list[str], groups: int = 6) -> Figure:
+def plot_frequency(
+    labels: dict[str, tuple[np.ndarray, np.ndarray]], rows: list[str], styles: dict[str, dict[str, Any]]
+) -> Figure:
     """Mean F1 of labels in groups of equal size by frequency in training.
 
     Args:
         labels: Name of a row to frequency and F1 of each label, NaN for a label that the split lacks.
         rows: Names of the rows, the best first.
-        groups: At most how many groups.
+        styles: Of `row_styles`.
     """
     figure, axes = _figure()
-    styles = _styles(rows)
+    drawn: list[float] = []
     for row in _shown(rows):
         counts, f1 = labels[row]
         there = np.flatnonzero(~np.isnan(f1))
-        parts = np.array_split(there[np.argsort(counts[there], kind="stable")], min(groups, max(len(there) // 2, 1)))
+        parts = np.array_split(there[np.argsort(counts[there], kind="stable")], min(GROUPS, max(len(there) // 2, 1)))
         centres = [np.exp(np.log(np.maximum(counts[part], 0.5)).mean()) for part in parts if len(part)]
         means = [100 * f1[part].mean() for part in parts if len(part)]
         axes.plot(centres, means, label=row, markersize=5, linewidth=1.4, **styles[row])
-    axes.set(xscale="log", xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
-    low, high = axes.get_xlim()
-    ticks = [tick for power in range(-1, 8) for tick in (1 * 10**power, 2 * 10**power, 5 * 10**power)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlim(low, high)
+        drawn += centres
+    count_axis(axes, "x", drawn)
+    axes.set(xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
     axes.set_ylim(bottom=0)
     _legend(axes)
     return figure
 
 
-def plot_scores(summary: pd.DataFrame) -> Figure:
+def plot_scores(summary: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> Figure:
     """Macro-F1 against mAP of each row, with standard deviations over seeds."""
     figure, axes = _figure()
-    styles = _styles(list(summary["row"]))
     for row in summary.to_dict("records"):
         style = {**styles[row["row"]], "linestyle": "none"}
         deviations = {axis: 100 * row[f"{score}_sd"] for axis, score in (("xerr", "map"), ("yerr", "macro_f1"))}
@@ -110,11 +113,10 @@ def plot_scores(summary: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_curves(lines: pd.DataFrame, column: str, name: str) -> Figure:
+def plot_curves(lines: pd.DataFrame, column: str, name: str, styles: dict[str, dict[str, Any]]) -> Figure:
     """Mean Macro-F1 of each row, with standard deviations over seeds, against a column of the results."""
     figure, axes = _figure()
     rows = list(lines.groupby("row")["macro_f1"].mean().sort_values(ascending=False).index)
-    styles = _styles(rows)
     for row in _shown(rows):
         # Held out of a training split, validation may take a row more with one seed than with another.
         of = lines[lines["row"] == row].groupby(["fraction", "labels"])
@@ -144,5 +146,6 @@ def plot_ranks(ranks: Any) -> Figure:
     from scikit_posthocs import critical_difference_diagram
 
     figure, axes = _figure(height=0.9 + 0.22 * len(ranks.average))
-    critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, text_h_margin=0.02)
+    colours = dict.fromkeys(ranks.average.index, "black")  # the names tell the lines apart
+    critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, text_h_margin=0.02, color_palette=colours)
     return figure

@@ -198,28 +198,30 @@ def per_label(lines: pd.DataFrame, folder: Path) -> dict[str, tuple[np.ndarray, 
 def _draw(settings: Sequence[Setting], found: dict[str, Ranks], folder: Path) -> dict[str, str]:
     """Draws the figures; name of each file to what it shows."""
     drawn: dict[str, tuple[str, Any]] = {}
+    lines = pd.concat([one.lines for one in settings])
+    styles = figures.row_styles(list(lines.groupby("row")["macro_f1"].mean().sort_values(ascending=False).index))
     for number, one in enumerate(settings):
         labels = per_label(one.lines, folder)
+        deviations = ", with standard deviations over seeds" if one.summary["macro_f1_sd"].notna().any() else ""
         drawn[f"frequency-{number}"] = (
-            f"F1 of labels by how often they occur in training: {one.name}",
-            figures.plot_frequency(labels, list(one.summary["row"])),
+            f"F1 of labels by how often they occur in training, in groups of equal size: {one.name}",
+            figures.plot_frequency(labels, list(one.summary["row"]), styles),
         )
         drawn[f"scores-{number}"] = (
-            f"Macro-F1 against mAP, with standard deviations over seeds: {one.name}",
-            figures.plot_scores(one.summary),
+            f"Macro-F1 against mAP{deviations}: {one.name}",
+            figures.plot_scores(one.summary, styles),
         )
-    lines = pd.concat([one.lines for one in settings])
     for (dataset, labels), of in lines.groupby(["dataset", "labels"], sort=False):
         if of["fraction"].nunique() > 1:
             drawn[f"fractions-{len(drawn)}"] = (
                 f"Macro-F1 against the number of training examples: {dataset}, {labels} labels",
-                figures.plot_curves(of, "train_examples", "training examples"),
+                figures.plot_curves(of, "train_examples", "training examples", styles),
             )
     for (dataset, fraction), of in lines.groupby(["dataset", "fraction"], sort=False):
         if of["labels"].nunique() > 1:
             drawn[f"labels-{len(drawn)}"] = (
                 f"Macro-F1 against the number of labels: {dataset}, {100 * fraction:g} % of the training examples",
-                figures.plot_curves(of, "labels", "labels"),
+                figures.plot_curves(of, "labels", "labels", styles),
             )
     for score, of in found.items():
         if of.nemenyi is not None:

@@ -52,6 +52,22 @@ def test_a_text_model_is_inspected(text_model, text_data, capsys):
         assert numbers["metrics"][name] == pytest.approx(evaluated[name], abs=1e-6)
 
 
+def test_another_model_of_the_same_labels_is_shown_beside(image_data, image_encoder, tmp_path, capsys):
+    model, before = (
+        save_model(tmp_path / name, image_encoder, image_data, "vision", objective=objective)
+        for name, objective in (("model", "classification"), ("before", "contrastive"))
+    )
+    given = [str(model), "--dataset", str(image_data), "--split", "validation", "--image_size", "32"]
+    main(["inspect", *given, "--before", str(before)])
+    numbers = json.loads((model / "inspection" / "inspection.json").read_text())
+    assert numbers["before"]["neighbours"]["space"] == "embeddings" != numbers["neighbours"]["space"]
+    assert "Before training: " in (model / "inspection" / "report.html").read_text()
+    other = MLCLForImageClassification.from_pretrained(before)
+    other.config.label_names = [*other.config.label_names[:-1], "another"]
+    other.save_pretrained(before)
+    assert "--before: the labels" in fails(capsys, "inspect", *given, "--before", before)
+
+
 def test_an_image_model_is_inspected(image_data, image_encoder, tmp_path):
     """The classification objective, and a data set without the training split beside the inspected one."""
     model = save_model(tmp_path / "model", image_encoder, image_data, "vision", objective="classification")

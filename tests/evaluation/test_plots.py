@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_mlcl.evaluation import plot_f1_against_frequency, plot_reliability, reliability_curve
-from hf_mlcl.evaluation.plots import plot_precision_recall
+from hf_mlcl.evaluation.plots import count_axis, plot_label_counts, plot_precision_recall
 
 
 def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
@@ -19,7 +19,8 @@ def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
     for points, f1 in zip(axes.collections, methods.values(), strict=True):
         np.testing.assert_allclose(points.get_offsets()[:, 1], f1)
         np.testing.assert_allclose(points.get_offsets()[:, 0], np.maximum(counts, 0.5))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["zlpr (0.500)", "reg (0.500)"]
+    lines = ["zlpr (0.500)", "reg (0.500)", "20 and 100 examples"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == lines
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
@@ -53,6 +54,36 @@ def test_reliability_draws_each_curve():
     lines = figure.axes[0].get_lines()
     np.testing.assert_array_equal(lines[1].get_xdata(), curve.mean_probability)
     np.testing.assert_array_equal(lines[2].get_ydata(), curve.positive_rate)
+
+
+@pytest.mark.parametrize("counts", [[0], [0, 0], [7], [60, 90], [1, 3_000_000], [0, 13, 24, 326], []])
+def test_an_axis_of_counts_holds_them_between_plain_numbers(counts):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    places = count_axis(axes, "x", counts)
+    low, high = axes.get_xlim()
+    assert ((low < places) & (places < high)).all()
+    figure.draw_without_rendering()
+    texts = [label.get_text() for label in axes.get_xticklabels(which="both") if label.get_text()]
+    ticks = [0.5 if text == "0" else float(text.replace(",", "")) for text in texts]
+    assert len(ticks) >= 2 and ticks == sorted(ticks) and low < ticks[0] and ticks[-1] < high
+    if counts:
+        assert ticks[0] <= places.min() and ticks[-1] >= places.max()
+
+
+def test_legends_hide_no_data():
+    pytest.importorskip("matplotlib")
+    counts, generator = np.array([300, 40, 3, 0]), np.random.default_rng(0)
+    scores, labels = generator.random((40, 4)), generator.integers(0, 2, (40, 4))
+    for figure in (
+        plot_f1_against_frequency({"zlpr": counts / 300, "reg": 1 - counts / 300}, counts),
+        plot_reliability({"model": reliability_curve(scores, labels)}),
+        plot_precision_recall(scores, labels, counts),
+        plot_label_counts({"train": counts, "test": counts // 3}),
+    ):
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent().shrunk(0.99, 0.99))
 
 
 def test_missing_matplotlib_says_what_to_install(monkeypatch):

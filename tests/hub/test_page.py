@@ -63,8 +63,10 @@ def test_the_page_gives_the_labels_of_the_model_and_the_nearest_examples(text):
         labels, nearest, points = page.answer(rows["text"][row])
         assert given_labels(labels) == expected
         # A training example is its own nearest and lies on its point.
-        similarity, _, shown = nearest[0]
+        similarity, own, shown = nearest[0]
         assert similarity == pytest.approx(1, abs=2e-3) and shown in " ".join(rows["text"][row].split())
+        assert own == ", ".join(name for name, has in zip(page.labels, rows["labels"][row], strict=True) if has)
+        assert points["text"].iloc[-6] == shown[:80] and points["text"].iloc[-1] == ""
         here, near = points[points["label"] == "your input"], points[points["label"] == "nearest"]
         assert len(near) == 5 and np.allclose(here[["x", "y"]], near[["x", "y"]].iloc[:1], atol=1e-2)
     alone = Page(model, tokenizer)

@@ -1,5 +1,7 @@
 import json
 import re
+import warnings
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -16,6 +18,7 @@ from hf_mlcl.evaluation.plots import frequency_groups  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
 from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts  # noqa: E402
+from hf_mlcl.inspection.report import percent, plural  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
 ABOUT = {
@@ -36,13 +39,15 @@ def texts(rows=60):
     return datasets.Dataset.from_dict({"text": [f"text <{row}> & more" for row in range(rows)]})
 
 
-def render(folder, config, outputs, labels, examples=None, keep=(), **options):
+def render(folder, config, outputs, labels, examples=None, keep=(), about=ABOUT, before=None, **options):
     """The inspection and its page; only the figures in `keep` are drawn into it, since drawing takes seconds."""
     found = inspect_outputs(config, outputs, labels, **options)
     figures, found.figures = found.figures, {name: found.figures[name] for name in keep}
+    if before is not None:
+        before.figures = {name: before.figures[name] for name in keep}
     for figure in figures.values():
         figure.draw_without_rendering()
-    report = write_report(found, folder, examples or Examples(texts(len(labels))), config.label_names, ABOUT)
+    report = write_report(found, folder, examples or Examples(texts(len(labels))), config.label_names, about, before)
     numbers = json.loads((folder / "inspection.json").read_text(), parse_constant=pytest.fail)
     return numbers, report.read_text(), set(figures)
 
@@ -63,9 +68,9 @@ def test_a_report_of_everything(tmp_path):
     assert {str(row["example"]) for row in numbers["neighbours"]["sampled"]} <= set(numbers["examples"])
     assert "<b>bold" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page and "m&lt;1&gt; on d (test)" in page
     assert re.search(r"text &lt;\d+&gt; &amp; more", page)
-    points = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" .*?<title>(.*?)</title>', page)
-    assert len(points) == 60 and all(0 <= float(x) <= 100 and 0 <= float(y) <= 70 for x, y, _ in points)
-    assert all(re.search(r": text &lt;\d+&gt; &amp; more$", text) for *_, text in points)
+    points = re.findall(r'<title>([^<]*)</title><circle cx="([\d.]+)" cy="([\d.]+)"', page)
+    assert len(points) == 60 and all(0 <= float(x) <= 100 and 0 <= float(y) <= 70 for _, x, y in points)
+    assert all(re.search(r": text &lt;\d+&gt; &amp; more$", text) for text, *_ in points)
     addresses = re.findall(r'(?:src|href)="([^"]{,20})', page)
     assert addresses and all(address.startswith(("#", "data:image/")) for address in addresses)
     assert {address[1:] for address in addresses if address[0] == "#"} <= set(re.findall(r'id="([^"]+)"', page))
@@ -73,6 +78,71 @@ def test_a_report_of_everything(tmp_path):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
     assert not (tmp_path / "purity.png").exists() and page.count("data:image/png") == 2
+
+
+def test_headline_and_picture_give_the_same_figure():
+    """Labels without a positive in the split, and unknown ones, count in both in the same way."""
+    config, outputs, labels = made_up(unknown=0.1, labels=9)
+    labels[:, [0, 4, 8]] = 0
+    found = inspect_outputs(config, outputs, labels)
+    figure, metrics = found.figures["f1_by_frequency"], found.numbers["metrics"]
+    assert figure.texts[0].get_text().startswith(f"Macro-F1 is {percent(metrics['macro_f1'], 1)}; ")
+    legend = " ".join(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+    groups = [name for name in ("head", "medium", "tail") if f"macro_f1_{name}" in metrics]
+    assert len(groups) > 1
+    for name in groups:
+        number, f1 = int(metrics[f"num_labels_{name}"]), percent(metrics[f"macro_f1_{name}"], 1)
+        assert f"{name}: {plural(number, 'label')}, mean F1 {f1}" in legend
+    assert found.numbers["labels"]["macro_f1"] == pytest.approx(metrics["macro_f1"])
+    assert found.numbers["labels"]["macro_best_f1"] >= metrics["macro_f1"]
+
+
+def test_the_encoder_as_it_was_is_shown_beside(tmp_path):
+    config, outputs, labels = made_up()
+    noise = np.random.default_rng(1).normal(size=outputs.logits.shape).astype(np.float32)
+    before = inspect_outputs(config, replace(outputs, logits=noise), labels)
+    found, keep = before.numbers, ("f1_by_frequency", "purity")
+    numbers, page, _ = render(tmp_path, config, outputs, labels, keep=keep, before=before)
+    rows = [[when, numbers if when == "after" else found] for when in ("before", "after")]
+    for when, of in rows:
+        scores = (percent(of["metrics"][key], 1) for key in ("micro_f1", "macro_f1", "map"))
+        cells = "".join(f'<td class="number">{score}</td>' for score in scores)
+        assert re.search(rf"<td>{when} training</td>(<td class=.number.>\d+</td>){{2}}{cells}", page)
+    for name in keep:
+        assert re.search(
+            rf'id="{name}".*?<summary>Before training: [^<]+</summary>[^<]*<div[^>]*><img[^>]*id="before', page
+        )
+        assert (tmp_path / f"before_{name}.png").exists()
+    assert ">F1 before</th>" in page and numbers["before"]["metrics"] == found["metrics"]
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_without_it_the_scores_that_training_took_are_shown(tmp_path, worse):
+    config, outputs, labels = made_up()
+    scores = {"micro_f1": 0.5, "macro_f1": 0.25, "map": 0.125}
+    about = ABOUT | {"comparison": {"before": scores, "after": scores, "worse": worse, "train": 40, "validation": 20}}
+    _, page, _ = render(tmp_path, config, outputs, labels, about=about)
+    cells = "".join(f'<td class="number">{text}</td>' for text in ("20", "5", "50.0\xa0%", "25.0\xa0%", "12.5\xa0%"))
+    assert f"<td>before training *</td>{cells}" in page and f"<td>after training *</td>{cells}" in page
+    assert ("Training did not help" in page) == worse and "--before" in page
+
+
+@pytest.mark.parametrize("labels", [5, 120])
+def test_no_text_is_cut_and_no_letter_warns(labels):
+    config, outputs, given = made_up(rows=90, labels=labels)
+    names = ["W" * 24, "日本語の経済ニュースと政治", "words of a name", "🏷️ tag", "العالم"]
+    config.label_names = [f"{names[label % 5]} {label}" for label in range(labels)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = inspect_outputs(config, outputs, given, batches_of(outputs, given))
+        for figure in found.figures.values():
+            figure.draw_without_rendering()
+            assert figure.bbox.height <= 1600
+            for text in (*figure.texts, *(tick for axes in figure.axes for tick in axes.get_yticklabels())):
+                box = text.get_window_extent()
+                assert -1 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+    stars = found.figures["map_pca"].axes[0].collections[-1].get_offsets()
+    assert len(stars) == min(labels, 30)  # more would hide the examples
 
 
 def test_a_loss_without_prototypes_shows_none(tmp_path):
@@ -102,7 +172,8 @@ def test_images_are_shown_as_thumbnails_and_text_pairs_as_both(tmp_path):
     images = [Image.new("RGB", (300, 200), (row * 10, 0, 0)) for row in range(20)]
     split = datasets.Dataset.from_dict({"image": images, "id": [f"i{row}" for row in range(20)]})
     _, page, _ = render(tmp_path, config, outputs, labels, Examples(split))
-    assert page.count("data:image/jpeg;base64,") > 20 and 'alt="i' in page and Examples(split).text(0) is None
+    shown_on_hover = re.findall(r'<circle [^>]*/><image [^>]*href="data:image/jpeg;base64,', page)
+    assert len(shown_on_hover) == 20 and 'alt="i' in page and Examples(split).text(0) is None
     pairs = Examples(datasets.Dataset.from_dict({"text": ["one\n two"], "text_pair": ["x" * 300]}))
     assert pairs.text(0).startswith("one two ‖ xxx") and len(pairs.text(0)) == 180 and pairs.name(0) == "row 0"
 
@@ -133,6 +204,12 @@ def test_the_forces_of_every_loss_are_drawn(name):
     pairs = pair_gradients(build_loss(name), *tensors)
     summary = summarise_gradients([pairs], frequency_groups([200, 50, 50, 5, 5]))
     assert summary["removes_repulsion"] == (name == "reg")
-    drawn = sum(bar.get_width() for bar in plot_force_parts(summary).axes[0].patches if bar.get_width() > 0)
+    figure = plot_force_parts(summary)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+        assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+        assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+    drawn = sum(bar.get_width() for bar in figure.axes[0].patches if bar.get_width() > 0)
     expected = (summary["total"]["push"] + summary["total"]["repulsion"]) / summary["total"]["pull"]
     assert drawn == pytest.approx(100 * expected)
