@@ -38,7 +38,9 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("study", help="YAML or JSON file of the study.")
     parser.add_argument("--output_dir", required=True, help="Folder of the study; runs that it has are not run again.")
-    parser.add_argument("--dry_run", action="store_true", help="List the runs, with an estimate of their time.")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="List the runs that are left, with an estimate of their time."
+    )
     parser.add_argument("--jobs", type=at_least_one, default=1, help="Number of runs at once. Default: 1.")
     parser.add_argument("--backend", default="local", choices=("local", "dask", "ray"), help="Where the runs run.")
     parser.add_argument("--address", help="Scheduler of dask or ray. Default: a cluster on this machine.")
@@ -46,12 +48,12 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     # Imported here: the help needs none of it.
     from hf_mlcl.study import Study
-    from hf_mlcl.study.execution import estimate, execute
+    from hf_mlcl.study.execution import execute
 
     study = Study.read(options.study)
     if options.dry_run:
         study.check()
-        _list(study, estimate)
+        _list(study, Path(options.output_dir))
         return
     logging.getLogger("hf_mlcl.study").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -75,9 +77,13 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _list(study: Any, estimate: Any) -> None:
+def _list(study: Any, folder: Path) -> None:
+    from hf_mlcl.study.execution import RUNS, estimate, finished
+
     runs = study.runs()
-    seconds = estimate(runs)
-    for run in runs:
+    left = [run for run in runs if not finished(folder / RUNS / run.name, study.protocols)]
+    seconds = estimate(left)
+    for run in left:
         print(f"{seconds[run.name] / 60:6.1f} min  {run.name}")
-    print(f"{len(runs)} runs, about {sum(seconds.values()) / 3600:.1f} hours one after the other")
+    of = "" if len(left) == len(runs) else f" of {len(runs)} are left"
+    print(f"{len(left)} runs{of}, about {sum(seconds.values()) / 3600:.1f} hours one after the other")

@@ -144,6 +144,19 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
     assert finished(folder, ["study"]) and not finished(folder, ["study", "another"])
 
 
+def test_a_dry_run_lists_what_is_left(tiny, tmp_path, capsys):
+    study = study_of(tiny)
+    done, *others = study.runs()
+    file, folder = tmp_path / "study.yaml", tmp_path / "out" / "runs" / done.name
+    file.write_text(yaml.safe_dump(tiny))
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"metrics": {"logistic_regression": {}}}))
+    main(["study", str(file), "--output_dir", str(tmp_path / "out"), "--dry_run"])
+    *lines, end = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines if " min  " in line] == [run.name for run in others]
+    assert end.startswith(f"{len(others)} runs of {len(others) + 1} are left, about ")
+
+
 def test_an_encoder_that_is_not_there_is_named_before_anything_runs(tiny, tmp_path):
     values = {**tiny["datasets"][0], "encoder": "no/such-encoder"}
     with pytest.raises(ValueError, match="corpus: encoder"):
