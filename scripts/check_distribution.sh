@@ -88,6 +88,7 @@ if environment:
 path = Path(root, "benchmarks/results/distribution.json")
 tried = json.loads(path.read_text()) if path.exists() else []
 tried = [one for one in tried if (one["python"], one["dependencies"]) != (version, dependencies)]
+tried = [one for one in tried if not version.startswith(f"{one['python']}.")]  # "3.14", which was not there before
 tried.append({"python": version, "dependencies": dependencies, "result": result, "versions": packages})
 tried.sort(key=lambda one: ([int(part) for part in one["python"].split(".")], one["dependencies"]))
 path.write_text("[\n" + ",\n".join(map(json.dumps, tried)) + "\n]\n")
