@@ -156,7 +156,8 @@ for interpreter in "${interpreters[@]}"; do
     fi
     install=("$wheel[adapters]" "pytest>=8.0" "hypothesis>=6.100")
     try "$interpreter" newest
-    install+=(--resolution lowest-direct)
+    # Of the wheel alone its dependencies would not count as direct.
+    install+=(--resolution lowest-direct --requirement "$root/pyproject.toml" --extra adapters)
     "$work/tools/bin/uv" venv --quiet --clear --python "$interpreter" "$work/environment"
     if "$work/tools/bin/uv" pip install --quiet --no-build --dry-run --python "$work/environment" \
         --constraint "$work/oldest.txt" "${install[@]}" 2>/dev/null; then
