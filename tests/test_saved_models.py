@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -56,6 +57,7 @@ def test_an_adapter_predicts_the_same(make, monkeypatch):
     assert_as_expected(make, model, text_inputs(), "adapter")
 
 
+@pytest.mark.skipif(np.__version__ < "2", reason="transformers resumes no checkpoint of numpy 2 with numpy 1")
 def test_a_checkpoint_with_queue_and_momentum_trains_on_to_the_same_model(make, tmp_path):
     shutil.copytree(SAVED / "checkpoint", tmp_path / "checkpoint-4")
     tokenizer = AutoTokenizer.from_pretrained(SAVED / "text")

@@ -1,9 +1,10 @@
-"""Images to pixel values made on the fly. Imports augmentation, labels, PIL and torch."""
+"""Images to pixel values made on the fly. Imports augmentation, labels, PIL, torch and transformers."""
 
 from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from datasets import Dataset, Image, IterableDataset
 from PIL import Image as PILImage
+from transformers import BitImageProcessor
+from transformers.models.timm_wrapper import TimmWrapperImageProcessor
 
 from hf_mlcl.messages import DataError, first_line, printable
 from hf_mlcl.models import images_mlcl
@@ -84,7 +87,7 @@ def with_image_size(image_processor: Any, image_size: int) -> Any:
     """
     if not isinstance(image_size, int) or image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size!r}")
-    processor = copy.deepcopy(image_processor)
+    processor = copy.deepcopy(_with_a_file(image_processor))
     square = {"height": image_size, "width": image_size}
     crops = getattr(processor, "do_center_crop", None)
     is_cropped = "shortest_edge" in _given(processor.size) and (crops or getattr(processor, "crop_pct", None))
@@ -93,6 +96,26 @@ def with_image_size(image_processor: Any, image_size: int) -> Any:
     processor.size = type(processor.size)(**({"shortest_edge": image_size} if is_cropped else square))
     processor.do_resize = True
     return processor
+
+
+def _with_a_file(image_processor: Any) -> Any:
+    """The processor; in place of timm's, which writes no file and has one size alone, one that does the same.
+
+    Of an odd number of rows that are cut off, timm leaves the odd one away above, transformers below.
+    """
+    if not isinstance(image_processor, TimmWrapperImageProcessor):
+        return image_processor
+    how = image_processor.data_config
+    height, width = how["input_size"][-2:]
+    whole = [math.floor(side / how["crop_pct"]) for side in (height, width)]
+    squash = how["crop_mode"] == "squash"
+    return BitImageProcessor(
+        size={"height": whole[0], "width": whole[1]} if squash else {"shortest_edge": min(whole)},
+        crop_size={"height": height, "width": width},
+        resample=getattr(PILImage.Resampling, how["interpolation"].upper()),
+        image_mean=list(how["mean"]),
+        image_std=list(how["std"]),
+    )
 
 
 def _given(size: Any) -> dict[str, int]:
@@ -123,7 +146,7 @@ class PreparedImages(torch.utils.data.Dataset):
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.labels = Labels.of(split)
-        self.image_processor = image_processor
+        self.image_processor = _with_a_file(image_processor)
         self._augmentation = None if augmentation is None else adapted(augmentation)
         self._seed = seed
         self._images = split.select_columns(["image"]).cast_column("image", Image(decode=False))

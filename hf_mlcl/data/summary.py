@@ -52,7 +52,8 @@ def summarize(data: MultiLabelData, *, inputs: bool = True) -> dict[str, Any]:
         }
     first = next(iter(labels.values()))
     together = (first.matrix.T.astype(np.int64) @ first.matrix.astype(np.int64)).tocoo()
-    pairs = Counter({(a, b): int(n) for a, b, n in zip(*together.coords, together.data, strict=True) if a < b})
+    cells = zip(together.row, together.col, together.data, strict=True)
+    pairs = Counter({(a, b): int(n) for a, b, n in cells if a < b})
     summary = {
         "name": data.name,
         "task": data.task,

@@ -241,6 +241,8 @@ def load_encoder(source: str, task: str, dtype: Any, kwargs: dict[str, Any]) -> 
         config = AutoConfig.from_pretrained(source, **kwargs)
         if isinstance(config, MLCLConfig):
             raise ValueError("this is a multi-label model; use from_pretrained")
+        if getattr(config, "model_args", None):  # of timm, which names the classes, as does transformers: twice
+            config.model_args = {name: value for name, value in config.model_args.items() if name != "num_classes"}
         half = getattr(config, f"{task}_config", None)
         if isinstance(half, PreTrainedConfig):
             config = half
@@ -352,7 +354,8 @@ def run_once(encoder: PreTrainedModel) -> Any:
     """What an encoder returns for one small input in evaluation mode; feature size and used weights show in it."""
     config = encoder.config
     if encoder.main_input_name == "pixel_values":
-        size = getattr(config, "image_size", None) or 64
+        of_timm = getattr(config, "pretrained_cfg", None) or {}
+        size = getattr(config, "image_size", None) or of_timm.get("input_size", (64, 64))[-2:]
         height, width = (size, size) if isinstance(size, int) else size
         shape = (1, getattr(config, "num_channels", 3), height, width)
         inputs = {"pixel_values": torch.zeros(shape, dtype=encoder.dtype, device=encoder.device)}

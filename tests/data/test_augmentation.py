@@ -132,3 +132,11 @@ def test_what_takes_a_generator_is_called_with_it_and_other_results_are_named():
         adapted("flip")
     with pytest.raises(ValueError, match="leave ToTensor"):
         adapted(lambda image: torch.rand(3, 4, 4))(PHOTO, np.random.default_rng(0))
+
+
+def test_pipelines_of_torchvision_take_their_chance_from_the_generator():
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    steps = [v2.PILToTensor(), v2.RandomResizedCrop(32, antialias=True), v2.ColorJitter(0.2), v2.TrivialAugmentWide()]
+    for pipeline in (v2.Compose(steps), v2.RandAugment(), v2.AugMix()):
+        first, again, other = (pixels(adapted(pipeline)(PHOTO, np.random.default_rng(seed))) for seed in (1, 1, 5))
+        assert (first == again).all() and (first != other).any()

@@ -98,7 +98,7 @@ def _references(values: Any, some_known: bool = True) -> tuple[Any, Any]:
         raise ValueError("references: expected at least one known label, got only missing ones (-100 or NaN)")
     found = []
     for mask in (matrix.data == 1, missing):
-        places = tuple(axis[mask] for axis in matrix.coords)
+        places = (matrix.row[mask], matrix.col[mask])
         found.append(sparse.csc_array((np.ones(mask.sum(), dtype=bool), places), shape=matrix.shape))
     return found[0], found[1] if missing.any() else None
 
