@@ -14,12 +14,14 @@ python - "$dataset" "$output/data" <<'END'
 import sys
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 source, target = map(Path, sys.argv[1:])
-read = {path.stem: pd.read_parquet(path) for path in sorted(source.glob("*.parquet"))}
-pd.concat([read["train"], read["validation"]]).to_parquet(target / "train.parquet")
-read["test"].to_parquet(target / "test.parquet")
+# As tables of arrow, which keep the names of the labels.
+read = {path.stem: parquet.read_table(path) for path in source.glob("*.parquet")}
+parquet.write_table(pa.concat_tables([read["train"], read["validation"]]), target / "train.parquet")
+parquet.write_table(read["test"], target / "test.parquet")
 END
 arguments=(--task text --dataset "$output/data" --encoder "$encoder" --validation_fraction 0.12872 --seed 1
     --max_length "$tokens" --num_train_epochs "$epochs" --bf16 --use_cpu --save_strategy epoch --save_total_limit 1)
