@@ -1,4 +1,4 @@
-"""Images to pixel values made on the fly. Imports augmentation, labels, PIL, torch and transformers."""
+"""Images to pixel values made on the fly. Imports augmentation, labels, PIL and torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from datasets import Dataset, Image, IterableDataset
 from PIL import Image as PILImage
-from transformers import BitImageProcessor
-from transformers.models.timm_wrapper import TimmWrapperImageProcessor
 
 from hf_mlcl.messages import DataError, first_line, printable
 from hf_mlcl.models import images_mlcl
@@ -103,8 +101,10 @@ def _with_a_file(image_processor: Any) -> Any:
 
     Of an odd number of rows that are cut off, timm leaves the odd one away above, transformers below.
     """
-    if not isinstance(image_processor, TimmWrapperImageProcessor):
+    if type(image_processor).__name__ != "TimmWrapperImageProcessor":
         return image_processor
+    from transformers import BitImageProcessor  # which warns without torchvision
+
     how = image_processor.data_config
     height, width = how["input_size"][-2:]
     whole = [math.floor(side / how["crop_pct"]) for side in (height, width)]
