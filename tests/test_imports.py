@@ -39,6 +39,12 @@ def test_small_commands_load_little(arguments, left_out):
     assert "hf_mlcl.cli" in loaded and not left_out & set(loaded)
 
 
+def test_a_start_says_nothing():
+    code = "import hf_mlcl.cli.train, hf_mlcl.cli.inspect, hf_mlcl.training, hf_mlcl.hub"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     "code",
     [
