@@ -5,7 +5,9 @@ Imports torch, data, losses and models.
 
 from __future__ import annotations
 
+import bisect
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -220,20 +222,33 @@ def equally_long(label_ids: Tensor) -> Tensor:
 def chunks(inputs: Mapping[str, Any], rows: int, size: int, *, equal_work: bool = False) -> Iterator[dict[str, Any]]:
     """The inputs of `size` rows each, the last one perhaps of fewer; what has no row for each example goes to all.
 
-    With `equal_work`, a chunk of shorter texts has more rows: as many as cost no more than `size` of the longest.
+    With `equal_work`, as few chunks as cost no more than `size` of the longest texts, and each about as much: those
+    of shorter texts have more rows.
     """
-    lengths = _lengths(inputs) if equal_work else None
-    columns = [1] * rows if lengths is None else lengths.tolist()
-    start, budget = 0, size * max(columns, default=1)
-    while start < rows:
-        end, longest = start, 0
-        while end < rows and (end + 1 - start) * max(longest, columns[end]) <= budget:
-            longest, end = max(longest, columns[end]), end + 1
+    lengths = _lengths(inputs) if equal_work and rows else None
+    ends = [*range(size, rows, size), rows] if lengths is None else _equal_work(lengths.tolist(), size)
+    for start, end in itertools.pairwise([0, *ends] if rows else []):
         yield {
             name: value[start:end] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
             for name, value in inputs.items()
         }
-        start = end
+
+
+def _equal_work(lengths: list[int], size: int) -> list[int]:
+    """Where to cut a batch: rows times the longest text of each chunk is as small as the number of chunks allows."""
+
+    def ends(most: int) -> list[int]:
+        found, start, longest = [], 0, 0
+        for row, length in enumerate(lengths):
+            longest = max(longest, length)
+            if (row + 1 - start) * longest > most:
+                found.append(row)
+                start, longest = row, length
+        return [*found, len(lengths)]
+
+    budgets = range(max(lengths), size * max(lengths) + 1)
+    fewest = len(ends(budgets[-1]))
+    return ends(budgets[bisect.bisect_left(budgets, -fewest, key=lambda most: -len(ends(most)))])
 
 
 def sorted_by_length(inputs: Mapping[str, Any], rows: int) -> dict[str, Any]:

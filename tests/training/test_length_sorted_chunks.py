@@ -1,5 +1,8 @@
 """Batches in chunks of about equally long texts: the same training and the same scores as in one piece."""
 
+from itertools import combinations, pairwise
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -51,21 +54,26 @@ def test_statistics_of_batches_keep_batches_whole(tmp_path):
     assert not trainer._may_chunk(trainer.model)
 
 
-def test_chunks_of_equal_work_hold_more_of_shorter_texts_and_cost_no_more_than_the_longest():
-    lengths = torch.randint(1, 60, (40,), generator=torch.Generator().manual_seed(0))
-    mask = (torch.arange(60) < lengths[:, None]).long()
-    batch = sorted_by_length({"attention_mask": mask, "rows": torch.arange(40)}, 40)
-    parts = list(chunks(batch, 40, 4, equal_work=True))
-    assert torch.cat([part["rows"] for part in parts]).sort().values.tolist() == list(range(40))
-    work = [len(part["rows"]) * int(length_chunks_mlcl.text_lengths(part["attention_mask"]).max()) for part in parts]
-    assert max(work) <= 4 * int(lengths.max())
-    # None could have taken the next text, too.
-    for part, follows in zip(parts, parts[1:], strict=False):
-        longest = int(
-            length_chunks_mlcl.text_lengths(torch.cat([part["attention_mask"], follows["attention_mask"][:1]])).max()
-        )
-        assert (len(part["rows"]) + 1) * longest > 4 * int(lengths.max())
-    assert len(parts) < len(list(chunks(batch, 40, 4)))
+@pytest.mark.parametrize("seed", range(20))
+def test_chunks_of_equal_work_are_the_fewest_and_the_most_even(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows, size = (int(torch.randint(1, most, (), generator=generator)) for most in (10, 5))
+    lengths = torch.randint(1, 20, (rows,), generator=generator)
+    mask = (torch.arange(20) < lengths[:, None]).long()
+    batch = sorted_by_length({"attention_mask": mask, "rows": torch.arange(rows)}, rows)
+    parts = list(chunks(batch, rows, size, equal_work=True))
+    order = torch.cat([part["rows"] for part in parts])
+    assert sorted(order.tolist()) == list(range(rows))
+
+    def work(ends):
+        return max((end - start) * int(lengths[order[start:end]].max()) for start, end in pairwise([0, *ends, rows]))
+
+    def least(number):
+        return min(work(ends) for ends in combinations(range(1, rows), number - 1))
+
+    budget = size * int(lengths.max())
+    assert work(np.cumsum([len(part["rows"]) for part in parts[:-1]]).tolist()) == least(len(parts)) <= budget
+    assert len(parts) == 1 or least(len(parts) - 1) > budget
 
 
 def test_rows_without_a_token_are_cut_into_chunks_too():
