@@ -581,8 +581,11 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             For each text a list of `{"label": name, "score": sigmoid of the logit}`.
 
         Raises:
-            ValueError: For what is no text, or where there are more or fewer pairs than texts.
+            ValueError: For what is no text, or where there are more or fewer pairs than texts, or none for a model of
+                pairs.
         """
+        if self.config.text_pairs and text_pairs is None:
+            raise ValueError("text_pairs are needed: the model was trained on pairs of texts")
         columns = []
         for name, given in (("texts", texts), ("text_pairs", text_pairs)):
             if given is not None:
