@@ -358,7 +358,7 @@ def _yolo_names(images: _Images, encoding: str | None) -> tuple[dict[int, str], 
                 folders |= {Path(there): canonical_split(split) for there in ([said] if type(said) is str else said)}
     if not found:
         for path in (path for path in images.files if path.name.lower() in ("classes.txt", "obj.names")):
-            lines = _text(images.folder / path, encoding).strip().splitlines()
+            lines = _text(images.folder / path, encoding).rstrip().splitlines()
             found[path] = dict(enumerate(map(str.strip, lines)))
     if not found:
         raise _error(images.folder, "YOLO labels need their names: data.yaml with names, or classes.txt")

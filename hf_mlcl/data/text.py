@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from datasets.arrow_writer import OptimizedTypedSequence
 from transformers import PreTrainedTokenizerBase
 
-from hf_mlcl.models.encoders_mlcl import native_bf16
+from hf_mlcl.models.encoders_mlcl import native_bf16, without_empty
 
 from .label_columns import encode_batch
 from .labels import LABEL_IDS, arrow_column, checked_label_names
@@ -212,12 +212,7 @@ class TextPreprocessing:
         """Tokens and labels of a batch: a table where labels are made of a `Dataset`'s batch, else columns."""
         texts, pairs = self._texts(batch, "text_column"), self._texts(batch, "text_pair_column")
         encoded = self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
-        columns: dict[str, Any] = dict(encoded)
-        # One token for texts that have none; attention to nothing would be NaN.
-        known = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id, 0)
-        filler = {"input_ids": next(id_ for id_ in known if id_ is not None), "attention_mask": 1}
-        for name, values in columns.items():
-            columns[name] = [row or [filler.get(name, 0)] for row in values]
+        columns: dict[str, Any] = without_empty(encoded, self.tokenizer)
         if self.report:
             empty = [not text.strip() for text in map("".join, zip(texts, pairs or texts, strict=True))]
             if encoded.encodings is not None:  # tokenizers in Rust keep what they cut off

@@ -6,7 +6,7 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 import inspect
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -268,6 +268,13 @@ def load_tokenizer(source: str, kwargs: dict[str, Any]) -> Any:
         return AutoTokenizer.from_pretrained(source, **{"trust_remote_code": False, **kwargs})
     except Exception as error:  # damaged files show as errors of any type, in tokenizers of none but Exception
         raise ValueError(f"tokenizer: none is given, and none is in {source!r}: {reason_of(error)}") from error
+
+
+def without_empty(tokens: Mapping[str, list[list[int]]], tokenizer: Any) -> dict[str, list[list[int]]]:
+    """The tokens of texts, with one token for each text that has none: attention to nothing would be NaN."""
+    known = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, 0)
+    filler = {"input_ids": next(id_ for id_ in known if id_ is not None), "attention_mask": 1}
+    return {name: [row or [filler.get(name, 0)] for row in rows] for name, rows in tokens.items()}
 
 
 def load_image_processor(source: str, kwargs: dict[str, Any]) -> Any:

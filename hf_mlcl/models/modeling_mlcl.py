@@ -40,6 +40,7 @@ from .encoders_mlcl import (
     unused_parameters,
     unwrapped,
     warn_of_padding,
+    without_empty,
 )
 from .heads_mlcl import MLCLOutput, MLCLProjection, MLCLPrototypes, add_rows, choose_labels, spread_prototypes
 from .images_mlcl import read_image
@@ -580,8 +581,11 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             For each text a list of `{"label": name, "score": sigmoid of the logit}`.
 
         Raises:
-            ValueError: For what is no text, or where there are more or fewer pairs than texts.
+            ValueError: For what is no text, or where there are more or fewer pairs than texts, or none for a model of
+                pairs.
         """
+        if self.config.text_pairs and text_pairs is None:
+            raise ValueError("text_pairs are needed: the model was trained on pairs of texts")
         columns = []
         for name, given in (("texts", texts), ("text_pairs", text_pairs)):
             if given is not None:
@@ -597,10 +601,10 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
         tokenizer = self._own_processor(load_tokenizer) if tokenizer is None else tokenizer
         limit = min(self.limit_tokens(tokenizer).model_max_length, 10**9)
         tokens = tokenizer(*columns, truncation=True, max_length=int(limit))
-        names = [name for name in tokens if name in tokenizer.model_input_names]
-        # Attention to nothing would be NaN: texts without any token get one.
-        filler = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 1}
-        rows = [{name: tokens[name][row] or [filler.get(name, 0)] for name in names} for row in range(len(columns[0]))]
+        tokens = without_empty(
+            {name: tokens[name] for name in tokens if name in tokenizer.model_input_names}, tokenizer
+        )
+        rows = [{name: values[row] for name, values in tokens.items()} for row in range(len(columns[0]))]
         # What is too large fails at once.
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
         answers: list[list[dict[str, Any]]] = [[] for _ in rows]

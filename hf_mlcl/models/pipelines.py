@@ -8,12 +8,14 @@ import os
 from typing import Any, cast
 from urllib.request import Request, urlopen
 
+from torch import tensor
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 from transformers.pipelines.image_classification import ImageClassificationPipeline
 from transformers.pipelines.text_classification import TextClassificationPipeline
 
 from .configuration_mlcl import MLCLConfig
+from .encoders_mlcl import without_empty
 from .images_mlcl import read_image
 
 
@@ -29,7 +31,14 @@ class MLCLTextPipeline(TextClassificationPipeline):
     def preprocess(self, inputs: Any, **tokenizer_kwargs: Any) -> Any:  # type: ignore[override]  # as the stock one
         if self.model.config.model_type == MLCLConfig.model_type:
             tokenizer_kwargs.setdefault("truncation", True)
-        return super().preprocess(inputs, **tokenizer_kwargs)
+        inputs = super().preprocess(inputs, **tokenizer_kwargs)
+        if self.model.config.model_type == MLCLConfig.model_type and not inputs["input_ids"].numel():
+            rows = {name: value.tolist() for name, value in inputs.items()}
+            inputs = {name: tensor(row) for name, row in without_empty(rows, self.tokenizer).items()}
+        return inputs
+
+    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]  # as the stock one
+        return _scores(self.model, super()._forward(model_inputs))
 
 
 class MLCLImagePipeline(ImageClassificationPipeline):
@@ -42,6 +51,9 @@ class MLCLImagePipeline(ImageClassificationPipeline):
         if self.model.config.model_type == MLCLConfig.model_type and not hasattr(image, "shape"):
             image = read_image(_source(image, timeout))
         return super().preprocess(image, timeout)
+
+    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]  # as the stock one
+        return _scores(self.model, super()._forward(model_inputs))
 
 
 class MLCLPipeline(Pipeline):
@@ -62,7 +74,8 @@ class MLCLPipeline(Pipeline):
         if model.task == "vision":
             return image_processor(read_image(_source(inputs, None)), return_tensors="pt")
         pair = inputs if isinstance(inputs, dict) else {"text": inputs}
-        return model.limit_tokens(self.tokenizer)(**pair, truncation=True, return_tensors="pt")
+        tokens = model.limit_tokens(self.tokenizer)(**{name: [text] for name, text in pair.items()}, truncation=True)
+        return {name: tensor(rows) for name, rows in without_empty(tokens, self.tokenizer).items()}
 
     def _forward(self, inputs: Any) -> Any:  # type: ignore[override]
         return {"logits": self.model(**inputs).logits}
@@ -70,6 +83,11 @@ class MLCLPipeline(Pipeline):
     def postprocess(self, outputs: Any, **options: Any) -> Any:  # type: ignore[override]
         model: Any = self.model
         return model.predict_labels(logits=outputs["logits"], **options)[0]
+
+
+def _scores(model: Any, outputs: Any) -> Any:
+    """What has a row for each input: pipelines cut all outputs by rows, and there are as many prototypes as labels."""
+    return {"logits": outputs["logits"]} if model.config.model_type == MLCLConfig.model_type else outputs
 
 
 def _source(image: Any, timeout: float | None) -> Any:

@@ -1,5 +1,6 @@
 """`CheckpointingTrainer`: a Trainer whose checkpoints are whole or absent and whose resumed runs are bit-identical."""
 
+import json
 import math
 import os
 import shutil
@@ -330,15 +331,16 @@ class CheckpointingTrainer(Trainer):
 
 
 def _check_same_model(own: Any, folder: str, sharded: bool) -> None:
-    """Raises ValueError where a checkpoint is of another objective or labels than the configuration `own`."""
+    """Raises ValueError where a checkpoint is of another objective, labels or pooling than the configuration `own`."""
     saved = type(own).from_pretrained(folder)
-    names = ["label_names", "objective"]
-    names += [] if own.objective == "classification" else ["loss"]
-    names += [] if own.objective == "contrastive" else ["classification_loss"]
+    names = ["label_names", "objective", "pooling"]
+    names += [] if own.objective == "classification" else ["loss", "loss_parameters"]
+    names += [] if own.objective == "contrastive" else ["classification_loss", "classification_loss_parameters"]
+    names += ["classification_weight"] if own.objective == "joint" else []
     names += ["feature_dim", "projection_dim"] if sharded else []  # others are told by their weights
     for name in names:
         wanted, there = getattr(own, name), getattr(saved, name)
-        if wanted != there:
+        if json.dumps(wanted, sort_keys=True) != json.dumps(there, sort_keys=True):  # tuples are lists in a file
             raise ValueError(
                 f"resume_from_checkpoint: {folder} has {name} {_shown(there)}, this run {_shown(wanted)}; to train on "
                 "otherwise, load its model with from_pretrained and start a new training"

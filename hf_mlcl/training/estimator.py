@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from transformers import AutoImageProcessor, AutoTokenizer, set_seed
 
 from hf_mlcl.data import Labels, encode_labels, iterative_split, prepare_images, prepare_text
-from hf_mlcl.data.labels import add_label_column
+from hf_mlcl.data.labels import add_label_column, canonical_labels, normal_name
 from hf_mlcl.data.sources import as_dataset
 from hf_mlcl.models import MLCLForImageClassification, MLCLForSequenceClassification
 
@@ -83,7 +83,8 @@ class MultiLabelClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: N texts, or N images (PIL or paths).
-            y: Labels of each: a 0/1 array (N, L), also sparse, with -100 where nobody has looked; or N lists of names.
+            y: Labels of each: 0/1 rows (N, L), as an array, sparse, a DataFrame or lists, with -100 where nobody has
+                looked; or N lists of names.
 
         Raises:
             ValueError: For another number of labels than examples, or what training refuses; one line.
@@ -146,16 +147,20 @@ class MultiLabelClassifier(ClassifierMixin, BaseEstimator):
         return scores
 
     def predict(self, X: Sequence[Any]) -> Any:
-        """The labels of each example, in the form that `y` had: a 0/1 array (N, L), or N lists of names."""
+        """The labels of each example: a 0/1 array (N, L) where `y` was 0/1 rows, else N lists of names."""
         check_is_fitted(self, "model_")
         found = [[label["label"] for label in labels] for labels in self.model_.predict(list(X), self.processor_)]
         return found if self._as_names else multi_hot_of(found, self._names)
 
     def score(self, X: Sequence[Any], y: Any, sample_weight: Any = None) -> float:
         """Share of the examples whose labels are all right, as of every multi-label classifier of scikit-learn."""
-        if not self._as_names:
-            return super().score(X, y, sample_weight)
-        right = [set(found) == set(labels) for found, labels in zip(self.predict(X), y, strict=True)]
+        rows = _rows(y)
+        if (rows is None) != self._as_names:
+            raise ValueError("y must have the form that it had in fit, 0/1 rows or lists of names")
+        if rows is not None:
+            return super().score(X, rows, sample_weight)
+        truth = [{normal_name(str(name)) for name in names} for names in y]
+        right = [set(found) == names for found, names in zip(self.predict(X), truth, strict=True)]
         return float(np.average(right, weights=sample_weight))
 
 
@@ -169,15 +174,28 @@ def multi_hot_of(names: Sequence[Sequence[str]], order: Sequence[str]) -> np.nda
 
 def _rows_and_names(y: Any) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Rows (N, L) of 1, 0 and -100, the model's names of the labels, and what scikit-learn knows them by."""
-    if sparse.issparse(y):
-        y = y.toarray()
-    columns = getattr(y, "columns", None)  # of a DataFrame of 0/1 columns
-    values = np.asarray(y) if columns is not None or isinstance(y, np.ndarray) else None
-    if values is None or values.dtype == object:
+    rows = _rows(y)
+    if rows is None:
         rows, names = encode_labels(list(y))
         return rows, names, np.array(names, dtype=object)
-    if values.ndim != 2 or not np.isin(values, (0, 1, -100)).all():
-        raise ValueError(f"y must be a 0/1 array (N, L) or lists of names, got an array of shape {values.shape}")
-    count = values.shape[1]
-    names = [f"LABEL_{number}" for number in range(count)] if columns is None else list(map(str, columns))
-    return values.astype(np.int8), names, np.arange(count)
+    numbers = np.arange(rows.shape[1])
+    columns = getattr(y, "columns", None)  # of a DataFrame
+    return rows, list(map(str, [f"LABEL_{number}" for number in numbers] if columns is None else columns)), numbers
+
+
+def _rows(y: Any) -> np.ndarray | None:
+    """0/1 rows as an int8 array (N, L), -100 where missing; None where the examples are lists of names or ids."""
+    values = y.toarray() if sparse.issparse(y) else y
+    if not hasattr(y, "columns") and (not isinstance(values, np.ndarray) or values.dtype == object):
+        lists = [labels for labels in y if labels is not None]
+        single = next((labels for labels in lists if isinstance(labels, str) or not hasattr(labels, "__len__")), None)
+        if single is not None:
+            raise ValueError(f"y must be 0/1 rows (N, L) or lists of names, got {single!r} for an example")
+        # Of one number a list is an id.
+        if len(set(map(len, lists))) != 1 or len(lists[0]) < 2 or not set().union(*lists) <= {0, 1, -100, None}:
+            return None
+        values = [[None] * len(lists[0]) if labels is None else list(labels) for labels in y]
+    values = canonical_labels(values, "y")
+    if values.ndim != 2:
+        raise ValueError(f"y must be 0/1 rows (N, L) or lists of names, got an array of shape {values.shape}")
+    return values.astype(np.int8)

@@ -229,6 +229,10 @@ def test_yolo_files_that_lack_are_wrong_or_name_the_folders(tmp_path, caplog):
     write_yolo(tmp_path, TEST, "two")
     with pytest.raises(ValueError, match="data.yaml with names, or classes.txt"):
         load(tmp_path)
+    write(tmp_path / "classes.txt", "\n" + "\n".join(NAMES))  # a blank line has a number, too
+    with pytest.raises(ValueError, match="a label has no name"):
+        load(tmp_path)
+    (tmp_path / "classes.txt").unlink()
     names = "names: [unused, cat, Hünd, traffic light, 1, nan]\n"
     write(tmp_path / "data.yaml", f"train: images/one\nval: images/two\n{names}")
     assert label_sets(load(tmp_path)) == {"train": TRAIN, "validation": TEST}

@@ -51,6 +51,14 @@ def test_pairs_and_empty_texts(model, tokenizer):
     assert list(predict_texts(model, tokenizer, [])) == []
 
 
+def test_a_model_of_pairs_needs_both_texts(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(model.config, "text_pairs", True)
+    for predict in (lambda: model.predict("wheat", tokenizer), lambda: list(predict_texts(model, tokenizer, ["a"]))):
+        with pytest.raises(ValueError, match="text_pairs are needed"):
+            predict()
+    assert len(model.predict("wheat", tokenizer, "corn")) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,10 +1,15 @@
 """`pipeline` for texts and images: batched, with sigmoid scores, equal to `predict_labels`."""
 
+import copy
+
 import datasets
 import pytest
+from tokenizers.processors import TemplateProcessing
 from toy import toy_trainer
 from transformers import AutoModelForSequenceClassification, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+
+from hf_mlcl.data import MultiLabelCollator, prepare_text
 
 TEXTS = ["w10 w20 w30", "w11", "w12 w13 w21 w22 w23 w24", "w14", "w10 w11 w12"]
 
@@ -32,6 +37,33 @@ def test_text_pipeline_gives_the_scores_of_predict_labels(text_folder, tokenizer
     logits = model(**inputs).logits[0].tolist()
     raw = scores(classify(TEXTS[:1], function_to_apply="none"))[0]
     assert list(map(raw.get, model.config.label_names)) == pytest.approx(logits, abs=1e-6)
+
+
+def test_a_batch_of_more_examples_than_labels(text_folder, image_folder, images):
+    for task, folder, inputs in (
+        ("text-classification", text_folder, TEXTS * 2),
+        ("image-classification", image_folder, images * 2),
+    ):
+        classify = pipeline(task, model=str(folder), top_k=5)
+        alone = [classify([given])[0] for given in inputs]
+        assert scores(classify(inputs, batch_size=10)) == close(alone)
+
+
+def test_a_text_without_tokens_is_read_alike_everywhere(text_folder, tokenizer):
+    bare = copy.deepcopy(tokenizer)
+    bare.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    bare.add_special_tokens({"eos_token": "w39"})
+    model = AutoModelForSequenceClassification.from_pretrained(text_folder)
+    texts = ["", TEXTS[0], " "]
+    examples = prepare_text({"text": texts}, bare)
+    batch = MultiLabelCollator(bare, 5)([examples[row] for row in range(3)])
+    expected = model.predict_labels(min_labels=5, **batch)
+    assert scores(model.predict(texts, bare, min_labels=5)) == close(expected)
+    classify = pipeline("multi-label-classification", model=model, tokenizer=bare)
+    assert scores(classify(texts, min_labels=5)) == close(expected)
+    classify = pipeline("text-classification", model=model, tokenizer=bare, top_k=None)
+    for size in (1, 3):
+        assert scores(classify(texts, batch_size=size)) == close(expected)
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "joint"])

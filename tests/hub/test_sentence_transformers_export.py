@@ -40,3 +40,13 @@ def test_what_has_no_such_form_is_named(tmp_path, tokenizer):
         model = MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=2, **fields)
         with pytest.raises(ValueError, match=f"^{name}: "):
             export_sentence_transformers(model, tokenizer, tmp_path)
+
+
+def test_a_folder_that_gives_other_embeddings_is_not_written(tmp_path, tokenizer, monkeypatch):
+    """As where transformers takes the class of the encoder's own tokenizer for another one that was saved."""
+    model = MLCLForSequenceClassification.from_encoder(tiny_encoder("bert"), labels=["oil", "wheat"], pooling="mean")
+    other, save = build_word_tokenizer(["wheat prices"], max_length=16), type(tokenizer).save_pretrained
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", lambda self, folder, **_: save(other, folder))
+    with pytest.raises(ValueError, match="^model: in sentence-transformers its embeddings differ"):
+        export_sentence_transformers(model, tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from tiny import save_image_encoder, save_text_encoder
 
 from hf_mlcl import MLCLForSequenceClassification, MultiLabelClassifier
 from hf_mlcl.data import digit_canvases, encode_labels, generated_corpus
+from hf_mlcl.training.estimator import _rows_and_names
 
 CORPUS = generated_corpus(120, 1, 40, num_labels=6, num_topics=2, imbalance=3)
 (TEXTS, ROWS), (TEST, TEST_ROWS) = (
@@ -61,6 +62,36 @@ def test_names_come_back_as_names(encoder, fitted):
     assert named.score(TEST, truth) == np.mean(right)
 
 
+IDS = [np.flatnonzero(row).tolist() for row in ROWS]
+FORMS = {
+    "ids": IDS,
+    "names with blanks around them": [[f" {name} " for name in names] for names in NAMES],
+    "rows": ROWS.tolist(),
+    "rows of objects": ROWS.astype(object),
+    "a series of rows": pd.Series(list(ROWS.astype(bool))),
+    "numbers and truth values": pd.DataFrame(ROWS).astype({0: bool}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_labels_is_scored_as_it_was_learnt(form, encoder):
+    quick = classifier(encoder).set_params(training_arguments=QUICK | {"max_steps": 1})
+    found = quick.fit(TEXTS, FORMS[form])
+    rows = ROWS[:, np.argsort(CORPUS.label_names)] if form.startswith("names") else ROWS
+    right = (found.predict_proba(TEXTS) >= np.array(found.model_.config.thresholds)) == rows
+    assert 0 < found.score(TEXTS, FORMS[form]) == right.all(axis=1).mean()
+    as_names = form.startswith(("ids", "names"))
+    assert isinstance(found.predict(TEXTS), list) == as_names
+    with pytest.raises(ValueError, match="the form that it had in fit"):
+        found.score(TEXTS, ROWS if as_names else NAMES)
+
+
+def test_missing_labels_in_lists_of_rows_and_in_a_frame():
+    rows = [None, [0, 1], [1, -100]]
+    for y in (rows, pd.DataFrame({"a": [np.nan, 0, 1], "b": [np.nan, True, np.nan]}, dtype=object)):
+        assert _rows_and_names(y)[0].tolist() == [[-100, -100], [0, 1], [1, -100]]
+
+
 def test_the_same_seed_gives_the_same_classifier(encoder, fitted):
     for rows in (sparse.csr_array(ROWS), ROWS.astype(bool)):
         assert np.array_equal(clone(fitted).fit(np.array(TEXTS), rows).predict_proba(TEST), fitted.predict_proba(TEST))
@@ -106,7 +137,8 @@ def test_a_fitted_model_can_be_saved(fitted, tmp_path):
     [
         (ROWS[:-1], {}, "y has labels of 119 examples, X has 120"),
         (ROWS[:, 0], {}, "y must be "),
-        (ROWS + 1, {}, "y must be "),
+        (ROWS + 1, {}, "y: values must be "),
+        (["a;b"] * len(ROWS), {}, "y must be .* got 'a;b'"),
         (ROWS, {"validation_fraction": 0}, "validation_fraction must be "),
         (ROWS, {"task": "image"}, "task must be "),
     ],

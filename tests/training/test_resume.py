@@ -196,6 +196,8 @@ def with_names(model):
         (lambda: with_names(toy_model()), {}, "LABEL_0, .*A, B, C, D, E"),
         (lambda: toy_model(projection_dim=8), {}, "projection.output.bias and"),
         (toy_model, {"loss": "msc"}, "loss 'reg'.*'msc'"),
+        (toy_model, {"loss_kwargs": {"temperature": 0.5}}, "loss_parameters {}.*{'temperature': 0.5}"),
+        (lambda: toy_model(pooling="max"), {}, "pooling '.*'max'"),
         (toy_model, {"loss": "zlpr"}, "objective 'contrastive'.*'classification'"),
         (toy_model, {"objective": "joint"}, "objective .*'joint'"),
         (toy_model, {"head_learning_rate": 1e-2}, "head_learning_rate"),
