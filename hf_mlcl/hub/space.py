@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -51,10 +52,12 @@ def write_index(model: Any, processor: Any, rows: Any, prepared: Any, path: str 
     shown = [examples.thumbnail(row) or examples.text(row, _TEXT) for row in range(len(rows))]
     labels = (Labels.of(rows).rows() == 1).astype(np.uint8)
     inputs = json.dumps(shown).encode()
-    sizes = [str(getattr(processor, name, None)) for name in ("model_max_length", "size", "crop_size")]
-    key = hashlib.sha256(FORMAT + inputs + labels.tobytes() + repr(sizes).encode())
-    for name, parameter in model.named_parameters():
-        key.update(f"{name} {float(parameter.detach().double().abs().sum())!r}".encode())
+    settings = [str(getattr(processor, name, None)) for name in ("model_max_length", "size", "crop_size")]
+    settings += [model.config.pooling, model.config.search_space]
+    key = hashlib.sha256(FORMAT + inputs + labels.tobytes() + repr(settings).encode())
+    for name, values in model.state_dict().items():
+        key.update(name.encode())
+        key.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     path = Path(path)
     if path.is_file() and _key_of(path) == key.hexdigest():
         return False

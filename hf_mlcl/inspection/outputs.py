@@ -13,6 +13,7 @@ from datasets import Dataset, Image
 
 from hf_mlcl.data import MultiLabelCollator
 from hf_mlcl.data.images import read_image
+from hf_mlcl.data.labels import LABEL_KEYS
 from hf_mlcl.data.text import by_length
 from hf_mlcl.messages import first_line
 
@@ -58,7 +59,7 @@ def collect_outputs(model: Any, dataset: Any, processor: Any, batch_size: int = 
     try:
         with torch.inference_mode():
             for batch in loader:
-                inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if name != "labels"}
+                inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if name not in LABEL_KEYS}
                 output = model(**inputs, return_dict=True)
                 for name in names:
                     parts[name].append(getattr(output, name).float().cpu().numpy())

@@ -30,6 +30,7 @@ class MLCLTextPipeline(TextClassificationPipeline):
 
     def preprocess(self, inputs: Any, **tokenizer_kwargs: Any) -> Any:  # type: ignore[override]  # as the stock one
         if self.model.config.model_type == MLCLConfig.model_type:
+            _check_pair(self.model, inputs)
             tokenizer_kwargs.setdefault("truncation", True)
         inputs = super().preprocess(inputs, **tokenizer_kwargs)
         if self.model.config.model_type == MLCLConfig.model_type and not inputs["input_ids"].numel():
@@ -73,6 +74,7 @@ class MLCLPipeline(Pipeline):
         model, image_processor = cast(Any, self.model), cast(Any, self.image_processor)
         if model.task == "vision":
             return image_processor(read_image(_source(inputs, None)), return_tensors="pt")
+        _check_pair(model, inputs)
         pair = inputs if isinstance(inputs, dict) else {"text": inputs}
         tokens = model.limit_tokens(self.tokenizer)(**{name: [text] for name, text in pair.items()}, truncation=True)
         return {name: tensor(rows) for name, rows in without_empty(tokens, self.tokenizer).items()}
@@ -83,6 +85,12 @@ class MLCLPipeline(Pipeline):
     def postprocess(self, outputs: Any, **options: Any) -> Any:  # type: ignore[override]
         model: Any = self.model
         return model.predict_labels(logits=outputs["logits"], **options)[0]
+
+
+def _check_pair(model: Any, inputs: Any) -> None:
+    alone = isinstance(inputs, str) or (isinstance(inputs, dict) and inputs.get("text_pair") is None)
+    if model.config.text_pairs and alone:
+        raise ValueError('the model was trained on pairs of texts: give {"text": ..., "text_pair": ...}')
 
 
 def _scores(model: Any, outputs: Any) -> Any:

@@ -39,6 +39,16 @@ def test_text_pipeline_gives_the_scores_of_predict_labels(text_folder, tokenizer
     assert list(map(raw.get, model.config.label_names)) == pytest.approx(logits, abs=1e-6)
 
 
+def test_a_model_of_pairs_takes_no_single_text(text_folder):
+    for task in ("text-classification", "multi-label-classification"):
+        classify = pipeline(task, model=str(text_folder))
+        classify.model.config.text_pairs = True
+        assert classify([{"text": TEXTS[0], "text_pair": TEXTS[1]}])
+        for alone in (TEXTS[0], {"text": TEXTS[0]}):
+            with pytest.raises(ValueError, match="trained on pairs"):
+                classify([alone])
+
+
 def test_a_batch_of_more_examples_than_labels(text_folder, image_folder, images):
     for task, folder, inputs in (
         ("text-classification", text_folder, TEXTS * 2),

@@ -15,7 +15,8 @@ def test_outputs_come_in_the_order_of_the_data_and_leave_the_model_as_it_was():
     model = toy_model(dropout=0.5, projection_dim=8)
     rng = np.random.default_rng(0)
     ids = [rng.integers(1, 30, size).tolist() for size in (3, 9, 5, 2, 7)]
-    data = Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]})
+    masks, lists = [[1] * len(row) for row in ids], [[0], [1], [], [0, 1], [2]]
+    data = Dataset.from_dict({"input_ids": ids, "attention_mask": masks, "label_ids": lists})
     model.train()
     outputs = collect_outputs(model, data, Tokenizer(), batch_size=2)
     assert model.training
