@@ -419,7 +419,15 @@ def _from_names(cells: list[_Cells], label_names: Sequence[str] | None, exact: b
             wrong = pc.filter(of_split.values, pc.is_null(index))[0].as_py()
             raise _unknown(wrong, split.split, f"label column '{split.column}'", names)
         shape = (len(split.empty), len(names))
-        result[split.split] = Labels.from_pairs(of_split.rows, index.to_numpy(), shape, split.missing)
+        missing = split.missing
+        nulls = split.rows[_bools(split.values.is_null())]
+        beside = set(nulls[~missing[nulls]].tolist() if split.kind == "string" else ())
+        if beside:
+            logger.warning(
+                "split '%s': in %d of %d rows a nan or null beside labels is left out, such as in row %d",
+                *(split.split, len(beside), len(missing), min(beside)),
+            )
+        result[split.split] = Labels.from_pairs(of_split.rows, index.to_numpy(), shape, missing)
     return result, names
 
 

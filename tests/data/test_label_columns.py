@@ -129,6 +129,16 @@ def test_every_form_gives_the_same_rows_and_a_missing_cell_an_unlabelled_example
         assert labels.dtype == expected.dtype and np.array_equal(labels[:4], expected)
 
 
+def test_a_nan_beside_labels_is_left_out_with_a_word(caplog):
+    labels, names = encode(["cat;nan;emu", "dog", "nan", "emu;cat"])
+    assert names == NAMES and labels[0].tolist() == [1, 0, 1]
+    assert "in 1 of 4 rows a nan or null beside labels is left out, such as in row 0" in caplog.text
+    caplog.clear()
+    encode(["cat;emu", "dog", "nan", "emu;cat"])
+    encode([[0, 2, -100], [1, -100, -100]])  # padding
+    assert "beside labels" not in caplog.text
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), -100])
 def test_one_id_a_row(missing):
     for values in ([0, 1, missing], [0.0, 1.0, missing]):
