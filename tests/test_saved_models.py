@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 from transformers import AutoTokenizer
 
 import hf_mlcl
@@ -58,6 +59,9 @@ def test_an_adapter_predicts_the_same(make, monkeypatch):
 
 
 @pytest.mark.skipif(np.__version__ < "2", reason="transformers resumes no checkpoint of numpy 2 with numpy 1")
+@pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.13"), reason="older releases of torch draw other units for dropout"
+)
 def test_a_checkpoint_with_queue_and_momentum_trains_on_to_the_same_model(make, tmp_path):
     shutil.copytree(SAVED / "checkpoint", tmp_path / "checkpoint-4")
     tokenizer = AutoTokenizer.from_pretrained(SAVED / "text")
