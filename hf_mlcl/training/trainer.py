@@ -474,7 +474,7 @@ class MLCLTrainer(PublishingTrainer):
         labels: Any = BatchLabels.of(inputs)
         rows, size, core = len(labels), self.args.gradient_cache_chunk_size, self.core_model  # type: ignore[attr-defined]
         kept = model_inputs(inputs, core, training=True)
-        return list(chunks(kept, rows, size or max(rows, 1), equal_work=bool(core.length_sorted_chunks)))
+        return list(chunks(kept, rows, size or max(rows, 1), equal_work=bool(size and core.length_sorted_chunks)))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
