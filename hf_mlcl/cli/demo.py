@@ -25,7 +25,7 @@ from hf_mlcl.hub.results import scores_only
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments, default
 
 from .parser import OneLineParser, seed
-from .prepare import model_class, output_folder
+from .prepare import hide_small_bars, model_class, output_folder
 
 ROWS = ("zlpr", "default")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="Seed of data and training.")
     options = parser.parse_args(list(arguments))
     started = time.time()
+    hide_small_bars()
     torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where cores are shared
     folder = output_folder(options.output_dir)
     results: dict[str, dict[str, Any]] = {}
