@@ -132,20 +132,7 @@ def load_multilabel_dataset(
     }  # fmt: skip
     numbers = {"seed": (seed, 0), "max_train_samples": (max_train_samples, 1)}
     numbers |= {"max_eval_samples": (max_eval_samples, 1), "max_labels": (max_labels, 1)}
-    if task not in ("text", "vision"):
-        raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
-    if isinstance(splits, str):
-        raise ValueError(f"splits: expected a list of names, got {splits!r}")
-    if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
-        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
-    for argument, text in texts.items():
-        if not isinstance(text, str | None):
-            raise ValueError(f"{argument}: expected a text, got {text!r}")
-        if text is not None and argument in _INPUT_ARGUMENTS["vision" if task == "text" else "text"]:
-            raise ValueError(f"{argument}='{text}' has no use for task '{task}'")
-    for argument, (number, least) in numbers.items():
-        if not (number is None and least) and (not isinstance(number, (int, np.integer)) or number < least):
-            raise ValueError(f"{argument} must be at least {least}, got {number!r}")
+    _check_arguments(task, splits, validation_fraction, texts, numbers)
     label_names = None if label_names is None else checked_label_names(label_names)
 
     source = read_source(dataset, splits, config_name=config_name, revision=revision, encoding=encoding)
@@ -160,21 +147,13 @@ def load_multilabel_dataset(
     if max_labels is not None and max_labels < len(names):
         if label_names is not None or "train" not in labels:
             raise ValueError("max_labels chooses among the labels of a training split, not beside label_names")
-        most = np.sort(np.argsort(-labels["train"].counts(), kind="stable")[:max_labels])
-        labels, names = {split: of.columns(most) for split, of in labels.items()}, [names[label] for label in most]
+        labels, names = _most_frequent(labels, names, max_labels)
     too_large = too_large_for_rows(sum(map(len, labels.values())), len(names))
     as_ids = too_large and all(part.missing is None for part in labels.values())
-    ready: dict[str, Dataset] = {}
-    for split, rows in source.splits.items():
-        has_id = "id" in rows.column_names and "id" not in (*inputs, *columns)
-        renamed = inputs | ({"id": "id"} if has_id else {})
-        rows = rows.select_columns(list(renamed))
-        rows = rows if list(renamed) == list(renamed.values()) else rows.rename_columns(renamed)
-        rows = add_label_column(rows, labels[split], as_ids)
-        folder = source.folders.get(split)
-        for column, name in inputs.items():
-            rows = _as_image(rows, column, folder) if name == "image" else _as_text(rows, name, column)
-        ready[split] = rows
+    ready = {
+        split: _as_split(rows, inputs, columns, labels[split], as_ids, source.folders.get(split))
+        for split, rows in source.splits.items()
+    }
     example = _first_example(source.splits, columns, labels, names)
     recognised: dict[str, Any] = {"inputs": inputs, "labels": columns, "example": example, "held out": None}
     recognised["read as"] = source.read_as
@@ -192,6 +171,52 @@ def load_multilabel_dataset(
         ready[split] = concatenate_datasets([rows], split=NamedSplit(split))
     logger.info("%s: %s, %d labels", source.name, {split: len(rows) for split, rows in ready.items()}, len(names))
     return MultiLabelData(DatasetDict(ready), names, task, source.name, recognised)
+
+
+def _check_arguments(
+    task: str,
+    splits: Sequence[str] | None,
+    validation_fraction: float,
+    texts: Mapping[str, str | None],
+    numbers: Mapping[str, tuple[int | None, int]],
+) -> None:
+    """Raises ValueError for an argument of another kind; `numbers` are each with the least that makes sense."""
+    if task not in ("text", "vision"):
+        raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
+    if isinstance(splits, str):
+        raise ValueError(f"splits: expected a list of names, got {splits!r}")
+    if not isinstance(validation_fraction, (int, float)) or not 0 <= validation_fraction < 1:
+        raise ValueError(f"validation_fraction: expected a number from 0 to below 1, got {validation_fraction!r}")
+    for argument, text in texts.items():
+        if not isinstance(text, str | None):
+            raise ValueError(f"{argument}: expected a text, got {text!r}")
+        if text is not None and argument in _INPUT_ARGUMENTS["vision" if task == "text" else "text"]:
+            raise ValueError(f"{argument}='{text}' has no use for task '{task}'")
+    for argument, (number, least) in numbers.items():
+        if not (number is None and least) and (not isinstance(number, (int, np.integer)) or number < least):
+            raise ValueError(f"{argument} must be at least {least}, got {number!r}")
+
+
+def _most_frequent(
+    labels: Mapping[str, Labels], names: Sequence[str], count: int
+) -> tuple[dict[str, Labels], list[str]]:
+    """The labels with the most training examples, in their order."""
+    most = np.sort(np.argsort(-labels["train"].counts(), kind="stable")[:count])
+    return {split: of.columns(most) for split, of in labels.items()}, [names[label] for label in most]
+
+
+def _as_split(
+    rows: Dataset, inputs: Mapping[str, str], columns: Sequence[str], labels: Labels, as_ids: bool, folder: Path | None
+) -> Dataset:
+    """The columns that a prepared split has: the input, its labels, and `id` where the source has one."""
+    has_id = "id" in rows.column_names and "id" not in (*inputs, *columns)
+    renamed = {**inputs, "id": "id"} if has_id else dict(inputs)
+    rows = rows.select_columns(list(renamed))
+    rows = rows if list(renamed) == list(renamed.values()) else rows.rename_columns(renamed)
+    rows = add_label_column(rows, labels, as_ids)
+    for column, name in inputs.items():
+        rows = _as_image(rows, column, folder) if name == "image" else _as_text(rows, name, column)
+    return rows
 
 
 def _first_example(

@@ -27,7 +27,6 @@ from hf_mlcl.evaluation.compute_metrics import decision_scores
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.hub.card import comparison_text
-from hf_mlcl.losses import ContrastiveLoss
 from hf_mlcl.messages import nearest
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.adapters_mlcl import unwrapped_adapter
@@ -36,6 +35,7 @@ from hf_mlcl.models.modeling_mlcl import MLCLOutput, MLCLPreTrainedModel
 from .arguments import MLCLTrainingArguments, trains
 from .callbacks import FollowModel, SetEpoch
 from .checkpoints import checkpoint_to_resume
+from .checks import check_batches, check_given, check_loss_options, errors_of_set_up, less_than_a_batch
 from .classifier import (
     REFITTED,
     ClassifierReport,
@@ -143,7 +143,7 @@ class MLCLTrainer(PublishingTrainer):
         loss: nn.Module | None = None,
     ) -> None:
         args = MLCLTrainingArguments(output_dir="trainer_output") if args is None else args
-        _check_given(args, model, model_init, train_dataset, loss)
+        check_given(args, model, model_init, train_dataset, loss)
         if compute_loss_func is not None:
             raise ValueError("compute_loss_func is not supported: set loss=..., a name or a loss of your own")
         self._scoring = False
@@ -158,7 +158,7 @@ class MLCLTrainer(PublishingTrainer):
         self._sum_count = 0
         self._choices = 0  # how many times absent labels were drawn in this training
         self._args_before: dict[str, Any] | None = None  # of a search
-        with _errors_of_set_up(args):
+        with errors_of_set_up(args):
             super().__init__(
                 model=model,
                 args=args,
@@ -229,11 +229,11 @@ class MLCLTrainer(PublishingTrainer):
         core.length_sorted_chunks = self._may_chunk(core)
         self._unused = core.freeze_unused_parameters()
         try:
-            self._check_loss_options()
+            check_loss_options(self)
         finally:
             self._set_frozen(self._unused, False)  # until something is trained
         if trains(self.args):
-            self._check_batches()
+            check_batches(self)
 
     def _may_chunk(self, core: MLCLPreTrainedModel) -> bool:
         """Whether the encoder may run over chunks of a batch: not where it is sharded or has statistics of batches."""
@@ -284,73 +284,6 @@ class MLCLTrainer(PublishingTrainer):
         )
         with replaced(processor, model_max_length=self._max_length):
             yield
-
-    def _check_batches(self) -> None:
-        args, data = self.args, self.train_dataset
-        stream = isinstance(data, torch.utils.data.IterableDataset)
-        repeated = "on several processes: its last batch would repeat examples, which would count as positives"
-        if args.world_size > 1 and stream:
-            raise ValueError(f"train_dataset: an IterableDataset is not supported {repeated}")
-        if stream and args.label_aware_batches:  # type: ignore[attr-defined]
-            raise ValueError("label_aware_batches needs a map-style train_dataset; an IterableDataset was given")
-        if args.world_size > 1 and data is not None and not args.dataloader_drop_last:
-            raise ValueError(f"dataloader_drop_last=False is not supported {repeated}")
-        if args.world_size > 1 and self._less_than_a_batch(data):
-            raise ValueError(
-                f"per_device_train_batch_size: a step takes {args.per_device_train_batch_size} examples on each of "
-                f"{args.world_size} processes, but there are only {len(data)} training examples"  # type: ignore[arg-type]
-            )
-
-    def _less_than_a_batch(self, data: Any) -> bool:
-        return hasattr(data, "__len__") and len(data) < self.args.per_device_train_batch_size * self.args.world_size
-
-    def _check_loss_options(self) -> None:
-        """Raises ValueError where the loss or the launch does not support what the arguments ask of them."""
-        args: Any = self.args
-        core, config = self.core_model, self.core_model.config
-        loss, sharded = core.contrastive_loss, self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded and any(p.requires_grad for own in (loss, core.classification_loss) for p in own.parameters()):
-            raise ValueError("parameters of a loss (learnable_temperature) are not supported with FSDP or DeepSpeed")
-        stream = self.train_dataset is not None and not hasattr(self.train_dataset, "__len__")
-        for name in ("prototype_sample_size", "queue_size", "momentum"):
-            value, samples = getattr(args, name), name == "prototype_sample_size"
-            if value is None or (name == "queue_size" and value == 0):
-                continue
-            if config.objective == "classification":
-                raise ValueError(f"{name}={value} is not supported with the objective 'classification'")
-            reason = None
-            if not isinstance(loss, ContrastiveLoss):
-                reason = "is no ContrastiveLoss"
-            elif samples and not loss.uses_prototypes:
-                reason = "has no prototypes"
-            elif not samples and not loss.examples_are_references:
-                reason = "compares no examples"
-            if reason is not None:
-                raise ValueError(f"{name}={value} is not supported with the loss {config.loss!r}, which {reason}")
-            if stream and not samples:
-                raise ValueError(f"train_dataset: {name} needs a map-style dataset; an IterableDataset was given")
-        if args.gradient_cache_chunk_size is not None and self.is_deepspeed_enabled:
-            raise ValueError(
-                "gradient_cache_chunk_size is not supported with DeepSpeed, which allows one backward pass per step"
-            )
-        strategy = getattr(args, "train_sampling_strategy", None)
-        if args.gradient_cache_chunk_size is not None and self.is_fsdp_enabled and strategy == "batch_rebalance":
-            raise ValueError(
-                "train_sampling_strategy 'batch_rebalance' is not supported with gradient_cache_chunk_size and FSDP, "
-                "whose processes must run equally many chunks"
-            )
-        if args.momentum is None:
-            return
-        if sharded:
-            raise ValueError(f"momentum={args.momentum} is not supported with FSDP or DeepSpeed")
-        # A copy in half precision would stay where it is: steps this small are lost in rounding.
-        half = [p.dtype for p in core.parameters() if p.requires_grad and torch.finfo(p.dtype).bits < 32]
-        if half:
-            dtype = str(half[0]).removeprefix("torch.")
-            raise ValueError(
-                f"momentum={args.momentum} is not supported with trained weights in {dtype}, which no copy follows in "
-                "small steps; load the model in float32, with --bf16 for speed"
-            )
 
     # --- training ---
 
@@ -571,7 +504,7 @@ class MLCLTrainer(PublishingTrainer):
                 collator = self._get_collator_with_removed_columns(collator, description="training")
             data, collator = Numbered(data), NumberedCollator(collator)
         # Few examples are one batch, which is then not dropped.
-        drop = self.args.dataloader_drop_last and not self._less_than_a_batch(dataset)
+        drop = self.args.dataloader_drop_last and not less_than_a_batch(dataset, self.args)
         with (
             replaced(self, train_dataset=data, data_collator=collator),
             replaced(self.args, dataloader_drop_last=drop),
@@ -1020,34 +953,3 @@ class MLCLTrainer(PublishingTrainer):
     def restore_arguments(self) -> None:
         # A parameter of one trial, such as the beta of a loss, must not meet the loss of the next.
         vars(self.args).update(self._args_before or {})
-
-
-def _check_given(args: Any, model: Any, model_init: Any, train_dataset: Any, loss: Any) -> None:
-    """Raises ValueError for arguments of another kind than the Trainer takes."""
-    if not isinstance(args, MLCLTrainingArguments):
-        raise ValueError(f"args must be MLCLTrainingArguments, got {type(args).__name__}")
-    if not isinstance(model, nn.Module) and (model is not None or model_init is None):
-        got = "None, and no model_init" if model is None else type(model).__name__
-        raise ValueError(f"model must be an MLCL model, got {got}; see from_encoder")
-    if isinstance(train_dataset, str | dict):
-        got = (
-            repr(train_dataset) if isinstance(train_dataset, str) else f"several: {', '.join(map(str, train_dataset))}"
-        )
-        raise ValueError(f"train_dataset must be one dataset, got {got}; another one may be eval_dataset")
-    if loss is not None and not isinstance(loss, nn.Module):
-        raise ValueError(f"loss must be a module such as build_loss makes, got {loss!r}; a name goes into args")
-
-
-@contextmanager
-def _errors_of_set_up(args: MLCLTrainingArguments) -> Iterator[None]:
-    """Has what the Trainer says of missing packages and of the Hub name the argument."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "to be installed" not in str(error):
-            raise
-        raise ImportError(f"report_to: install the trackers {args.report_to}: {error}") from error
-    except OSError as error:
-        if not args.push_to_hub:
-            raise
-        raise OSError(f"push_to_hub: the Hub cannot be reached: {' '.join(str(error).split())}") from error
