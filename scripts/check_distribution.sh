@@ -145,8 +145,8 @@ import sys
 
 text = open(sys.argv[1], encoding="utf-8").read()
 required = re.search(r"(?ms)^dependencies = \[$(.*?)^\]$", text)[1]
-for name, lowest in re.findall(r'(?m)^ *"([\w-]+)>=([\w.]+)', required):
-    print(f"{name}=={lowest}")
+for name, lowest, where in re.findall(r'(?m)^ *"([\w-]+)>=([\w.]+)[^;"]*(;[^"]*)?"', required):
+    print(f"{name}=={lowest} {where}")
 END
 for interpreter in "${interpreters[@]}"; do
     # A name on the path that starts nothing (a shim of pyenv) is no interpreter.

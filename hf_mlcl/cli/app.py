@@ -22,9 +22,8 @@ from .prepare import (
 
 def run(arguments: Sequence[str]) -> None:
     """Serves the page or writes the Space; see `hf-mlcl app --help`."""
-    parser = ModelParser(
-        "hf-mlcl app", "Serves a page to try a trained model.", optional=("task", "dataset")
-    )  # without a dataset there are labels only
+    # Without a dataset there are labels only.
+    parser = ModelParser("hf-mlcl app", "Serves a page to try a trained model.", optional=("dataset",))
     parser.add_argument("--space", help="Folder to write the files of a Space to, instead of serving the page here.")
     options = parser.parse_args(list(arguments))
     source = Path(options.model)
@@ -44,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{index}: {len(rows)} training examples, {'embedded now' if done else 'embedded before'}")
     name = source.resolve().name if source.is_dir() else options.model
     if folder is None:
-        Page(model, read_processor(options.model, job.task, "model"), index, name).launch()
+        Page(model, read_processor(options.model, model.config.task, "model"), index, name).launch()
         return
     write_space(options.model, folder, name, index)
     shown = "training examples are in it" if index else "no training examples are in it"

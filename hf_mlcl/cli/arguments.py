@@ -21,8 +21,11 @@ from .parser import Help, OneLineParser
 class DataArguments:
     """The dataset and how it is read."""
 
-    task: str = field(metadata={"help": "Modality of the inputs.", "choices": ("text", "vision")})
     dataset: str = field(metadata={"help": "Hub id, folder or file of the dataset."})
+    task: str | None = field(
+        default=None,
+        metadata={"help": "Modality of the inputs. Default: what the columns hold.", "choices": ("text", "vision")},
+    )
     text_column: str | None = field(default=None, metadata={"help": "Text column. Default: detected."})
     text_pair_column: str | None = field(default=None, metadata={"help": "Column of the second text, for text pairs."})
     image_column: str | None = field(default=None, metadata={"help": "Image column. Default: detected."})
@@ -218,7 +221,7 @@ class _AllOptions(argparse.Action):
 class ModelParser(DataclassParser):
     """Of the commands that take a trained model and the flags of a dataset; the model knows its task."""
 
-    def __init__(self, prog: str, description: str, optional: Sequence[str] = ("task",)) -> None:
+    def __init__(self, prog: str, description: str, optional: Sequence[str] = ()) -> None:
         super().__init__(DataArguments, prog=prog, description=description)
         self.add_argument("model", help="Folder or Hub id of the trained model.")
         for action in self._actions:

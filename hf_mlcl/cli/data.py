@@ -1,4 +1,4 @@
-"""`hf-mlcl data DATASET --task text`: what a dataset is read as and what it holds, without training."""
+"""`hf-mlcl data DATASET`: what a dataset is read as and what it holds, without training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def run(arguments: Sequence[str]) -> None:
     """Prints the look of a dataset; see `hf-mlcl data --help`."""
     parser = DataclassParser(DataArguments, prog="hf-mlcl data")
     for action in parser._actions:
-        action.required = action.required and action.dest != "dataset"
+        action.required = False  # --dataset, which may come without its flag
     parser.add_argument("name", nargs="?", help="The dataset, as --dataset.")
     parser.add_argument("--validation_fraction", type=float, default=0.1, help="As in `hf-mlcl train`.")
     parser.add_argument("--json", action="store_true", help="One JSON object, with the counts of every label.")
     parser.add_argument("--picture", type=Path, help="File to draw the labels' frequencies to; needs hf-mlcl[plots].")
     options = parser.parse_args(list(arguments))
     if (options.name is None) == (options.dataset is None):
-        raise ValueError("dataset: name one, hf-mlcl data DATASET --task text")
+        raise ValueError("dataset: name one, hf-mlcl data DATASET")
     values = {name: getattr(options, name) for name in DataArguments.__dataclass_fields__}
     job = DataArguments(**{**values, "dataset": options.name or options.dataset})
     data = load_data(job, validation_fraction=options.validation_fraction, max_train_samples=job.max_train_samples)

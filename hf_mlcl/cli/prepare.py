@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import disable_progress_bars
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -111,23 +111,34 @@ def check_length(model: Any, max_length: int | None) -> None:
 
 
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
-    """The dataset that the flags describe; `options` go to `load_multilabel_dataset`."""
+    """The dataset that the flags describe, whose task is filled in where none was given; `options` go to
+    `load_multilabel_dataset`."""
     if not sys.stderr.isatty():
         disable_progress_bars()  # of datasets, which would write into a file as to a terminal
-    nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
-    for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
-        given = getattr(arguments, name, value)
-        if given != value:  # says something about inputs of the other kind; columns are checked later
-            raise ValueError(f"{name} is not for the task {arguments.task!r}, got {given!r}")
+    if arguments.task is not None:
+        _check_inputs(arguments)
     columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter", "encoding")
-    return load_multilabel_dataset(
+    data = load_multilabel_dataset(
         arguments.dataset,
-        task="text" if arguments.task == "text" else "vision",
+        task=cast(Any, arguments.task),
         **{name: getattr(arguments, name) for name in (*columns, "max_eval_samples")},
         config_name=arguments.dataset_config,
         revision=arguments.dataset_revision,
         **options,
     )
+    if arguments.task is None:
+        arguments.task = data.task
+        _check_inputs(arguments)
+    return data
+
+
+def _check_inputs(arguments: DataArguments) -> None:
+    """Raises ValueError for a flag of inputs of the other kind; columns are checked where data are loaded."""
+    nothing = {"image_size": None, "corrupt_images": "error", "augmentation": "none"}
+    for name, value in nothing.items() if arguments.task == "text" else {"max_length": None}.items():
+        given = getattr(arguments, name, value)
+        if given != value:
+            raise ValueError(f"{name} is not for the task {arguments.task!r}, got {given!r}")
 
 
 def data_arguments(model: Any, options: Any) -> DataArguments:
@@ -179,7 +190,7 @@ def read_processor(source: str, task: str, argument: str) -> Any:
 
 def load_processor(source: str, arguments: DataArguments, argument: str = "encoder") -> Any:
     """Tokenizer or image processor of an encoder or a trained model, set to the size that the flags ask for."""
-    processor = read_processor(source, arguments.task, argument)
+    processor = read_processor(source, cast(str, arguments.task), argument)
     if arguments.task == "vision" and arguments.image_size is not None:
         return with_image_size(processor, arguments.image_size)
     if arguments.task == "text" and processor.pad_token is None:

@@ -134,11 +134,11 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
     peft_config = adapter_config(job)
     processor = load_processor(job.encoder, job)
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    model = model_class(job.task).from_encoder(
+    model = model_class(data.task).from_encoder(
         job.encoder,
         labels=data.label_names,
         prototype_init=job.prototype_init or "xavier",
-        tokenizer=processor if job.task == "text" else None,
+        tokenizer=processor if data.task == "text" else None,
         label_descriptions=load_label_descriptions(job.label_descriptions),
         text_pairs=job.text_pair_column is not None,
         **built,
@@ -178,10 +178,10 @@ def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: Mu
     """Fills in what measured best (benchmarks/recipe.md) where neither loss nor objective is given."""
     if args.loss is not None or args.objective is not None or Labels.of(data.splits["train"]).as_ids:
         return
-    for name, value in default.objective(job.task).items():
+    for name, value in default.objective(data.task).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    job.prototype_init = job.prototype_init or default.prototype_init(job.task, data.label_names)
+    job.prototype_init = job.prototype_init or default.prototype_init(data.task, data.label_names)
 
 
 def fit(training: Training, job: TrainArguments) -> ClassifierReport:

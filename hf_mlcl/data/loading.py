@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "image_path", "path", "file", "filename")
 _INPUT_ARGUMENTS = {"text": ("text_column", "text_pair_column"), "vision": ("image_column",)}
+_OTHER = {"text": "vision", "vision": "text"}
 _STRINGS, _BYTES = ("string", "large_string", "string_view"), ("binary", "large_binary")
 
 
@@ -71,7 +73,7 @@ class MultiLabelData:
 def load_multilabel_dataset(
     dataset: Any,
     *,
-    task: Task,
+    task: Task | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
     image_column: str | None = None,
@@ -96,7 +98,7 @@ def load_multilabel_dataset(
             a folder of `save_to_disk`), else an id on the Hub. A local source never touches the network.
             Or what is in memory: a `datasets.Dataset`, `DatasetDict` or DataFrame, a mapping of splits to these, or of
             columns to lists, such as `{"text": texts, "labels": names}`.
-        task: "text" or "vision".
+        task: "text" or "vision"; if None, what the columns hold, and of texts beside images the images.
         text_column, image_column: column of the input; recognised by name or type if None.
         text_pair_column: column of the second text, where examples are pairs of texts; never guessed.
         label_column: label column, or 0/1 columns as "a,b,c" ("a," for one) or "label_*"; recognised if None.
@@ -138,7 +140,9 @@ def load_multilabel_dataset(
     source = read_source(dataset, splits, config_name=config_name, revision=revision, encoding=encoding)
     if splits is None and "train" not in source.splits:
         raise ValueError(f"dataset: '{dataset}' has no training split, only {shown(source.splits)}")
-    inputs = _find_inputs(next(iter(source.splits.values())), task, texts)
+    first = next(iter(source.splits.values()))
+    task = _find_task(first, texts) if task is None else task
+    inputs = _find_inputs(first, task, texts)
     columns, indicators = find_label_columns(source.splits, label_column, list(inputs), label_names)
     _check_columns(source.splits, inputs, columns)
     labels, names = encode_labels(
@@ -174,14 +178,14 @@ def load_multilabel_dataset(
 
 
 def _check_arguments(
-    task: str,
+    task: str | None,
     splits: Sequence[str] | None,
     validation_fraction: float,
     texts: Mapping[str, str | None],
     numbers: Mapping[str, tuple[int | None, int]],
 ) -> None:
     """Raises ValueError for an argument of another kind; `numbers` are each with the least that makes sense."""
-    if task not in ("text", "vision"):
+    if task not in ("text", "vision", None):
         raise ValueError(f"task: expected 'text' or 'vision', got {task!r}")
     if isinstance(splits, str):
         raise ValueError(f"splits: expected a list of names, got {splits!r}")
@@ -190,7 +194,7 @@ def _check_arguments(
     for argument, text in texts.items():
         if not isinstance(text, str | None):
             raise ValueError(f"{argument}: expected a text, got {text!r}")
-        if text is not None and argument in _INPUT_ARGUMENTS["vision" if task == "text" else "text"]:
+        if task is not None and text is not None and argument in _INPUT_ARGUMENTS[_OTHER[task]]:
             raise ValueError(f"{argument}='{text}' has no use for task '{task}'")
     for argument, (number, least) in numbers.items():
         if not (number is None and least) and (not isinstance(number, (int, np.integer)) or number < least):
@@ -231,6 +235,20 @@ def _first_example(
             named = [name for name in columns if len(columns) == 1 or name in found]
             return ", ".join(f"{name}: {cells[name][0]!r}" for name in named)[:200], found
     return None
+
+
+def _find_task(first: Dataset, given: Mapping[str, str | None]) -> Task:
+    """The task of a given column; else "vision" where a column holds images or names their files, else "text"."""
+    for task, arguments in _INPUT_ARGUMENTS.items():
+        if any(given[argument] is not None for argument in arguments):
+            return "text" if task == "text" else "vision"
+    column = input_column(first, "vision")
+    if column is None:
+        return "text"
+    dtype = getattr(first.features[column], "dtype", None)
+    names = [name for name in first.select(range(min(len(first), 10)))[column] if name] if dtype in _STRINGS else []
+    of_images = [(guess_type(name)[0] or "").startswith("image/") for name in names]
+    return "vision" if dtype not in _STRINGS or any(of_images) else "text"
 
 
 def _find_inputs(first: Dataset, task: Task, given: Mapping[str, str | None]) -> dict[str, str]:

@@ -99,7 +99,7 @@ class MLCLTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Worker processes that prepare batches. Default: for images one per spare core, at most 4, where "
-            "processes can be forked; for tokens none."
+            "Python forks processes (on Linux before 3.14); for tokens none."
         },
     )
 

@@ -167,6 +167,22 @@ def test_columns_are_recognised_or_named(tmp_path):
     assert load(path, label_column="l_b, l_a").label_names == ["l_b", "l_a"]
 
 
+def test_the_task_is_what_the_columns_hold_unless_it_is_said(tmp_path):
+    def task(content, **arguments):
+        return load(write(tmp_path / "a.csv", content), **{"task": None, **arguments}).task
+
+    PILImage.new("RGB", (2, 2)).save(tmp_path / "x.png")
+    assert task("text,labels\nhello,a\n") == "text"
+    assert task("file_name,labels\nx.png,a\n") == "vision"
+    assert task("file_name,labels\nnotes.txt,a\n", text_column="file_name") == "text"
+    assert task("path,text,labels\n/index.html,hello,a\n") == "text"
+    captioned = "image,text,labels\nx.png,a caption,a\n"
+    assert task(captioned) == "vision" and task(captioned, task="text") == task(captioned, text_column="text") == "text"
+    assert task("id,photo_of,labels\n1,x.png,a\n", image_column="photo_of") == "vision"
+    with pytest.raises(ValueError, match="text_column: name one of"):
+        task("other,labels\nhello,a\n")
+
+
 def test_one_label_is_a_single_column_with_a_comma(tmp_path):
     path = write(tmp_path / "a.csv", "text,spam\nx,1\ny,0\nz,\n")
     data = load(path, label_column="spam,")

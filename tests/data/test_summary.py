@@ -60,7 +60,7 @@ def test_columns_and_a_held_out_split_are_named():
 
 def test_the_command_gives_text_json_and_a_picture(tmp_path, capsys):
     save_texts(tmp_path)
-    main(["data", str(tmp_path), "--task", "text", "--picture", str(tmp_path / "counts.png")])
+    main(["data", str(tmp_path), "--picture", str(tmp_path / "counts.png")])
     assert "held out of the training split" in capsys.readouterr().out
     assert (tmp_path / "counts.png").stat().st_size > 1000
     main(["data", "--dataset", str(tmp_path), "--task", "text", "--json", "--validation_fraction", "0"])
@@ -71,7 +71,7 @@ def test_the_command_gives_text_json_and_a_picture(tmp_path, capsys):
 def test_images_that_cannot_be_read_are_named(tmp_path, capsys):
     save_images(tmp_path, train=4, validation=2)
     (tmp_path / "train" / "2.png").write_bytes(b"no image")
-    main(["data", str(tmp_path), "--task", "vision"])
+    main(["data", str(tmp_path)])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "cannot be read" in line)
     assert line.startswith("! train: 1 images") and "2.png" in line
 

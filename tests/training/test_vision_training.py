@@ -81,10 +81,21 @@ def test_the_best_checkpoint_is_really_loaded(tmp_path):
     assert same(dict(trainer.model.state_dict()), dict(best.state_dict()))
 
 
-@pytest.mark.parametrize(("cores", "processes", "workers"), [(1, 1, 0), (4, 1, 3), (64, 1, 4), (8, 2, 3), (2, 4, 0)])
-def test_images_are_prepared_by_spare_cores(cores, processes, workers, monkeypatch):
+@pytest.mark.parametrize(
+    ("cores", "processes", "method", "workers"),
+    [
+        (1, 1, "fork", 0),
+        (4, 1, "fork", 3),
+        (64, 1, "fork", 4),
+        (8, 2, "fork", 3),
+        (2, 4, "fork", 0),
+        (4, 1, "forkserver", 0),  # the default of Python 3.14 on Linux
+    ],
+)
+def test_images_are_prepared_by_spare_cores(cores, processes, method, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
     rows = digit_canvases(24, 16, 1).splits["train"]
     images = prepare_images(rows, ViTImageProcessor(size={"height": 16, "width": 16}))
     # Views and positions are wrapped around images; a plain dataset holds tokens.
