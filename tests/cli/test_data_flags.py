@@ -89,6 +89,5 @@ def test_damaged_images_stop_the_training_or_are_left_out(damaged, image_encoder
 def test_a_flag_of_the_other_kind_of_inputs_is_refused_also_where_the_columns_tell_the_task(
     text_data, text_encoder, tmp_path, capsys
 ):
-    with pytest.raises(SystemExit):
-        main(["train", "--dataset", str(text_data), "--encoder", str(text_encoder), "--image_size", "8"])
-    assert "image_size is not for the task 'text', got 8" in capsys.readouterr().err
+    flags = ["train", "--dataset", text_data, "--encoder", text_encoder, "--output_dir", tmp_path / "out"]
+    assert fails(capsys, *flags, "--image_size", "8") == "image_size is not for the task 'text', got 8"

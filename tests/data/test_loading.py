@@ -177,7 +177,8 @@ def test_the_task_is_what_the_columns_hold_unless_it_is_said(tmp_path):
     assert task("file_name,labels\nnotes.txt,a\n", text_column="file_name") == "text"
     assert task("path,text,labels\n/index.html,hello,a\n") == "text"
     captioned = "image,text,labels\nx.png,a caption,a\n"
-    assert task(captioned) == "vision" and task(captioned, task="text") == task(captioned, text_column="text") == "text"
+    assert task(captioned) == "vision"
+    assert task(captioned, task="text") == task(captioned, text_column="text") == "text"
     assert task("id,photo_of,labels\n1,x.png,a\n", image_column="photo_of") == "vision"
     with pytest.raises(ValueError, match="text_column: name one of"):
         task("other,labels\nhello,a\n")
