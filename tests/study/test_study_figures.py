@@ -44,5 +44,16 @@ def test_ranks_are_told_apart_without_colours():
     pytest.importorskip("scikit_posthocs")
     means = pd.DataFrame(np.random.default_rng(0).random((6, 4)), columns=["reg", "zlpr", "default", FROZEN])
     figure = plot_ranks(ranks(means))
+    # As in the table beside it, and off the lines.
+    shown = sorted(text.get_text() for text in figure.axes[0].texts)
+    assert all(text.endswith(") ") or text.startswith(" (") for text in shown)
+    average = ranks(means).average
+    assert {f"({rank:.2f})" for rank in average} == {text[text.index("(") : text.index(")") + 1] for text in shown}
     lines = {to_hex(line.get_color()) for line in figure.axes[0].lines}
     assert lines == {"#000000"} and {text.get_color() for text in figure.axes[0].texts} <= {"black", "#000000"}
+
+
+def test_rows_of_one_colour_have_different_lines_and_the_baselines_different_markers():
+    styles = row_styles(ROWS)
+    lines = {(style["color"], style["linestyle"]) for style in styles.values()}
+    assert len(lines) == len(ROWS) and styles[FROZEN]["marker"] != styles[SVM]["marker"]
