@@ -180,7 +180,7 @@ class Page:
                     ["cosine", "labels", "image" if self.images else "text"],
                     "html" if self.images else "str",
                 )
-                options: dict[str, Any] = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
+                options: dict[str, Any] = {"datatype": ["number", "str", kind], "column_widths": ["21%", "34%", "45%"]}
                 outputs.append(table(headers=heads, label=title, max_height=2000, **options))
                 colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
                 # Not the plot's own title and legend: it cuts them off.
@@ -192,6 +192,7 @@ class Page:
                 )
                 options = {"color_map": colours, "colors_in_legend": [], "show_label": False, "height": 400}
                 options |= {"x_title": "first principal axis", "y_title": "second principal axis"}
+                options |= {"x_axis_format": "~g", "y_axis_format": "~g"}  # 0.50 as 0.5, or the first two touch
                 options["tooltip"] = ["label", "image" if self.images else "text"]
                 outputs.append(gradio.ScatterPlot(x="x", y="y", color="label", **options))
             button.click(answer, inputs, outputs, api_name="label")

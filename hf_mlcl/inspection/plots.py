@@ -135,7 +135,7 @@ def name_points(
 ) -> None:
     """Writes names beside points (n, 2), the most important first; those without a free place are left out.
 
-    Names keep off what `axes.scatter` gave for `keep_free`.
+    Names keep off their points, or off what `axes.scatter` gave for `keep_free`.
 
     Call it last: it fixes the layout.
     """
@@ -144,6 +144,8 @@ def name_points(
     style: Any = {"fontsize": size, "zorder": 7, "path_effects": [withStroke(linewidth=2, foreground="white")]}
     texts = [axes.text(*point, name, **style) for point, name in zip(points, names, strict=True)]
     line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6}
+    if keep_free is None:
+        keep_free = axes.scatter(*points.T, s=20, alpha=0)
     _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line, objects=keep_free) if texts else ([], [])
     inside, taken = axes.get_window_extent(), list[Any]()
     for text in texts:
