@@ -64,7 +64,7 @@ def _shown(rows: list[str]) -> list[str]:
 
 def _legend(axes: Any) -> None:
     handles, names = axes.get_legend_handles_labels()
-    names = [textwrap.fill(name, 24) for name in names]
+    names = [textwrap.fill(name, 28) for name in names]  # an argument's name and value fit into a line
     axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -137,7 +137,7 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str, styles: dict[str, d
         )
     ticks = sorted(lines.groupby(["fraction", "labels"])[column].mean().round().unique())
     axes.set(xscale="log", xlabel=name, ylabel="Macro-F1 (%)")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     _legend(axes)

@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.colors import to_hex
 
-from hf_mlcl.study.figures import MOST_LINES, plot_frequency, plot_ranks, plot_scores, row_styles
+from hf_mlcl.study.figures import MOST_LINES, plot_curves, plot_frequency, plot_ranks, plot_scores, row_styles
 from hf_mlcl.study.plan import FROZEN, SVM
 from hf_mlcl.study.statistics import ranks
 
@@ -57,3 +57,14 @@ def test_rows_of_one_colour_have_different_lines_and_the_baselines_different_mar
     styles = row_styles(ROWS)
     lines = {(style["color"], style["linestyle"]) for style in styles.values()}
     assert len(lines) == len(ROWS) and styles[FROZEN]["marker"] != styles[SVM]["marker"]
+
+
+def test_curves_have_whole_numbers_below_and_whole_arguments_beside():
+    rows = ["zlpr, learning_rate=0.0003, classification_weight=0.5", FROZEN]
+    lines = pd.DataFrame(
+        [(row, share, int(share * 2_000_000), 1000, share) for row in rows for share in (0.1, 1.0)],
+        columns=["row", "fraction", "train_examples", "labels", "macro_f1"],
+    )
+    axes = plot_curves(lines, "train_examples", "training examples", row_styles(rows)).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["200,000", "2,000,000"]
+    assert "\nclassification_weight=0.5" in axes.get_legend().get_texts()[0].get_text()
