@@ -51,7 +51,7 @@ def row_styles(rows: list[str]) -> dict[str, dict[str, Any]]:
     found = {row: dict(styles[FROZEN if row.startswith(FROZEN) else SVM]) for row in rows if row not in others}
     for number, row in enumerate(others):
         marker = _MARKERS[(number // len(_COLOURS) + number) % len(_MARKERS)]
-        line = _LINES[number // len(_COLOURS) % len(_LINES)]
+        line: Any = _LINES[number // len(_COLOURS) % len(_LINES)]
         found[row] = {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "linestyle": line}
     return found
 
