@@ -24,7 +24,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-SHOWN_LABELS, SHOWN_NEIGHBOURS, SHOWN_POINTS, HOVER = 10, 5, 1500, 80  # HOVER: characters of a text
+SHOWN_LABELS, SHOWN_NEIGHBOURS, HOVER = 10, 5, 80  # HOVER: characters of a text
+SHOWN_POINTS, SHOWN_IMAGES = 1500, 500  # on the map; what the mouse shows of them goes with every answer
 INPUT, NEAREST, OTHERS = "your input", "nearest", "other labels"
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and which show on white and on dark grey.
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9")
@@ -125,13 +126,16 @@ class Page:
         kinds = np.full(len(labels), OTHERS, dtype=object)
         for label in self._coloured():  # the rarest of an example's labels counts
             kinds[labels[:, label] > 0] = self.labels[label]
-        drawn = np.random.default_rng(0).permutation(len(labels))[:SHOWN_POINTS]
+        drawn = np.random.default_rng(0).permutation(len(labels))[: SHOWN_IMAGES if self.images else SHOWN_POINTS]
         here = (vector - self.index["centre"]) @ self.index["axes"]
         points = np.concatenate([self.index["points"][drawn], self.index["points"][nearest], here[None]])
-        frame = pd.DataFrame(points, columns=["x", "y"])
+        frame = pd.DataFrame(points.astype(np.float64).round(5), columns=["x", "y"])
         frame["label"] = [*kinds[drawn], *[NEAREST] * len(nearest), INPUT]
-        if not self.images:
-            frame["text"] = [*(self.index["inputs"][row][:HOVER] for row in (*drawn, *nearest)), ""]
+        inputs = [self.index["inputs"][row] for row in (*drawn, *nearest)]
+        if self.images:  # a column of this name is shown as an image
+            frame["image"] = [*(f"data:image/jpeg;base64,{image}" for image in inputs), ""]
+        else:
+            frame["text"] = [*(text[:HOVER] for text in inputs), ""]
         return frame
 
     def _coloured(self) -> list[int]:
@@ -168,7 +172,7 @@ class Page:
                     button = gradio.Button("Predict labels", variant="primary")
                 with gradio.Column(scale=3):
                     heads = ["label", "score", "threshold", "given"]
-                    widths = ["29%", "19%", "32%", "20%"]
+                    widths = ["32%", "19%", "29%", "20%"]
                     outputs = [table(headers=heads, label="Labels", max_height=2000, column_widths=widths)]
             if self.index:
                 title = f"Nearest of {len(self.index['labels']):,} training examples, by cosine similarity"
@@ -176,7 +180,7 @@ class Page:
                     ["cosine", "labels", "image" if self.images else "text"],
                     "html" if self.images else "str",
                 )
-                options: dict[str, Any] = {"datatype": ["number", "str", kind], "column_widths": ["23%", "29%", "48%"]}
+                options: dict[str, Any] = {"datatype": ["number", "str", kind], "column_widths": ["21%", "34%", "45%"]}
                 outputs.append(table(headers=heads, label=title, max_height=2000, **options))
                 colours = MARKS | dict(zip([self.labels[one] for one in self._coloured()], COLOURS, strict=False))
                 # Not the plot's own title and legend: it cuts them off.
@@ -188,7 +192,8 @@ class Page:
                 )
                 options = {"color_map": colours, "colors_in_legend": [], "show_label": False, "height": 400}
                 options |= {"x_title": "first principal axis", "y_title": "second principal axis"}
-                options["tooltip"] = ["label"] if self.images else ["label", "text"]
+                options |= {"x_axis_format": "~g", "y_axis_format": "~g"}  # 0.50 as 0.5, or the first two touch
+                options["tooltip"] = ["label", "image" if self.images else "text"]
                 outputs.append(gradio.ScatterPlot(x="x", y="y", color="label", **options))
             button.click(answer, inputs, outputs, api_name="label")
         return blocks

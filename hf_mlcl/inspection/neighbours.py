@@ -143,7 +143,7 @@ def similarity_histograms(
     if len(np.unique(sharing[decided])) < 2:
         return {"edges": None, "sharing": None, "apart": None, "separation": None}
     low, high = np.quantile(cosines[decided], [0.0005, 0.9995])
-    edges = np.linspace(low, max(high, low + 1e-3), bins + 1)
+    edges = np.linspace(min(low, high - 1e-3), high, bins + 1)  # widened downwards: no cosine is above 1
     result: dict[str, Any] = {"edges": edges.tolist()}
     for name, chosen in (("sharing", sharing), ("apart", ~perhaps)):
         density, _ = np.histogram(cosines[chosen], bins=edges, density=True)

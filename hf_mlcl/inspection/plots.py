@@ -76,11 +76,17 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 def short(name: Any, limit: int = 24) -> str:
-    """A name cut to a length, as matplotlib takes it: between two dollars it would set formulas."""
+    """A name cut to a length, as matplotlib takes it: between two dollars it would set formulas.
+
+    It is cut in the middle: names of many labels often begin alike.
+    """
     text = "".join(map(_drawn, printable(" ".join(str(name).split()))))
-    text = text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-    # Without the marks, what follows a name in Arabic or Hebrew would be drawn before it.
-    mark = "\u200e" if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text) else ""
+    if len(text) > limit:
+        text = text[: limit - limit // 3 - 1].rstrip() + "…" + text[-(limit // 3) :].lstrip()
+    # Without the marks, what follows a name in Arabic or Hebrew would be drawn before it, and a legend would leave out
+    # a name that begins with an underscore.
+    marked = text.startswith("_") or any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    mark = "\u200e" if marked else ""
     return mark + text.replace("$", r"\$") + mark
 
 
@@ -124,8 +130,12 @@ def new_figure(height: float, title: str, note: str, rows: int = 1, columns: int
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str], size: float = 8) -> None:
+def name_points(
+    figure: Any, axes: Any, points: np.ndarray, names: Sequence[str], size: float = 8, keep_free: Any = None
+) -> None:
     """Writes names beside points (n, 2), the most important first; those without a free place are left out.
+
+    Names keep off their points, or off what `axes.scatter` gave for `keep_free`.
 
     Call it last: it fixes the layout.
     """
@@ -134,7 +144,9 @@ def name_points(figure: Any, axes: Any, points: np.ndarray, names: Sequence[str]
     style: Any = {"fontsize": size, "zorder": 7, "path_effects": [withStroke(linewidth=2, foreground="white")]}
     texts = [axes.text(*point, name, **style) for point, name in zip(points, names, strict=True)]
     line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6}
-    _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line) if texts else ([], [])
+    if keep_free is None:
+        keep_free = axes.scatter(*points.T, s=20, alpha=0)
+    _, lines = adjust_text(texts, ax=axes, iter_lim=100, arrowprops=line, objects=keep_free) if texts else ([], [])
     inside, taken = axes.get_window_extent(), list[Any]()
     for text in texts:
         box = text.get_window_extent()
@@ -162,9 +174,15 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
     never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
     title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {never} are never found"
     absent = len(rows) - len(present)
+    few = len(present) <= named  # all are named then, and a line would only join the points
     note = (
-        "One point per label with a positive in this split; the line joins the means of groups of labels of similar "
-        "frequency. Named: the labels that fall farthest below the line."
+        "One point per label with a positive in this split"
+        + (
+            "."
+            if few
+            else "; the line joins the means of groups of labels of similar frequency. Named: the labels that fall "
+            "farthest below the line."
+        )
         + (f" {plural(absent, 'label')} without a positive: no point, and an F1 of 0 in the means." if absent else "")
     )
     figure, ((axes,),) = new_figure(3.5, title, note)
@@ -178,11 +196,12 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
             axes.scatter(places[chosen], f1[chosen], s=18, c=colour, **style)
     parts = np.array_split(np.argsort(counts, kind="stable"), min(8, len(counts)))
     x, y = np.array([np.log(places[part]).mean() for part in parts]), np.array([f1[part].mean() for part in parts])
-    axes.plot(np.exp(x), y, color=INK, linewidth=1.2)
+    if not few:
+        axes.plot(np.exp(x), y, color=INK, linewidth=1.2)
     axes.set(xlabel="training examples of the label", ylabel="F1 in this split (%)", ylim=(-4, 104))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     below = f1 - np.interp(np.log(places), x, y)
-    far = [index for index in np.argsort(below, kind="stable")[:named] if below[index] < -5]
+    far = [index for index in np.argsort(below, kind="stable")[:named] if few or below[index] < -5]
     names = [short(present[index]["label"]) for index in far]
     name_points(figure, axes, np.column_stack([places, f1])[far], names)
     return figure
@@ -201,7 +220,7 @@ def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
         "left out). Left: with counts; – is never predicted. Right: where scores lie beside the label's threshold; "
         "positives belong to the right of it, negatives to the left."
     )
-    height = 0.26 * max(len(chosen), 2) + 1.2
+    height = 0.26 * max(len(chosen), 2) + 1.35
     figure, ((left, right),) = new_figure(height, title, note, 1, 2, sharey=True, width_ratios=(1, 1.15))
     names = []
     for place, row in enumerate(chosen):
@@ -222,17 +241,21 @@ def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
         trained = f" / {row['train_count']}" if "train_count" in row else ""
         names.append(f"{short(row['label'], 22)} ({row['support']}{trained})")
     left.set(title="missed (left) and wrong (right)", xlim=(-146, 146))
-    left.set_xlabel("% of positives missed  |  % of predictions wrong")
+    left.set_xlabel("% of positives missed (left),\n% of predictions wrong (right)")
     left.set_xticks([-100, -50, 0, 50, 100], ["100", "50", "0", "50", "100"])
     right.set(title="scores beside the threshold (0)")
     right.set_xlabel(
-        "log-odds of the score minus those of the threshold\n(left of 0: not predicted, right: predicted)"
+        "log-odds of the score minus\nthose of the threshold (left of 0:\nnot predicted, right: predicted)"
     )
     right.plot([], [], color=BLUE, linewidth=4, label="positives: median, middle 50 % and 80 %")
     right.plot([], [], "-^", color=ORANGE, label="negatives: 90 % to 99 % (triangle)")
     for axes in (left, right):
         _bars(axes, names)
     figure.legend(loc="outside lower right", ncols=2)
+    figure.draw_without_rendering()  # lays the panels out: the counts must fit between the bars and the names
+    widest = max((text.get_window_extent().width for text in left.texts), default=0) / left.bbox.width
+    reach = max(146, 110 / (1 - 2 * min(widest, 0.4)))
+    left.set_xlim(-reach, reach)
     return figure
 
 
@@ -289,13 +312,13 @@ def plot_co_predictions(found: CoPredictions, label_names: Sequence[str], limit:
         f"Bar: log2((predicted together + {found.prior:g}) / (occurring together + {found.prior:g})); the added "
         f"{found.prior:g} keep rare pairs near 0. Shown: the pairs that differ most; numbers: predicted / occurring."
     )
-    figure, ((axes,),) = new_figure(0.9 + 0.24 * max(len(pairs), 1), title, note)
+    figure, ((axes,),) = new_figure(1.2 + 0.24 * max(len(pairs), 1), title, note)
     ratios = np.array([found.log_ratio[pair] for pair in pairs])
     bars = axes.barh(range(len(pairs)), ratios, 0.7, color=np.where(ratios > 0, ORANGE, BLUE))
     axes.bar_label(bars, [f"{found.predicted[pair]} / {found.occurring[pair]}" for pair in pairs], padding=3)
     axes.margins(x=0.14)
     axes.set_xlabel(
-        "log2 of predicted / occurring: together more rarely (left) or more often (right); 1 is twice as often"
+        "log2 of predicted / occurring\n(left: together more rarely, right: more often,\n1: twice as often)"
     )
     _bars(axes, [f"{short(label_names[a], 20)} + {short(label_names[b], 20)}" for a, b in pairs])
     axes.grid(axis="x")
@@ -347,6 +370,7 @@ def plot_similarities(histograms: dict[str, Any]) -> Figure:
         shares = 100 * np.array(part["density"]) * np.diff(histograms["edges"])
         axes.stairs(shares, histograms["edges"], color=colour, fill=True, alpha=0.5, label=label)
     axes.set(xlabel="cosine similarity", ylabel="pairs of the kind (%)", ylim=(0, None))
+    axes.ticklabel_format(useOffset=False)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -412,8 +436,11 @@ def plot_map(
         fill = np.full(len(counts), "white", dtype=object)
         fill[coloured] = COLOURS[: len(coloured)]
         stars, size = drawn.prototypes[order], np.where(fill[order] == "white", 45, 150)
-        axes.scatter(*stars.T, s=size, marker="*", c=fill[order], edgecolors=INK, linewidths=0.8, zorder=5)
-        name_points(figure, axes, stars, [short(label_names[label], 20) for label in order], 7.5)
+        drawn_stars = axes.scatter(
+            *stars.T, s=size, marker="*", c=fill[order], edgecolors=INK, linewidths=0.8, zorder=5
+        )
+        names = [short(label_names[label], 20) for label in order]
+        name_points(figure, axes, stars, names, 7.5, keep_free=drawn_stars)
     return figure
 
 

@@ -327,7 +327,7 @@ def _tables(numbers: dict[str, Any], before: dict[str, Any] | None, about: dict[
     purity = [row for row in numbers["neighbours"]["purity"] if row["purity"] is not None]
     return {
         "score_rows": [
-            [name, f"{size:,}", f"{len(rows):,}", *(percent(of[key], 1) for key in ("micro_f1", "macro_f1", "map"))]
+            [name, *(percent(of[key], 1) for key in ("micro_f1", "macro_f1", "map")), f"{size:,}", f"{len(rows):,}"]
             for name, (size, of) in scores_of.items()
         ],
         "label_heads": ["label", "fails by", *["F1 before"] * bool(before), "F1", "best F1", "everywhere"]

@@ -16,8 +16,9 @@ from .plan import FROZEN, SVM
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = (*COLOURS, "#000000")  # markers tell the rest apart
+_COLOURS = (*COLOURS, "#000000")  # markers and lines tell the rest apart
 _MARKERS = "osD^vPX"
+_LINES = ("-", (0, (6, 2)), "-.")  # of rows with the same colour
 GROUPS = 6  # of labels of similar frequency, at most
 MOST_LINES = 7  # of which a line figure shows the best, beside the baselines
 
@@ -42,14 +43,16 @@ def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
 
 def row_styles(rows: list[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each row, the baselines grey; made once for all figures of a report."""
-    styles = {FROZEN: {"color": "0.45", "linestyle": "--"}, SVM: {"color": "0.65", "linestyle": ":"}}
-    others = [row for row in rows if not row.startswith((FROZEN, SVM))]
-    found = {
-        row: dict(styles[FROZEN if row.startswith(FROZEN) else SVM], marker=".") for row in rows if row not in others
+    styles = {
+        FROZEN: {"color": "0.45", "linestyle": "--", "marker": "."},
+        SVM: {"color": "0.65", "linestyle": ":", "marker": "*"},
     }
+    others = [row for row in rows if not row.startswith((FROZEN, SVM))]
+    found = {row: dict(styles[FROZEN if row.startswith(FROZEN) else SVM]) for row in rows if row not in others}
     for number, row in enumerate(others):
         marker = _MARKERS[(number // len(_COLOURS) + number) % len(_MARKERS)]
-        found[row] = {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "linestyle": "-"}
+        line: Any = _LINES[number // len(_COLOURS) % len(_LINES)]
+        found[row] = {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "linestyle": line}
     return found
 
 
@@ -61,7 +64,7 @@ def _shown(rows: list[str]) -> list[str]:
 
 def _legend(axes: Any) -> None:
     handles, names = axes.get_legend_handles_labels()
-    names = [textwrap.fill(name, 24) for name in names]
+    names = [textwrap.fill(name, 28) for name in names]  # an argument's name and value fit into a line
     axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -134,7 +137,7 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str, styles: dict[str, d
         )
     ticks = sorted(lines.groupby(["fraction", "labels"])[column].mean().round().unique())
     axes.set(xscale="log", xlabel=name, ylabel="Macro-F1 (%)")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     _legend(axes)
@@ -147,5 +150,7 @@ def plot_ranks(ranks: Any) -> Figure:
 
     figure, axes = _figure(height=0.9 + 0.22 * len(ranks.average))
     colours = dict.fromkeys(ranks.average.index, "black")  # the names tell the lines apart
-    critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, text_h_margin=0.02, color_palette=colours)
+    # Ranks as in the table beside it; the spaces keep names off their lines.
+    texts = {"label_fmt_left": "{label} ({rank:.2f}) ", "label_fmt_right": " ({rank:.2f}) {label}"}
+    critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, color_palette=colours, **texts)
     return figure

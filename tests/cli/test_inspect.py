@@ -61,7 +61,7 @@ def test_another_model_of_the_same_labels_is_shown_beside(image_data, image_enco
     main(["inspect", *given, "--before", str(before)])
     numbers = json.loads((model / "inspection" / "inspection.json").read_text())
     assert numbers["before"]["neighbours"]["space"] == "embeddings" != numbers["neighbours"]["space"]
-    assert "Before training: " in (model / "inspection" / "report.html").read_text()
+    assert "<p>Before training</p>" in (model / "inspection" / "report.html").read_text()
     other = MLCLForImageClassification.from_pretrained(before)
     other.config.label_names = [*other.config.label_names[:-1], "another"]
     other.save_pretrained(before)

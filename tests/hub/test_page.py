@@ -102,12 +102,14 @@ def test_images_are_shown_as_pictures(tmp_path):
     write_index(model, processor, rows, prepare_images(rows, processor), tmp_path / "index.safetensors")
     page = Page(model, processor, tmp_path / "index.safetensors")
     assert page.index["space"] == "features"  # no projection was trained
-    labels, nearest, _ = page.answer(rows[3]["image"])
+    labels, nearest, points = page.answer(rows[3]["image"])
     pixels = processor([rows[3]["image"].convert("RGB")], return_tensors="pt")
     assert given_labels(labels) == {label["label"] for label in model.predict_labels(**pixels)[0]}
     assert len(nearest) == 5 and nearest[0][0] == pytest.approx(1, abs=2e-3)
     thumbnail = base64.b64decode(re.search('base64,(.*)"', nearest[0][2])[1])
     assert Image.open(io.BytesIO(thumbnail)).size == (40, 40)
+    near = f'<img alt="" src="{points["image"].iloc[-6]}">'  # under the mouse on the map
+    assert near == nearest[0][2] and points["image"].iloc[-1] == ""
     page.build()
 
 

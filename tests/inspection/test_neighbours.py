@@ -88,6 +88,8 @@ def test_separation_is_the_area_under_the_roc_curve():
     exact = roc_auc_score((labels @ labels.T > 0)[upper], (unit @ unit.T)[upper])
     assert 0.5 < exact < 0.7 and found["separation"] == pytest.approx(exact, abs=0.02)
     assert len(found["edges"]) == len(found["apart"]["density"]) + 1
+    same = similarity_histograms(np.ones((300, 6)) + 1e-9 * vectors, labels, pairs=500)
+    assert same["edges"][-1] <= 1 + 1e-9 and same["apart"]["density"][-1] > 0
 
 
 def test_pairs_that_may_share_an_unknown_label_are_left_out():

@@ -16,8 +16,9 @@ from made_up import batches_of, made_up  # noqa: E402
 from hf_mlcl import build_loss  # noqa: E402
 from hf_mlcl.evaluation.plots import frequency_groups  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
+from hf_mlcl.inspection.errors import label_difficulty  # noqa: E402
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
-from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts  # noqa: E402
+from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts, plot_hardest_labels  # noqa: E402
 from hf_mlcl.inspection.report import percent, plural  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
@@ -107,11 +108,11 @@ def test_the_encoder_as_it_was_is_shown_beside(tmp_path):
     for when, of in rows:
         scores = (percent(of["metrics"][key], 1) for key in ("micro_f1", "macro_f1", "map"))
         cells = "".join(f'<td class="number">{score}</td>' for score in scores)
-        assert re.search(rf"<td>{when} training</td>(<td class=.number.>\d+</td>){{2}}{cells}", page)
+        assert f"<td>{when} training</td>{cells}" in page
     for name in keep:
-        assert re.search(
-            rf'id="{name}".*?<summary>Before training: [^<]+</summary>[^<]*<div[^>]*><img[^>]*id="before', page
-        )
+        before_it = rf'<div><p>Before training</p>[^"]*"wide"><img [^>]*id="before_{name}"[^>]*></div></div>'
+        after_it = rf'<div><p>After training</p>[^"]*"wide"><img [^>]*id="{name}"'
+        assert re.search(f'<div class="pair">{before_it}{after_it}', page)
         assert (tmp_path / f"before_{name}.png").exists()
     assert ">F1 before</th>" in page and numbers["before"]["metrics"] == found["metrics"]
 
@@ -122,7 +123,7 @@ def test_without_it_the_scores_that_training_took_are_shown(tmp_path, worse):
     scores = {"micro_f1": 0.5, "macro_f1": 0.25, "map": 0.125}
     about = ABOUT | {"comparison": {"before": scores, "after": scores, "worse": worse, "train": 40, "validation": 20}}
     _, page, _ = render(tmp_path, config, outputs, labels, about=about)
-    cells = "".join(f'<td class="number">{text}</td>' for text in ("20", "5", "50.0\xa0%", "25.0\xa0%", "12.5\xa0%"))
+    cells = "".join(f'<td class="number">{text}</td>' for text in ("50.0\xa0%", "25.0\xa0%", "12.5\xa0%", "20", "5"))
     assert f"<td>before training *</td>{cells}" in page and f"<td>after training *</td>{cells}" in page
     assert ("Training did not help" in page) == worse and "--before" in page
 
@@ -130,7 +131,7 @@ def test_without_it_the_scores_that_training_took_are_shown(tmp_path, worse):
 @pytest.mark.parametrize("labels", [5, 120])
 def test_no_text_is_cut_and_no_letter_warns(labels):
     config, outputs, given = made_up(rows=90, labels=labels)
-    names = ["W" * 24, "日本語の経済ニュースと政治", "words of a name", "🏷️ tag", "العالم"]
+    names = ["W" * 24, "日本語の経済ニュースと政治", "__label__words of a name", "🏷️ tag", "العالم"]
     config.label_names = [f"{names[label % 5]} {label}" for label in range(labels)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -138,11 +139,37 @@ def test_no_text_is_cut_and_no_letter_warns(labels):
         for figure in found.figures.values():
             figure.draw_without_rendering()
             assert figure.bbox.height <= 1600
-            for text in (*figure.texts, *(tick for axes in figure.axes for tick in axes.get_yticklabels())):
+            below = [axes.xaxis.label for axes in figure.axes if axes.get_visible()]
+            ticks = (tick for axes in figure.axes for tick in axes.get_yticklabels())
+            for text in (*figure.texts, *ticks, *below):
                 box = text.get_window_extent()
                 assert -1 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+            boxes = [text.get_window_extent() for text in below if text.get_text()]
+            assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+    legend = found.figures["map_pca"].axes[0].get_legend().get_texts()
+    assert len(legend) == min(labels, 6)  # those that begin with an underscore, too
     stars = found.figures["map_pca"].axes[0].collections[-1].get_offsets()
     assert len(stars) == min(labels, 30)  # more would hide the examples
+
+
+def test_large_counts_lie_between_bars_and_names():
+    config, outputs, given = made_up()
+    names = ["a name as long as they come " * 2] * 5
+    rows = label_difficulty(outputs.logits, given, np.full(5, 0.5), config.train_label_counts, names)
+    counts = ("missed", "support", "wrong", "predicted", "train_count")
+    figure = plot_hardest_labels([row | {key: 1000 * row[key] for key in counts} for row in rows])
+    figure.draw_without_rendering()
+    panel, boxes = figure.axes[0].bbox, [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 10 and all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)
+
+
+@pytest.mark.parametrize(("labels", "lines"), [(5, 0), (40, 1)])
+def test_few_labels_are_all_named_and_need_no_line(labels, lines):
+    config, outputs, given = made_up(rows=200, labels=labels)
+    figure = inspect_outputs(config, outputs, given).figures["f1_by_frequency"]
+    assert len(figure.axes[0].lines) == lines and ("the line" in figure.texts[1].get_text()) == bool(lines)
+    if not lines:
+        assert [text.get_text() for text in figure.axes[0].texts if text.get_text() in config.label_names]
 
 
 def test_a_loss_without_prototypes_shows_none(tmp_path):

@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.colors import to_hex
 
-from hf_mlcl.study.figures import MOST_LINES, plot_frequency, plot_ranks, plot_scores, row_styles
+from hf_mlcl.study.figures import MOST_LINES, plot_curves, plot_frequency, plot_ranks, plot_scores, row_styles
 from hf_mlcl.study.plan import FROZEN, SVM
 from hf_mlcl.study.statistics import ranks
 
@@ -44,5 +44,27 @@ def test_ranks_are_told_apart_without_colours():
     pytest.importorskip("scikit_posthocs")
     means = pd.DataFrame(np.random.default_rng(0).random((6, 4)), columns=["reg", "zlpr", "default", FROZEN])
     figure = plot_ranks(ranks(means))
+    # As in the table beside it, and off the lines.
+    shown = sorted(text.get_text() for text in figure.axes[0].texts)
+    assert all(text.endswith(") ") or text.startswith(" (") for text in shown)
+    average = ranks(means).average
+    assert {f"({rank:.2f})" for rank in average} == {text[text.index("(") : text.index(")") + 1] for text in shown}
     lines = {to_hex(line.get_color()) for line in figure.axes[0].lines}
     assert lines == {"#000000"} and {text.get_color() for text in figure.axes[0].texts} <= {"black", "#000000"}
+
+
+def test_rows_of_one_colour_have_different_lines_and_the_baselines_different_markers():
+    styles = row_styles(ROWS)
+    lines = {(style["color"], style["linestyle"]) for style in styles.values()}
+    assert len(lines) == len(ROWS) and styles[FROZEN]["marker"] != styles[SVM]["marker"]
+
+
+def test_curves_have_whole_numbers_below_and_whole_arguments_beside():
+    rows = ["zlpr, learning_rate=0.0003, classification_weight=0.5", FROZEN]
+    lines = pd.DataFrame(
+        [(row, share, int(share * 2_000_000), 1000, share) for row in rows for share in (0.1, 1.0)],
+        columns=["row", "fraction", "train_examples", "labels", "macro_f1"],
+    )
+    axes = plot_curves(lines, "train_examples", "training examples", row_styles(rows)).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["200,000", "2,000,000"]
+    assert "\nclassification_weight=0.5" in axes.get_legend().get_texts()[0].get_text()
