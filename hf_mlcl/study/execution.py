@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,28 +113,46 @@ def _not_started(log: Path, error: OSError) -> int:
     return 1
 
 
+def check_folder(runs: Sequence[Run], folder: Path) -> None:
+    """Raises ValueError where the folder of a run holds results of other arguments."""
+    for run in runs:
+        path = folder / RUNS / run.name
+        before, values = _arguments(run, folder)
+        if before not in (None, values) and (path / RESULTS).exists():
+            changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
+            raise ValueError(
+                f"{path} holds a run with another {', '.join(changed)}; give the row another `name`, or "
+                "write the study to another --output_dir"
+            )
+
+
 def prepare(runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run; ValueError where its folder holds results of other arguments.
+    """Writes the arguments of each run.
 
     Checkpoints of other arguments go: a run must not go on from what it would not have come to.
     """
     for run in runs:
-        path = folder / RUNS / run.name / ARGUMENTS
-        values = json.loads(json.dumps(dict(run.arguments)))
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        path = folder / RUNS / run.name
+        before, values = _arguments(run, folder)
         if before == values:
             continue
-        if before is not None:
-            changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
-            if (path.parent / RESULTS).exists():
-                raise ValueError(
-                    f"{path.parent} holds a run with another {', '.join(changed)}; give the row another `name`, or "
-                    "write the study to another --output_dir"
-                )
-            for checkpoint in path.parent.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(values, indent=2) + "\n")
+        for checkpoint in path.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / ARGUMENTS, json.dumps(values, indent=2) + "\n")
+
+
+def _arguments(run: Run, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The arguments that the folder of a run has, None where it has none, and those of the run."""
+    path = folder / RUNS / run.name / ARGUMENTS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return before, json.loads(json.dumps(dict(run.arguments)))
+
+
+def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:
+    """The runs of a shard: long runs and short ones are dealt out alike."""
+    order = sorted(range(len(runs)), key=lambda number: _weight(runs[number]))
+    return [runs[number] for number in sorted(order[shard[0] - 1 :: shard[1]])]
 
 
 def failure(path: Path, status: int) -> str:
@@ -188,9 +207,8 @@ def execute(
     runs = study.runs()
     folder = folder.resolve()  # workers elsewhere have another current folder
     folder.mkdir(parents=True, exist_ok=True)
-    # Long runs and short ones are dealt out alike.
-    mine = sorted(runs, key=_weight)[shard[0] - 1 :: shard[1]]
-    mine = [run for run in runs if run in mine]
+    mine = share(runs, shard)
+    check_folder(runs, folder)
     prepare(mine, folder)
     todo = [run for run in mine if not finished(folder / RUNS / run.name, study.protocols)]
     failed: dict[str, str] = {}
@@ -326,24 +344,27 @@ def estimate(runs: Sequence[Run]) -> dict[str, float]:
     Returns:
         Name of a run to seconds.
     """
-    timed: dict[str, tuple[float, float, dict[str, int]]] = {}
+    timed: dict[str, tuple[float, int, float, dict[str, int]]] = {}
     seconds = {}
     for run in runs:
         kind = {name: value for name, value in run.arguments.items() if name not in _UNTIMED}
         key = json.dumps([run.trains, kind], sort_keys=True, default=str)
         if key not in timed:
             timed[key] = _timed(run)
-        step, forward, sizes = timed[key]
+        step, batch, forward, sizes = timed[key]
         sizes = sizes | {"train": min(int(run.arguments.get("max_train_samples") or sizes["train"]), sizes["train"])}
+        steps = sizes["train"] / batch * run.epochs()
+        if run.trains and int(run.arguments.get("max_steps", -1)) > 0:
+            steps = int(run.arguments["max_steps"])
         # 10 s to start; the features of all splits are computed once for the classifier.
-        seconds[run.name] = 10 + sizes["train"] * run.epochs() * step + sum(sizes.values()) * forward
+        seconds[run.name] = 10 + steps * step + sum(sizes.values()) * forward
     return seconds
 
 
-def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
-    """Seconds for an example of a training step and of a forward pass; number of examples of each split."""
+def _timed(run: Run) -> tuple[float, int, float, dict[str, int]]:
+    """Seconds of a training step and its examples, of the forward pass of one; number of examples of each split."""
     clock = _StepClock()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # what `train` says of itself
         steps = {"max_steps": 2} if run.trains else UNTRAINED
         values = {name: value for name, value in run.arguments.items() if name != "max_train_samples"}
         job, args = read_arguments({**values, **steps}, folder)
@@ -357,8 +378,7 @@ def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
         started = time.time()
         trainer.features(select_rows(prepared.splits["train"], np.arange(rows)))
         forward = (time.time() - started) / rows
-    step = clock.seconds / (run.batch_size or 1)
-    return step, forward, prepared.examples()
+    return clock.seconds, args.train_batch_size * args.gradient_accumulation_steps, forward, prepared.examples()
 
 
 class _StepClock(TrainerCallback):
