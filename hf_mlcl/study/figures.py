@@ -59,10 +59,22 @@ def _shown(rows: list[str]) -> list[str]:
     return [*[row for row in rows if row not in baselines][:MOST_LINES], *baselines]
 
 
+def _label(row: str) -> str:
+    """What a row is called in a legend, which leaves out names that begin with an underscore."""
+    return f" {row}" if row.startswith("_") else row
+
+
 def _legend(axes: Any) -> None:
     handles, names = axes.get_legend_handles_labels()
     names = [textwrap.fill(name, 24) for name in names]
-    axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend = axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _no_formulas(legend.get_texts())
+
+
+def _no_formulas(texts: Any) -> None:
+    """Names are shown as they are, with the dollars in them."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def plot_frequency(
@@ -83,7 +95,7 @@ def plot_frequency(
         parts = np.array_split(there[np.argsort(counts[there], kind="stable")], min(GROUPS, max(len(there) // 2, 1)))
         centres = [np.exp(np.log(np.maximum(counts[part], 0.5)).mean()) for part in parts if len(part)]
         means = [100 * f1[part].mean() for part in parts if len(part)]
-        axes.plot(centres, means, label=row, markersize=5, linewidth=1.4, **styles[row])
+        axes.plot(centres, means, label=_label(row), markersize=5, linewidth=1.4, **styles[row])
         drawn += centres
     count_axis(axes, "x", drawn)
     axes.set(xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
@@ -102,7 +114,7 @@ def plot_scores(summary: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> Fig
         axes.errorbar(
             100 * row["map"],
             100 * row["macro_f1"],
-            label=row["row"],
+            label=_label(row["row"]),
             markersize=7,
             elinewidth=0.7,
             **deviations,
@@ -126,7 +138,7 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str, styles: dict[str, d
             of[column].mean(),
             100 * found["mean"],
             yerr=error,
-            label=row,
+            label=_label(row),
             markersize=5,
             linewidth=1.4,
             capsize=2,
@@ -148,4 +160,5 @@ def plot_ranks(ranks: Any) -> Figure:
     figure, axes = _figure(height=0.9 + 0.22 * len(ranks.average))
     colours = dict.fromkeys(ranks.average.index, "black")  # the names tell the lines apart
     critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, text_h_margin=0.02, color_palette=colours)
+    _no_formulas(axes.texts)
     return figure

@@ -46,3 +46,14 @@ def test_ranks_are_told_apart_without_colours():
     figure = plot_ranks(ranks(means))
     lines = {to_hex(line.get_color()) for line in figure.axes[0].lines}
     assert lines == {"#000000"} and {text.get_color() for text in figure.axes[0].texts} <= {"black", "#000000"}
+
+
+def test_names_are_shown_as_they_are():
+    pytest.importorskip("scikit_posthocs")
+    names = ["_own", "$x^$ and $y", "a_b"]
+    summary = pd.DataFrame({"row": names, "map": 0.5, "macro_f1": 0.4, "map_sd": 0.1, "macro_f1_sd": 0.1})
+    figure = plot_scores(summary, row_styles(names))
+    figure.draw_without_rendering()
+    shown = [text.get_text().strip().replace("\n", " ") for text in figure.axes[0].get_legend().get_texts()]
+    assert shown == names
+    plot_ranks(ranks(pd.DataFrame(np.random.default_rng(0).random((6, 3)), columns=names))).draw_without_rendering()
