@@ -81,7 +81,7 @@ def _list(study: Any, folder: Path, shard: tuple[int, int]) -> None:
     from hf_mlcl.study.execution import RUNS, check_folder, estimate, finished, share
 
     runs = study.runs()
-    check_folder(runs, folder)
+    check_folder(study, runs, folder)
     runs = share(runs, shard)
     left = [run for run in runs if not finished(folder / RUNS / run.name, study.protocols)]
     seconds = estimate(left)

@@ -38,7 +38,7 @@ from .run import ARGUMENTS, LOG, RESULTS, finished, write_whole
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("local", "dask", "ray")
-RUNS = "runs"
+RUNS, DATA = "runs", "data.json"
 
 
 class _Pool:
@@ -113,11 +113,18 @@ def _not_started(log: Path, error: OSError) -> int:
     return 1
 
 
-def check_folder(runs: Sequence[Run], folder: Path) -> None:
-    """Raises ValueError where the folder of a run holds results of other arguments."""
+def check_folder(study: Study, runs: Sequence[Run], folder: Path) -> None:
+    """Raises ValueError where the folder of a run holds results of other arguments or of other data."""
+    data = _read(folder / DATA) or {}
     for run in runs:
         path = folder / RUNS / run.name
         before, values = _arguments(run, folder)
+        known = study.fingerprints.get(run.dataset)
+        if before == values and known != data.get(run.dataset, known) and any(_left_by_a_run(path)):
+            raise ValueError(
+                f"the data of {run.dataset!r} have changed since {path} was run; write the study to another "
+                f"--output_dir, or delete {path.parents[1]}, so that all of it is run again"
+            )
         if before not in (None, values) and (path / RESULTS).exists():
             changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
             raise ValueError(
@@ -126,8 +133,12 @@ def check_folder(runs: Sequence[Run], folder: Path) -> None:
             )
 
 
-def prepare(runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run.
+def _left_by_a_run(path: Path) -> list[Path]:
+    return [*path.glob(RESULTS), *path.glob("checkpoint-*")]
+
+
+def prepare(study: Study, runs: Sequence[Run], folder: Path) -> None:
+    """Writes the arguments of each run, and what tells whether the data change later.
 
     Checkpoints of other arguments go: a run must not go on from what it would not have come to.
     """
@@ -140,13 +151,17 @@ def prepare(runs: Sequence[Run], folder: Path) -> None:
             shutil.rmtree(checkpoint)
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / ARGUMENTS, json.dumps(values, indent=2) + "\n")
+    write_whole(folder / DATA, json.dumps((_read(folder / DATA) or {}) | study.fingerprints, indent=2) + "\n")
 
 
 def _arguments(run: Run, folder: Path) -> tuple[Any, dict[str, Any]]:
     """The arguments that the folder of a run has, None where it has none, and those of the run."""
-    path = folder / RUNS / run.name / ARGUMENTS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return before, json.loads(json.dumps(dict(run.arguments)))
+    return _read(folder / RUNS / run.name / ARGUMENTS), json.loads(json.dumps(dict(run.arguments)))
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds; None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:
@@ -208,8 +223,8 @@ def execute(
     folder = folder.resolve()  # workers elsewhere have another current folder
     folder.mkdir(parents=True, exist_ok=True)
     mine = share(runs, shard)
-    check_folder(runs, folder)
-    prepare(mine, folder)
+    check_folder(study, runs, folder)
+    prepare(study, mine, folder)
     todo = [run for run in mine if not finished(folder / RUNS / run.name, study.protocols)]
     failed: dict[str, str] = {}
     if todo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,11 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 from transformers import AutoConfig
 
 from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
 from hf_mlcl.cli.prepare import adapter_config, load_data
+from hf_mlcl.data import Labels, MultiLabelData
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
@@ -164,6 +167,7 @@ class Study:
         _check_names("study", self.arguments, also=("task",))
         self._check_datasets()
         self._sizes: dict[str, tuple[int, int]] = {}
+        self.fingerprints: dict[str, str] = {}  # of the data, by name of the dataset, when they have been loaded
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
             name, values = _row(loss)
@@ -201,6 +205,7 @@ class Study:
             values["name"] = values.get("name") or Path(values["dataset"]).stem or values["dataset"]
             if not isinstance(values["name"], str):
                 raise ValueError(f"datasets: the `name` of entry {number} must be a text, got {values['name']!r}")
+            values["name"] = " ".join(values["name"].split())
             _check_folder("datasets", values["name"], names)
             names.append(values["name"])
 
@@ -287,6 +292,7 @@ class Study:
             if "validation" not in data.splits:
                 raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
             self._sizes[name] = len(data.splits["train"]), len(data.label_names)
+            self.fingerprints[name] = _fingerprint(data)
         return self._sizes[name]
 
     def check(self) -> None:
@@ -335,6 +341,19 @@ def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArg
     return job, args
 
 
+def _fingerprint(data: MultiLabelData) -> str:
+    """What changes with the labels or the texts of a dataset; images are not read for it."""
+    digest = hashlib.sha256(repr(data.label_names).encode())
+    for name, rows in data.splits.items():
+        digest.update(f"{name} {len(rows)}".encode())
+        for numbers in Labels.of(rows, len(data.label_names)).pairs():
+            digest.update(np.asarray(numbers, dtype=np.int64).tobytes())
+        for column in ("text", "text_pair"):
+            for text in rows[column] if column in rows.column_names else ():
+                digest.update(repr(text).encode())
+    return digest.hexdigest()
+
+
 @cache
 def _job_fields() -> frozenset[str]:
     return frozenset(TrainArguments.__dataclass_fields__)
@@ -354,7 +373,7 @@ def _row(loss: Any) -> tuple[str, dict[str, Any]]:
     name = values.pop("name", None) or ", ".join([str(values.get("loss") or DEFAULT), *shown])
     if not isinstance(name, str):
         raise ValueError(f"losses: a `name` must be a text, got {name!r}")
-    return name, values
+    return " ".join(name.split()), values
 
 
 def _check_names(where: str, values: Mapping[str, Any], also: Sequence[str] = ()) -> None:

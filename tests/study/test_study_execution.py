@@ -10,21 +10,54 @@ from hf_mlcl.study.execution import check_folder, estimate, prepare, share
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
 
 
+def study_of(**arguments):
+    return Study([TEXTS], losses=["reg", "zlpr"], seeds=[1, 2], arguments=arguments)
+
+
 def runs_of(**arguments):
-    return Study([TEXTS], losses=["reg", "zlpr"], seeds=[1, 2], arguments=arguments).runs()
+    return study_of(**arguments).runs()
 
 
 def test_results_of_other_arguments_are_named_whichever_shard_they_are_of(tmp_path):
-    runs = runs_of(learning_rate=1e-3)
-    prepare(runs, tmp_path)
+    study, other = study_of(learning_rate=1e-3), study_of(learning_rate=1e-4)
+    runs = study.runs()
+    prepare(study, runs, tmp_path)
     (tmp_path / "runs" / runs[-1].name / "results.json").write_text("{}")
-    check_folder(runs, tmp_path)
-    others = runs_of(learning_rate=1e-4)
-    assert runs[-1].name not in [run.name for run in share(others, (1, 2))]
+    check_folder(study, runs, tmp_path)
+    assert runs[-1].name not in [run.name for run in share(other.runs(), (1, 2))]
     with pytest.raises(ValueError, match="another learning_rate"):
-        check_folder(others, tmp_path)
+        check_folder(other, other.runs(), tmp_path)
     prepared = tmp_path / "runs" / runs[0].name / "arguments.json"
     assert json.loads(prepared.read_text())["learning_rate"] == 1e-3
+
+
+@pytest.mark.parametrize("left", ["results.json", "checkpoint-3"])
+def test_results_and_checkpoints_of_other_data_are_named(tmp_path, left):
+    """Of a text, a label or a row that has changed: old runs and new ones would be compared as equals."""
+    file, encoder = tmp_path / "news.csv", tmp_path / "bert"
+    folder = tmp_path / "out"
+    texts = [f"word{number},{'a' if number % 2 else 'b'}" for number in range(40)]
+
+    def study(lines):
+        file.write_text("\n".join(["text,label", *lines]) + "\n")
+        found = Study([{**TEXTS, "dataset": str(file), "encoder": str(encoder)}], losses=["reg"], seeds=[1])
+        for dataset in found.datasets:
+            found._size(dataset)
+        return found
+
+    def check(found):
+        check_folder(found, found.runs(), folder)
+
+    first = study(texts)
+    prepare(first, first.runs(), folder)
+    changed = ["another,a", *texts[1:]], [texts[0].replace(",b", ",a"), *texts[1:]], texts[1:]
+    for lines in changed:
+        check(study(lines))  # nothing has been run yet
+    (folder / "runs" / first.runs()[-1].name / left).write_text("{}")
+    check(study(texts))
+    for lines in changed:
+        with pytest.raises(ValueError, match="the data of 'news' have changed.*delete"):
+            check(study(lines))
 
 
 def test_shards_are_all_runs_once_each():
