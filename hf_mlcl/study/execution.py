@@ -50,23 +50,25 @@ class _Pool:
         for number in range(jobs):
             self._free.put(number)
         self._live: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()  # what starts is among the live ones before they are stopped
 
     def run(self, command: list[str], log: Path) -> int:
         """Exit status of a command whose output goes to a file."""
         number = self._free.get()
         try:
-            if self.stopping.is_set():
-                return -signal.SIGTERM
             with open(log, "wb") as output:
-                # A session of its own: Ctrl-C reaches this process alone, which passes it on.
-                process = subprocess.Popen(
-                    command,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=self._environment(number),
-                )
-                self._live.add(process)
+                with self._lock:
+                    if self.stopping.is_set():
+                        return -signal.SIGTERM
+                    # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+                    process = subprocess.Popen(
+                        command,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                        env=self._environment(number),
+                    )
+                    self._live.add(process)
                 status = process.wait()
                 self._live.discard(process)
                 return status
@@ -84,8 +86,9 @@ class _Pool:
 
     def stop(self) -> None:
         """Lets what runs save a checkpoint and end, and waits for it."""
-        self.stopping.set()
-        live = list(self._live)
+        with self._lock:
+            self.stopping.set()
+            live = list(self._live)
         for process in live:
             process.send_signal(signal.SIGTERM)
         for process in live:
@@ -174,6 +177,8 @@ def failure(path: Path, status: int) -> str:
     """Why a run has failed, in one line: the last of its output."""
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "it was killed, perhaps for want of memory"
+    if status < 0 and -status != signal.SIGTERM:
+        return f"it was ended by signal {-status}: {signal.strsignal(-status)}"
     try:
         lines = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
@@ -210,6 +215,8 @@ def execute(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if address is not None and backend == "local":
+        raise ValueError(f"address: the runs would not go to {address}, give the backend dask or ray as well")
     if jobs < 1 or not 1 <= shard[0] <= shard[1]:
         raise ValueError(
             f"jobs must be at least 1 and a shard one of 1/n to n/n, got {jobs} and {shard[0]}/{shard[1]}"

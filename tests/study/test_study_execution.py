@@ -1,11 +1,15 @@
 """What a study's folder holds already, and which runs are whose."""
 
 import json
+import signal
+import subprocess
+import threading
+import time
 
 import pytest
 
 from hf_mlcl.study import Study, execution
-from hf_mlcl.study.execution import check_folder, estimate, prepare, share
+from hf_mlcl.study.execution import _Pool, check_folder, estimate, execute, failure, prepare, share
 
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
 
@@ -75,3 +79,31 @@ def test_an_estimate_knows_steps_and_epochs(monkeypatch):
     assert (seconds["reg"], seconds["encoder as it is"]) == (10 + 15 * 2 + 35, 10 + 35)
     steps = runs_of(num_train_epochs=3, max_steps=4)
     assert {estimate([run])[run.name] for run in steps if run.trains} == {10 + 4 * 2 + 60}
+
+
+def test_a_run_that_starts_while_the_study_stops_is_stopped_as_well(tmp_path, monkeypatch):
+    start, starting = subprocess.Popen, threading.Event()
+
+    def slowly(*given, **options):
+        starting.set()
+        time.sleep(0.2)
+        return start(*given, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", slowly)
+    pool, statuses = _Pool(1), []
+    thread = threading.Thread(target=lambda: statuses.append(pool.run(["sleep", "3"], tmp_path / "log.txt")))
+    thread.start()
+    starting.wait()
+    pool.stop()
+    thread.join()
+    assert statuses == [-signal.SIGTERM] == [pool.run(["sleep", "3"], tmp_path / "log.txt")]
+
+
+def test_a_crash_is_not_explained_by_the_last_line_of_the_log(tmp_path):
+    (tmp_path / "log.txt").write_text("texts: 3 of 20 are cut\n")
+    assert "signal 11" in failure(tmp_path, -signal.SIGSEGV) and "memory" in failure(tmp_path, -signal.SIGKILL)
+
+
+def test_an_address_needs_a_backend(tmp_path):
+    with pytest.raises(ValueError, match="address.*dask or ray"):
+        execute(study_of(), tmp_path / "out", address="tcp://scheduler:8786")
