@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     study = Study.read(options.study)
     if options.dry_run:
         study.check()
-        _list(study, Path(options.output_dir))
+        _list(study, Path(options.output_dir), options.shard)
         return
     logging.getLogger("hf_mlcl.study").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -77,10 +77,12 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _list(study: Any, folder: Path) -> None:
-    from hf_mlcl.study.execution import RUNS, estimate, finished
+def _list(study: Any, folder: Path, shard: tuple[int, int]) -> None:
+    from hf_mlcl.study.execution import RUNS, check_folder, estimate, finished, share
 
     runs = study.runs()
+    check_folder(study, runs, folder)
+    runs = share(runs, shard)
     left = [run for run in runs if not finished(folder / RUNS / run.name, study.protocols)]
     seconds = estimate(left)
     for run in left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from .run import ARGUMENTS, LOG, RESULTS, finished, write_whole
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("local", "dask", "ray")
-RUNS = "runs"
+RUNS, DATA = "runs", "data.json"
 
 
 class _Pool:
@@ -49,23 +50,25 @@ class _Pool:
         for number in range(jobs):
             self._free.put(number)
         self._live: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()  # what starts is among the live ones before they are stopped
 
     def run(self, command: list[str], log: Path) -> int:
         """Exit status of a command whose output goes to a file."""
         number = self._free.get()
         try:
-            if self.stopping.is_set():
-                return -signal.SIGTERM
             with open(log, "wb") as output:
-                # A session of its own: Ctrl-C reaches this process alone, which passes it on.
-                process = subprocess.Popen(
-                    command,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=self._environment(number),
-                )
-                self._live.add(process)
+                with self._lock:
+                    if self.stopping.is_set():
+                        return -signal.SIGTERM
+                    # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+                    process = subprocess.Popen(
+                        command,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                        env=self._environment(number),
+                    )
+                    self._live.add(process)
                 status = process.wait()
                 self._live.discard(process)
                 return status
@@ -83,8 +86,9 @@ class _Pool:
 
     def stop(self) -> None:
         """Lets what runs save a checkpoint and end, and waits for it."""
-        self.stopping.set()
-        live = list(self._live)
+        with self._lock:
+            self.stopping.set()
+            live = list(self._live)
         for process in live:
             process.send_signal(signal.SIGTERM)
         for process in live:
@@ -112,34 +116,69 @@ def _not_started(log: Path, error: OSError) -> int:
     return 1
 
 
-def prepare(runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run; ValueError where its folder holds results of other arguments.
+def check_folder(study: Study, runs: Sequence[Run], folder: Path) -> None:
+    """Raises ValueError where the folder of a run holds results of other arguments or of other data."""
+    data = _read(folder / DATA) or {}
+    for run in runs:
+        path = folder / RUNS / run.name
+        before, values = _arguments(run, folder)
+        known = study.fingerprints.get(run.dataset)
+        if before == values and known != data.get(run.dataset, known) and any(_left_by_a_run(path)):
+            raise ValueError(
+                f"the data of {run.dataset!r} have changed since {path} was run; write the study to another "
+                f"--output_dir, or delete {path.parents[1]}, so that all of it is run again"
+            )
+        if before not in (None, values) and (path / RESULTS).exists():
+            changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
+            raise ValueError(
+                f"{path} holds a run with another {', '.join(changed)}; give the row another `name`, or "
+                "write the study to another --output_dir"
+            )
+
+
+def _left_by_a_run(path: Path) -> list[Path]:
+    return [*path.glob(RESULTS), *path.glob("checkpoint-*")]
+
+
+def prepare(study: Study, runs: Sequence[Run], folder: Path) -> None:
+    """Writes the arguments of each run, and what tells whether the data change later.
 
     Checkpoints of other arguments go: a run must not go on from what it would not have come to.
     """
     for run in runs:
-        path = folder / RUNS / run.name / ARGUMENTS
-        values = json.loads(json.dumps(dict(run.arguments)))
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        path = folder / RUNS / run.name
+        before, values = _arguments(run, folder)
         if before == values:
             continue
-        if before is not None:
-            changed = sorted(name for name in {*before, *values} if before.get(name) != values.get(name))
-            if (path.parent / RESULTS).exists():
-                raise ValueError(
-                    f"{path.parent} holds a run with another {', '.join(changed)}; give the row another `name`, or "
-                    "write the study to another --output_dir"
-                )
-            for checkpoint in path.parent.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(values, indent=2) + "\n")
+        for checkpoint in path.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / ARGUMENTS, json.dumps(values, indent=2) + "\n")
+    write_whole(folder / DATA, json.dumps((_read(folder / DATA) or {}) | study.fingerprints, indent=2) + "\n")
+
+
+def _arguments(run: Run, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The arguments that the folder of a run has, None where it has none, and those of the run."""
+    return _read(folder / RUNS / run.name / ARGUMENTS), json.loads(json.dumps(dict(run.arguments)))
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds; None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:
+    """The runs of a shard: long runs and short ones are dealt out alike."""
+    order = sorted(range(len(runs)), key=lambda number: _weight(runs[number]))
+    return [runs[number] for number in sorted(order[shard[0] - 1 :: shard[1]])]
 
 
 def failure(path: Path, status: int) -> str:
     """Why a run has failed, in one line: the last of its output."""
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "it was killed, perhaps for want of memory"
+    if status < 0 and -status != signal.SIGTERM:
+        return f"it was ended by signal {-status}: {signal.strsignal(-status)}"
     try:
         lines = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
@@ -176,6 +215,8 @@ def execute(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if address is not None and backend == "local":
+        raise ValueError(f"address: the runs would not go to {address}, give the backend dask or ray as well")
     if jobs < 1 or not 1 <= shard[0] <= shard[1]:
         raise ValueError(
             f"jobs must be at least 1 and a shard one of 1/n to n/n, got {jobs} and {shard[0]}/{shard[1]}"
@@ -188,10 +229,9 @@ def execute(
     runs = study.runs()
     folder = folder.resolve()  # workers elsewhere have another current folder
     folder.mkdir(parents=True, exist_ok=True)
-    # Long runs and short ones are dealt out alike.
-    mine = sorted(runs, key=_weight)[shard[0] - 1 :: shard[1]]
-    mine = [run for run in runs if run in mine]
-    prepare(mine, folder)
+    mine = share(runs, shard)
+    check_folder(study, runs, folder)
+    prepare(study, mine, folder)
     todo = [run for run in mine if not finished(folder / RUNS / run.name, study.protocols)]
     failed: dict[str, str] = {}
     if todo:
@@ -326,24 +366,27 @@ def estimate(runs: Sequence[Run]) -> dict[str, float]:
     Returns:
         Name of a run to seconds.
     """
-    timed: dict[str, tuple[float, float, dict[str, int]]] = {}
+    timed: dict[str, tuple[float, int, float, dict[str, int]]] = {}
     seconds = {}
     for run in runs:
         kind = {name: value for name, value in run.arguments.items() if name not in _UNTIMED}
         key = json.dumps([run.trains, kind], sort_keys=True, default=str)
         if key not in timed:
             timed[key] = _timed(run)
-        step, forward, sizes = timed[key]
+        step, batch, forward, sizes = timed[key]
         sizes = sizes | {"train": min(int(run.arguments.get("max_train_samples") or sizes["train"]), sizes["train"])}
+        steps = sizes["train"] / batch * run.epochs()
+        if run.trains and int(run.arguments.get("max_steps", -1)) > 0:
+            steps = int(run.arguments["max_steps"])
         # 10 s to start; the features of all splits are computed once for the classifier.
-        seconds[run.name] = 10 + sizes["train"] * run.epochs() * step + sum(sizes.values()) * forward
+        seconds[run.name] = 10 + steps * step + sum(sizes.values()) * forward
     return seconds
 
 
-def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
-    """Seconds for an example of a training step and of a forward pass; number of examples of each split."""
+def _timed(run: Run) -> tuple[float, int, float, dict[str, int]]:
+    """Seconds of a training step and its examples, of the forward pass of one; number of examples of each split."""
     clock = _StepClock()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # what `train` says of itself
         steps = {"max_steps": 2} if run.trains else UNTRAINED
         values = {name: value for name, value in run.arguments.items() if name != "max_train_samples"}
         job, args = read_arguments({**values, **steps}, folder)
@@ -357,8 +400,7 @@ def _timed(run: Run) -> tuple[float, float, dict[str, int]]:
         started = time.time()
         trainer.features(select_rows(prepared.splits["train"], np.arange(rows)))
         forward = (time.time() - started) / rows
-    step = clock.seconds / (run.batch_size or 1)
-    return step, forward, prepared.examples()
+    return clock.seconds, args.train_batch_size * args.gradient_accumulation_steps, forward, prepared.examples()
 
 
 class _StepClock(TrainerCallback):

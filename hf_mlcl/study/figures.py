@@ -62,10 +62,22 @@ def _shown(rows: list[str]) -> list[str]:
     return [*[row for row in rows if row not in baselines][:MOST_LINES], *baselines]
 
 
+def _label(row: str) -> str:
+    """What a row is called in a legend, which leaves out names that begin with an underscore."""
+    return f" {row}" if row.startswith("_") else row
+
+
 def _legend(axes: Any) -> None:
     handles, names = axes.get_legend_handles_labels()
     names = [textwrap.fill(name, 28) for name in names]  # an argument's name and value fit into a line
-    axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend = axes.legend(handles, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _no_formulas(legend.get_texts())
+
+
+def _no_formulas(texts: Any) -> None:
+    """Names are shown as they are, with the dollars in them."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def plot_frequency(
@@ -86,7 +98,7 @@ def plot_frequency(
         parts = np.array_split(there[np.argsort(counts[there], kind="stable")], min(GROUPS, max(len(there) // 2, 1)))
         centres = [np.exp(np.log(np.maximum(counts[part], 0.5)).mean()) for part in parts if len(part)]
         means = [100 * f1[part].mean() for part in parts if len(part)]
-        axes.plot(centres, means, label=row, markersize=5, linewidth=1.4, **styles[row])
+        axes.plot(centres, means, label=_label(row), markersize=5, linewidth=1.4, **styles[row])
         drawn += centres
     count_axis(axes, "x", drawn)
     axes.set(xlabel="training examples of a label (mean of its group)", ylabel="mean F1 (%)")
@@ -105,7 +117,7 @@ def plot_scores(summary: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> Fig
         axes.errorbar(
             100 * row["map"],
             100 * row["macro_f1"],
-            label=row["row"],
+            label=_label(row["row"]),
             markersize=7,
             elinewidth=0.7,
             **deviations,
@@ -129,7 +141,7 @@ def plot_curves(lines: pd.DataFrame, column: str, name: str, styles: dict[str, d
             of[column].mean(),
             100 * found["mean"],
             yerr=error,
-            label=row,
+            label=_label(row),
             markersize=5,
             linewidth=1.4,
             capsize=2,
@@ -153,4 +165,5 @@ def plot_ranks(ranks: Any) -> Figure:
     # Ranks as in the table beside it; the spaces keep names off their lines.
     texts = {"label_fmt_left": "{label} ({rank:.2f}) ", "label_fmt_right": " ({rank:.2f}) {label}"}
     critical_difference_diagram(ranks.average, ranks.nemenyi, ax=axes, color_palette=colours, **texts)
+    _no_formulas(axes.texts)
     return figure

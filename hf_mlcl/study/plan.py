@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 from transformers import AutoConfig
 
 from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
-from hf_mlcl.cli.prepare import load_data
+from hf_mlcl.cli.prepare import adapter_config, load_data
+from hf_mlcl.data import Labels, MultiLabelData
 from hf_mlcl.evaluation.probe import PROTOCOLS
+from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.encoders_mlcl import reason_of
@@ -44,11 +48,23 @@ _OF_THE_DATA = frozenset(DataArguments.__dataclass_fields__) - {"max_length", "i
 _CHOICES = ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "macro_f1_present", "subset_accuracy")
 _BATCH_SIZE = MLCLTrainingArguments.per_device_train_batch_size  # where none is given
 # What the study itself decides for each run.
-_OWN = ("output_dir", "seed", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures", "task")
+_OWN = (
+    *("output_dir", "seed", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures", "task"),
+    "loss",
+)
 
 
 def _slug(text: str) -> str:
+    """The name of a folder."""
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "_"
+
+
+def _check_folder(kind: str, name: str, others: Iterable[str]) -> None:
+    """Raises ValueError where the folder of a name is that of another, or too long; some file systems ignore case."""
+    if _slug(name).casefold() in (_slug(other).casefold() for other in others):
+        raise ValueError(f"{kind}: two would be called {name!r}, or nearly so; give one of them another `name`")
+    if len(_slug(name).encode()) > 200:
+        raise ValueError(f"{kind}: {name[:40]!r}... is too long for the name of a folder; give it a shorter `name`")
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Run:
         """The folder of the run inside the study's."""
         parts = [f"seed-{self.seed}"]
         parts += [] if self.batch_size is None else [f"batch-{self.batch_size}"]
-        parts += [f"fraction-{self.fraction:g}", f"labels-{self.max_labels or 'all'}"]
+        parts += [f"fraction-{self.fraction:.12g}", f"labels-{self.max_labels or 'all'}"]
         return f"{_slug(self.dataset)}/{_slug(self.row)}/{'_'.join(parts)}"
 
     @property
@@ -123,7 +139,7 @@ class Study:
     """
 
     datasets: list[dict[str, Any]]
-    losses: list[Any] = field(default_factory=list)
+    losses: list[Any] = field(default_factory=lambda: [DEFAULT, *CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES])
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     batch_sizes: list[int] = field(default_factory=list)
     fractions: list[float] = field(default_factory=lambda: [1.0])
@@ -136,7 +152,7 @@ class Study:
     def __post_init__(self) -> None:
         for name in ("datasets", "losses", "seeds", "batch_sizes", "fractions", "label_subsets", "protocols"):
             values = getattr(self, name)
-            if not isinstance(values, list) or (not values and name not in ("losses", "batch_sizes")):
+            if not isinstance(values, list) or (not values and name != "batch_sizes"):
                 raise ValueError(f"{name} must be a list with at least one entry, got {values!r}")
             if any(value in values[:place] for place, value in enumerate(values)):
                 raise ValueError(f"{name} names something twice: {values!r}")
@@ -144,18 +160,18 @@ class Study:
         for protocol in self.protocols:
             if protocol not in PROTOCOLS:
                 raise ValueError(f"protocols must be some of {', '.join(PROTOCOLS)}, got {protocol!r}")
-        if not self.choice or not set(self.choice) <= set(_CHOICES):
+        if not self.choice or any(name not in _CHOICES for name in self.choice):
             raise ValueError(f"choose_by must be one or some of {', '.join(_CHOICES)}, got {self.choose_by!r}")
-        _check_names("study", self.arguments)
+        if not isinstance(self.keep_models, bool):
+            raise ValueError(f"keep_models must be true or false, got {self.keep_models!r}")
+        _check_names("study", self.arguments, also=("task",))
         self._check_datasets()
-        if not self.losses:
-            self.losses = [DEFAULT, *CONTRASTIVE_LOSSES, *CLASSIFICATION_LOSSES]
         self._sizes: dict[str, tuple[int, int]] = {}
+        self.fingerprints: dict[str, str] = {}  # of the data, by name of the dataset, when they have been loaded
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
             name, values = _row(loss)
-            if name in (*self.rows, FROZEN, SVM) or _slug(name) in map(_slug, self.rows):
-                raise ValueError(f"losses: two rows would be called {name!r}; give one of them another `name`")
+            _check_folder("losses", name, [*self.rows, FROZEN, SVM])
             self.rows[name] = values
 
     def _check_numbers(self) -> None:
@@ -173,7 +189,7 @@ class Study:
                     raise ValueError(f"{name} must be {words}, got {value!r}")
 
     def _check_datasets(self) -> None:
-        names = set()
+        names: list[str] = []
         self.datasets = [dict(values) if isinstance(values, dict) else values for values in self.datasets]
         for number, values in enumerate(self.datasets, 1):
             if not isinstance(values, dict):
@@ -186,12 +202,12 @@ class Study:
             if values["task"] not in ("text", "vision"):
                 raise ValueError(f"datasets: the task of entry {number} must be text or vision")
             _check_names(f"datasets: entry {number}", values, also=("name", "task"))
-            values.setdefault("name", Path(values["dataset"]).stem or values["dataset"])
+            values["name"] = values.get("name") or Path(values["dataset"]).stem or values["dataset"]
             if not isinstance(values["name"], str):
                 raise ValueError(f"datasets: the `name` of entry {number} must be a text, got {values['name']!r}")
-            if _slug(values["name"]) in names:
-                raise ValueError(f"datasets: two are called {values['name']!r}; give one of them another `name`")
-            names.add(_slug(values["name"]))
+            values["name"] = " ".join(values["name"].split())
+            _check_folder("datasets", values["name"], names)
+            names.append(values["name"])
 
     @classmethod
     def read(cls, path: str | Path) -> Study:
@@ -220,7 +236,7 @@ class Study:
     @property
     def choice(self) -> list[str]:
         """Names of the scores whose mean chooses the batch size."""
-        return [self.choose_by] if isinstance(self.choose_by, str) else list(self.choose_by)
+        return self.choose_by if isinstance(self.choose_by, list) else [self.choose_by]
 
     def runs(self) -> list[Run]:
         """All runs, seed by seed; of each dataset the baselines come first. Loads datasets to count their rows."""
@@ -235,7 +251,7 @@ class Study:
                 self.fractions, self._subsets(dataset), rows.items()
             ):
                 fixed = {**shared, **own}.get("per_device_train_batch_size") or _BATCH_SIZE
-                sizes: Sequence[Any] = [fixed]
+                sizes: Sequence[Any] = [int(fixed) if str(fixed).isdecimal() else fixed]
                 if row in baselines:
                     sizes = [None]
                 elif self.batch_sizes and "per_device_train_batch_size" not in {**own, **dataset}:
@@ -267,12 +283,16 @@ class Study:
         """Training examples of a dataset, when all of them are used, and its labels."""
         name = dataset["name"]
         if name not in self._sizes:
-            job, _ = read_arguments(self._shared(dataset) | UNTRAINED, "checked")
-            options = {"validation_fraction": job.validation_fraction, "max_train_samples": job.max_train_samples}
-            data = load_data(job, **options)
+            try:
+                job, _ = read_arguments(self._shared(dataset) | UNTRAINED, "checked")
+                options = {"validation_fraction": job.validation_fraction, "max_train_samples": job.max_train_samples}
+                data = load_data(job, **options)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
             if "validation" not in data.splits:
                 raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
             self._sizes[name] = len(data.splits["train"]), len(data.label_names)
+            self.fingerprints[name] = _fingerprint(data)
         return self._sizes[name]
 
     def check(self) -> None:
@@ -290,10 +310,7 @@ class Study:
                 except ValueError as error:
                     raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
         for dataset in self.datasets:
-            try:
-                self._size(dataset)
-            except ValueError as error:
-                raise ValueError(f"{dataset['name']}: {error}") from error
+            self._size(dataset)
             try:
                 AutoConfig.from_pretrained(dataset["encoder"], trust_remote_code=False)
             except Exception as error:  # damaged files show as errors of any type
@@ -317,8 +334,24 @@ def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArg
     job, args = parser.parse(parser.flags({**values, "output_dir": output_dir}))
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
     config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
-    args.write_objective(config)  # says what is wrong with loss and objective
+    # What is wrong with loss, objective, thresholds and adapters is said now, not by every run.
+    args.write_objective(config)
+    check_rule("thresholds", job.thresholds)
+    adapter_config(job)
     return job, args
+
+
+def _fingerprint(data: MultiLabelData) -> str:
+    """What changes with the labels or the texts of a dataset; images are not read for it."""
+    digest = hashlib.sha256(repr(data.label_names).encode())
+    for name, rows in data.splits.items():
+        digest.update(f"{name} {len(rows)}".encode())
+        for numbers in Labels.of(rows, len(data.label_names)).pairs():
+            digest.update(np.asarray(numbers, dtype=np.int64).tobytes())
+        for column in ("text", "text_pair"):
+            for text in rows[column] if column in rows.column_names else ():
+                digest.update(repr(text).encode())
+    return digest.hexdigest()
 
 
 @cache
@@ -331,16 +364,16 @@ def _row(loss: Any) -> tuple[str, dict[str, Any]]:
     values = {"loss": loss} if isinstance(loss, str) else loss
     if not isinstance(values, dict):
         raise ValueError(f"losses: an entry is a name or a mapping of arguments, got {loss!r}")
-    _check_names("losses", values, also=("name",))
+    _check_names("losses", values, also=("name", "loss"))
     for name in values:
         if name in _OF_THE_DATA:
             raise ValueError(f"losses: {name} must be the same for all rows; give it to the dataset or the study")
     values = {key: value for key, value in values.items() if (key, value) != ("loss", DEFAULT)}
     shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
-    name = values.pop("name", None) or ", ".join([str(values.get("loss", DEFAULT)), *shown])
+    name = values.pop("name", None) or ", ".join([str(values.get("loss") or DEFAULT), *shown])
     if not isinstance(name, str):
         raise ValueError(f"losses: a `name` must be a text, got {name!r}")
-    return name, values
+    return " ".join(name.split()), values
 
 
 def _check_names(where: str, values: Mapping[str, Any], also: Sequence[str] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ from .plan import Run, Study
 from .results import SETTING
 from .run import PREDICTIONS, RESULTS, finished, write_whole
 from .statistics import SCORES, Predictions, Ranks, best_if_distinguishable, bootstrap, difference, ranks
-
-logger = logging.getLogger(__name__)
 
 NAMES = {"micro_f1": "Micro-F1", "macro_f1": "Macro-F1", "map": "mAP"}
 GROUPS = {"macro_f1_head": "head", "macro_f1_medium": "medium", "macro_f1_tail": "tail"}
@@ -70,7 +68,8 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
         autoescape=jinja2.select_autoescape(["html"]),
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
-    environment.filters |= {"percent": percent, "signed": signed, "size": _size, "picture": _embedded(folder)}
+    environment.filters |= {"percent": percent, "signed": signed, "size": _size}
+    environment.filters |= {"cell": _cell, "picture": _embedded(folder)}
     values = {
         "settings": settings, "ranks": found, "pictures": pictures, "missing": missing, "runs": len(runs),
         "names": NAMES, "groups": GROUPS, "study": study, "resamples": resamples,
@@ -96,6 +95,11 @@ def signed(value: float) -> str:
 
 def _size(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
+
+
+def _cell(text: str) -> str:
+    """A name as Markdown shows it, in a table as well."""
+    return re.sub(r"([\\|*`<\[])", r"\\\1", text)
 
 
 def _embedded(folder: Path) -> Any:

@@ -69,10 +69,11 @@ def _chosen(table: pd.DataFrame, choice: list[str]) -> pd.Series:
             raise ValueError(f"choose_by: there is no score {name!r}; some are {known}")
     validation = table[table["split"] == "validation"]
     keys = [*SETTING, "row"]
-    # Of seeds that all sizes have: others would compare seeds.
+    # Of seeds that all sizes have: others would compare seeds. But a row without such a seed has a size as well.
     sizes = validation.groupby(keys)["batch_size"].transform("nunique")
     complete = validation.groupby([*keys, "seed"])["batch_size"].transform("nunique") == sizes
-    validation = validation[complete | (sizes == 0)] if complete.any() else validation
+    some = complete.groupby([validation[key] for key in keys]).transform("any")
+    validation = validation[complete | ~some]
     score = validation[choice].mean(axis=1).groupby([validation[key] for key in [*keys, "batch_size"]], dropna=False)
     best: dict[Any, Any] = {}
     for (*key, size), value in score.mean().items():

@@ -90,8 +90,9 @@ class Difference:
 def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
     """Scores of each row in resamples of seeds and test examples, the same resamples for all rows.
 
-    A resample draws seeds with replacement, and test examples with replacement. Where the test split is the same for
-    all seeds, the same examples are drawn for all of them; else they are drawn for each seed.
+    A resample draws test examples with replacement, and weights of the seeds by which their mean varies as Student's
+    distribution has it: where examples say everything, intervals are its usual ones. Where the test split is the same
+    for all seeds, the same examples are drawn for all of them; else they are drawn for each seed.
 
     Args:
         rows: Name of a row to predictions by seed. Rows that are compared need the same test split for each seed; only
@@ -123,10 +124,11 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
         examples = len(first[number].labels)
         drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=resamples)
         weights[number] = np.concatenate([np.ones((1, examples)), drawn]).astype(np.float32)
-    counts = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
-    # Draws of n seeds vary by (n - 1) / n of what n seeds do: a third less where there are three.
-    counts = 1 + (counts - 1) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1))
-    shares = np.concatenate([np.ones((1, len(seeds))), counts]) / len(seeds)
+    # Drawn with replacement, few seeds would give intervals that are too narrow.
+    normal = rng.normal(size=(resamples, len(seeds)))
+    normal -= normal.mean(axis=1, keepdims=True)
+    scale = np.sqrt(len(seeds) / rng.chisquare(max(len(seeds) - 1, 1), size=(resamples, 1)))
+    shares = np.concatenate([np.ones((1, len(seeds))), 1 + normal * scale]) / len(seeds)
     return {
         name: sum(shares[:, place, None] * of[number].resampled(weights[number]) for place, number in enumerate(seeds))
         for name, of in rows.items()

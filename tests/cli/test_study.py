@@ -165,13 +165,15 @@ def test_an_encoder_that_is_not_there_is_named_before_anything_runs(tiny, tmp_pa
 
 
 def test_a_checkpoint_of_other_arguments_is_not_resumed(tiny, tmp_path):
-    runs = study_of(tiny).runs()
-    prepare(runs, tmp_path)
+    study = study_of(tiny)
+    runs = study.runs()
+    prepare(study, runs, tmp_path)
     checkpoint = tmp_path / "runs" / runs[-1].name / "checkpoint-3"
     checkpoint.mkdir()
-    prepare(runs, tmp_path)
+    prepare(study, runs, tmp_path)
     assert checkpoint.exists()
-    prepare(study_of(tiny, learning_rate=1e-3).runs(), tmp_path)
+    other = study_of(tiny, learning_rate=1e-3)
+    prepare(other, other.runs(), tmp_path)
     assert not checkpoint.exists()
 
 

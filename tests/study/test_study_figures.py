@@ -68,3 +68,14 @@ def test_curves_have_whole_numbers_below_and_whole_arguments_beside():
     axes = plot_curves(lines, "train_examples", "training examples", row_styles(rows)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["200,000", "2,000,000"]
     assert "\nclassification_weight=0.5" in axes.get_legend().get_texts()[0].get_text()
+
+
+def test_names_are_shown_as_they_are():
+    pytest.importorskip("scikit_posthocs")
+    names = ["_own", "$x^$ and $y", "a_b"]
+    summary = pd.DataFrame({"row": names, "map": 0.5, "macro_f1": 0.4, "map_sd": 0.1, "macro_f1_sd": 0.1})
+    figure = plot_scores(summary, row_styles(names))
+    figure.draw_without_rendering()
+    shown = [text.get_text().strip().replace("\n", " ") for text in figure.axes[0].get_legend().get_texts()]
+    assert shown == names
+    plot_ranks(ranks(pd.DataFrame(np.random.default_rng(0).random((6, 3)), columns=names))).draw_without_rendering()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import friedmanchisquare
+from scipy.stats import friedmanchisquare, t
 
 from hf_mlcl import compute_metrics
 from hf_mlcl.evaluation.arrays import sigmoid
@@ -86,17 +86,18 @@ def test_of_equal_rows_few_intervals_leave_zero_out():
     assert outside <= 8
 
 
-def test_the_spread_of_seeds_is_that_of_their_mean():
-    """Examples that are all alike leave the seeds' part: the variance of a mean of three."""
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_the_interval_of_few_seeds_is_students(number):
+    """Examples that are all alike leave the seeds' part; drawn with replacement, it would be too narrow by far."""
     labels = np.tile(np.array([1, 1, 0, 0, 0], dtype=np.int8), (30, 1))
-    decisions = [
-        np.tile(np.array(row, dtype=bool), (30, 1)) for row in ([1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
-    ]
+    decisions = [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0]][:number]
+    decisions = [np.tile(np.array(row, dtype=bool), (30, 1)) for row in decisions]
     runs = {seed: Predictions(one.astype(float), one, labels) for seed, one in enumerate(decisions)}
-    scores = bootstrap({"row": runs}, resamples=4000)["row"][:, 0]
+    scores = bootstrap({"row": runs}, resamples=20000)["row"][:, 0]
     single = [one.resampled(np.ones((1, 30)))[0, 0] for one in runs.values()]
     assert scores[0] == pytest.approx(np.mean(single))
-    assert scores[1:].var() == pytest.approx(np.var(single, ddof=1) / 3, rel=0.1)
+    low, high = t.interval(0.95, number - 1, np.mean(single), np.std(single, ddof=1) / np.sqrt(number))
+    assert np.quantile(scores[1:], [0.025, 0.975]) == pytest.approx([low, high], abs=0.05 * (high - low))
 
 
 def test_test_splits_that_differ_by_seed_are_resampled_by_themselves():

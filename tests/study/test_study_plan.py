@@ -1,0 +1,51 @@
+"""Which studies are refused, and what a legal but unusual file means."""
+
+import pytest
+
+from hf_mlcl.study import Study
+from hf_mlcl.study.plan import read_arguments
+
+TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
+
+
+@pytest.mark.parametrize(("values", "named"), [
+    ({"choose_by": 3}, "choose_by"),
+    ({"choose_by": None}, "choose_by"),
+    ({"choose_by": [["map"]]}, "choose_by"),
+    ({"choose_by": {"map": 1}}, "choose_by"),
+    ({"keep_models": "no"}, "keep_models must be true or false"),
+    ({"losses": []}, "losses must be a list with at least one entry"),
+    ({"losses": ["reg", {"loss": "zlpr", "name": "Reg"}]}, "'Reg'"),  # one folder on some file systems
+    ({"losses": [{"loss": "reg", "name": "encoder-as-it-is"}]}, "'encoder-as-it-is'"),
+    ({"losses": [{"loss": "reg", "name": "损" * 70}]}, "shorter"),
+    ({"datasets": [TEXTS, {**TEXTS, "name": "NEWS"}]}, "'NEWS'"),
+    ({"arguments": {"loss": "reg"}}, "loss is decided"),  # the row "default" would be trained with it
+    ({"datasets": [{**TEXTS, "loss": "reg"}]}, "loss is decided"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused(values, named):
+    with pytest.raises(ValueError, match=named):
+        Study(**{"datasets": [TEXTS], **values})
+
+
+def test_what_may_be_left_out_or_empty():
+    study = Study([{"dataset": "news.csv", "name": ""}], losses=[{"loss": None}], arguments={**TEXTS})
+    assert study.datasets[0] == {**TEXTS, "name": "news"} and list(study.rows) == ["default"]
+
+
+def test_a_batch_size_in_quotes_is_a_number():
+    """As it is for `train`; the table of results holds numbers."""
+    study = Study([TEXTS], losses=["reg"], seeds=[1], arguments={"per_device_train_batch_size": "8"})
+    run = study.runs()[-1]
+    assert run.batch_size == run.arguments["per_device_train_batch_size"] == 8
+
+
+def test_shares_that_differ_little_are_runs_of_their_own(monkeypatch):
+    monkeypatch.setattr(Study, "_size", lambda self, dataset: (10**8, 5))
+    names = [run.name for run in Study([TEXTS], losses=["reg"], fractions=[0.3333333, 0.33333334]).runs()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("values", [{"thresholds": "best"}, {"lora_alpha": 3}])
+def test_what_every_run_would_refuse_is_refused_at_once(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        read_arguments({**TEXTS, **values}, "out")
