@@ -114,7 +114,8 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
         hollow: Any = {"facecolor": "white", "edgecolor": colour, "marker": marker, "zorder": 3, "clip_on": False}
         axes.scatter(x[few], y[few], 25, **hollow)
     axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
-    axes.scatter([], [], 25, facecolor="white", edgecolor="0.3", label=f"fewer than {FEW} decisions")
+    if any((curve.counts < FEW).any() for curve in curves.values()):
+        axes.scatter([], [], 25, facecolor="white", edgecolor="0.3", label=f"fewer than {FEW} decisions")
     _legend(axes, "model (ECE)")
     return figure
 
@@ -140,7 +141,8 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
     groups = {"all labels": np.ones(scores.shape[1], dtype=bool)}
     if train_label_counts is not None:
         counts = frequency_groups(as_vector("train_label_counts", train_label_counts, scores.shape[1]))
-        groups |= {name: counts == index for index, name in enumerate(GROUPS)}
+        # A group of all labels would be the first line once more.
+        groups |= {name: counts == index for index, name in enumerate(GROUPS) if (counts != index).any()}
     values, rows = scores.probabilities(scores.columns(slice(None))), labels.rows()
     figure, axes = _figure()
     for index, (name, columns) in enumerate(groups.items()):

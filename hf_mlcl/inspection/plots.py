@@ -171,8 +171,9 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
     """F1 of each label against its training examples, from rows of `label_difficulty` with `train_count`."""
     present = [row for row in rows if row["support"]]
     counts, f1 = np.array([row["train_count"] for row in present]), 100 * np.array([row["f1"] for row in present])
-    never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
-    title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {never} are never found"
+    never, labels = (f1 == 0).sum(), plural(len(present), "label")
+    found = f"{never} of {labels} {'is' if never == 1 else 'are'} never found" if never else "every label is found"
+    title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {found}"
     absent = len(rows) - len(present)
     few = len(present) <= named  # all are named then, and a line would only join the points
     note = (

@@ -46,6 +46,12 @@ def test_precision_recall_is_that_of_scikit_learn(unknown):
         np.testing.assert_allclose(line.get_ydata(), precision[-2::-1])
 
 
+def test_precision_recall_has_no_line_twice_where_one_group_has_all_labels():
+    pytest.importorskip("matplotlib")
+    figure = plot_precision_recall([[0.9, 0.2], [0.4, 0.7]], [[1, 0], [0, 1]], np.array([200, 300]))
+    assert [line.get_label() for line in figure.axes[0].lines] == ["all labels (1.000)"]
+
+
 def test_reliability_draws_each_curve():
     pytest.importorskip("matplotlib")
     generator = np.random.default_rng(0)
@@ -54,6 +60,14 @@ def test_reliability_draws_each_curve():
     lines = figure.axes[0].get_lines()
     np.testing.assert_array_equal(lines[1].get_xdata(), curve.mean_probability)
     np.testing.assert_array_equal(lines[2].get_ydata(), curve.positive_rate)
+
+
+@pytest.mark.parametrize(("rows", "hollow"), [(2, True), (400, False)])
+def test_reliability_explains_hollow_points_where_there_are_some(rows, hollow):
+    pytest.importorskip("matplotlib")
+    curve = reliability_curve(np.full((rows, 1), 0.3), np.zeros((rows, 1), dtype=int))
+    texts = [text.get_text() for text in plot_reliability({"model": curve}).axes[0].get_legend().get_texts()]
+    assert ("fewer than 30 decisions" in texts) is hollow
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 0], [7], [60, 90], [1, 3_000_000], [0, 13, 24, 326], []])
