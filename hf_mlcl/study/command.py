@@ -79,6 +79,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _list(study: Any, folder: Path) -> None:
     from hf_mlcl.study.execution import RUNS, estimate, finished
+    from hf_mlcl.study.run import duration
 
     runs = study.runs()
     left = [run for run in runs if not finished(folder / RUNS / run.name, study.protocols)]
@@ -86,4 +87,4 @@ def _list(study: Any, folder: Path) -> None:
     for run in left:
         print(f"{seconds[run.name] / 60:6.1f} min  {run.name}")
     of = "" if len(left) == len(runs) else f" of {len(runs)} are left"
-    print(f"{len(left)} runs{of}, about {sum(seconds.values()) / 3600:.1f} hours one after the other")
+    print(f"{len(left)} runs{of}, about {duration(sum(seconds.values()))} one after the other")
