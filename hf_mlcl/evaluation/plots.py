@@ -47,8 +47,9 @@ def count_axis(axes: Axes, name: str, counts: Any) -> np.ndarray:
 def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_counts: Any) -> Figure:
     """A point per label and method, F1 against training examples, and a line per method: the mean by frequency.
 
-    The lines join the means of up to eight groups of labels of equal size. Dotted: the bounds of head and tail labels.
-    Labels without a training example stand at 0, in the place of 0.5 of the logarithmic axis.
+    The lines join the means of up to eight groups of labels of equal size, of at least two labels each. Dotted: the
+    bounds of head and tail labels. Labels without a training example stand at 0, in the place of 0.5 of the
+    logarithmic axis.
 
     Args:
         per_label_f1: name of a method -> L numbers in [0, 1].
@@ -69,7 +70,7 @@ def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_count
     counts = as_vector("train_label_counts", counts, counts.size)
     figure, axes = _figure()
     order = np.argsort(counts, kind="stable")
-    groups = np.array_split(order, min(8, len(order)))
+    groups = np.array_split(order, min(8, max(len(order) // 2, 1)))  # a mean of one label would hide its point
     places = count_axis(axes, "x", counts)
     for index, (name, values) in enumerate(per_label_f1.items()):
         f1 = as_vector(f"per_label_f1[{name!r}]", values, len(counts))

@@ -19,6 +19,9 @@ def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
     for points, f1 in zip(axes.collections, methods.values(), strict=True):
         np.testing.assert_allclose(points.get_offsets()[:, 1], f1)
         np.testing.assert_allclose(points.get_offsets()[:, 0], np.maximum(counts, 0.5))
+    for line in axes.lines[:2]:  # means of five groups of two labels, not the labels themselves
+        np.testing.assert_allclose(line.get_ydata().mean(), 0.5)
+        assert len(line.get_ydata()) == 5
     lines = ["zlpr (0.500)", "reg (0.500)", "20 and 100 examples"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == lines
     figure.savefig(tmp_path / "figure.png")
