@@ -47,8 +47,9 @@ def count_axis(axes: Axes, name: str, counts: Any) -> np.ndarray:
 def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_counts: Any) -> Figure:
     """A point per label and method, F1 against training examples, and a line per method: the mean by frequency.
 
-    The lines join the means of up to eight groups of labels of equal size. Dotted: the bounds of head and tail labels.
-    Labels without a training example stand at 0, in the place of 0.5 of the logarithmic axis.
+    The lines join the means of up to eight groups of labels of equal size, of at least two labels each. Dotted: the
+    bounds of head and tail labels. Labels without a training example stand at 0, in the place of 0.5 of the
+    logarithmic axis.
 
     Args:
         per_label_f1: name of a method -> L numbers in [0, 1].
@@ -69,7 +70,7 @@ def plot_f1_against_frequency(per_label_f1: Mapping[str, Any], train_label_count
     counts = as_vector("train_label_counts", counts, counts.size)
     figure, axes = _figure()
     order = np.argsort(counts, kind="stable")
-    groups = np.array_split(order, min(8, len(order)))
+    groups = np.array_split(order, min(8, max(len(order) // 2, 1)))  # a mean of one label would hide its point
     places = count_axis(axes, "x", counts)
     for index, (name, values) in enumerate(per_label_f1.items()):
         f1 = as_vector(f"per_label_f1[{name!r}]", values, len(counts))
@@ -114,7 +115,8 @@ def plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
         hollow: Any = {"facecolor": "white", "edgecolor": colour, "marker": marker, "zorder": 3, "clip_on": False}
         axes.scatter(x[few], y[few], 25, **hollow)
     axes.set(xlabel="predicted probability", ylabel="observed share of positives", xlim=(0, 1), ylim=(0, 1))
-    axes.scatter([], [], 25, facecolor="white", edgecolor="0.3", label=f"fewer than {FEW} decisions")
+    if any((curve.counts < FEW).any() for curve in curves.values()):
+        axes.scatter([], [], 25, facecolor="white", edgecolor="0.3", label=f"fewer than {FEW} decisions")
     _legend(axes, "model (ECE)")
     return figure
 
@@ -140,7 +142,8 @@ def plot_precision_recall(probabilities: Any, labels: Any, train_label_counts: A
     groups = {"all labels": np.ones(scores.shape[1], dtype=bool)}
     if train_label_counts is not None:
         counts = frequency_groups(as_vector("train_label_counts", train_label_counts, scores.shape[1]))
-        groups |= {name: counts == index for index, name in enumerate(GROUPS)}
+        # A group of all labels would be the first line once more.
+        groups |= {name: counts == index for index, name in enumerate(GROUPS) if (counts != index).any()}
     values, rows = scores.probabilities(scores.columns(slice(None))), labels.rows()
     figure, axes = _figure()
     for index, (name, columns) in enumerate(groups.items()):

@@ -171,8 +171,9 @@ def plot_f1_by_frequency(rows: list[dict[str, Any]], named: int = 12) -> Figure:
     """F1 of each label against its training examples, from rows of `label_difficulty` with `train_count`."""
     present = [row for row in rows if row["support"]]
     counts, f1 = np.array([row["train_count"] for row in present]), 100 * np.array([row["f1"] for row in present])
-    never = f"{(f1 == 0).sum()} of {plural(len(present), 'label')}"
-    title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {never} are never found"
+    never, labels = (f1 == 0).sum(), plural(len(present), "label")
+    found = f"{never} of {labels} {'is' if never == 1 else 'are'} never found" if never else "every label is found"
+    title = f"Macro-F1 is {percent(np.mean([row['f1'] for row in rows]), 1)}; {found}"
     absent = len(rows) - len(present)
     few = len(present) <= named  # all are named then, and a line would only join the points
     note = (
@@ -261,10 +262,12 @@ def plot_hardest_labels(rows: list[dict[str, Any]], limit: int = 20) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def plot_confusions(found: Confusions, label_names: Sequence[str], limit: int = 14) -> Figure:
-    """Which labels are wrongly predicted where others are missed: counts of the labels most involved."""
+    """Which labels are wrongly predicted where others are missed: counts of the labels of the strongest pairs."""
     excess = np.clip(found.excess, 0, None) * (found.counts > 0)
-    rows = _largest(excess.sum(axis=1), limit)
-    columns = _largest(excess[rows].sum(axis=0), limit)
+    # By its strongest pair, not by the sum: of 1,000 labels one missed once, by an example with many wrong ones, would
+    # come first.
+    rows = _largest(excess.max(axis=1, initial=0), limit)
+    columns = _largest(excess[rows].max(axis=0, initial=0), limit)
     title = "No label is predicted in place of another more often than by chance"
     for a, b in found.pairs(1):
         title = (

@@ -79,6 +79,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _list(study: Any, folder: Path, shard: tuple[int, int]) -> None:
     from hf_mlcl.study.execution import RUNS, check_folder, estimate, finished, share
+    from hf_mlcl.study.run import duration
 
     runs = study.runs()
     check_folder(study, runs, folder)
@@ -88,4 +89,4 @@ def _list(study: Any, folder: Path, shard: tuple[int, int]) -> None:
     for run in left:
         print(f"{seconds[run.name] / 60:6.1f} min  {run.name}")
     of = "" if len(left) == len(runs) else f" of {len(runs)} are left"
-    print(f"{len(left)} runs{of}, about {sum(seconds.values()) / 3600:.1f} hours one after the other")
+    print(f"{len(left)} runs{of}, about {duration(sum(seconds.values()))} one after the other")

@@ -33,7 +33,7 @@ from hf_mlcl.training.dataset_rows import select_rows
 
 from .plan import SVM, UNTRAINED, Run, Study, read_arguments
 from .results import read_results
-from .run import ARGUMENTS, LOG, RESULTS, finished, write_whole
+from .run import ARGUMENTS, LOG, RESULTS, duration, finished, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ def _show_progress(runs: Sequence[Run], folder: Path, started: float, done: thre
         finished = np.array([path.exists() for path in paths])
         share, spent = weights[finished].sum() / weights.sum(), time.time() - started
         left = (
-            f"about {_duration(spent * (1 - share) / share)} left" if 0 < share < 1 and not ended else _duration(spent)
+            f"about {duration(spent * (1 - share) / share)} left" if 0 < share < 1 and not ended else duration(spent)
         )
         if shown or finished.sum() != number or ended:
             number = finished.sum()
@@ -344,13 +344,6 @@ def _show_progress(runs: Sequence[Run], folder: Path, started: float, done: thre
 def _weight(run: Run) -> float:
     """How long a run takes in comparison with the others of its dataset: its epochs, and one for the features."""
     return run.fraction * (run.epochs() + 0.5) + 0.1
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 # Arguments that change how a step is computed, but not noticeably how long it takes.

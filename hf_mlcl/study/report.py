@@ -17,7 +17,7 @@ import pandas as pd
 from . import figures
 from .plan import Run, Study
 from .results import SETTING
-from .run import PREDICTIONS, RESULTS, finished, write_whole
+from .run import PREDICTIONS, RESULTS, duration, finished, write_whole
 from .statistics import SCORES, Predictions, Ranks, best_if_distinguishable, bootstrap, difference, ranks
 
 NAMES = {"micro_f1": "Micro-F1", "macro_f1": "Macro-F1", "map": "mAP"}
@@ -73,7 +73,7 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     values = {
         "settings": settings, "ranks": found, "pictures": pictures, "missing": missing, "runs": len(runs),
         "names": NAMES, "groups": GROUPS, "study": study, "resamples": resamples,
-        "hours": table.drop_duplicates("run")["seconds"].sum() / 3600,
+        "time": duration(table.drop_duplicates("run")["seconds"].sum()),
         "single_seed": any(one.lines["seed"].nunique() < 2 for one in settings),
         "grouped": all(name in table for name in GROUPS),
     }  # fmt: skip

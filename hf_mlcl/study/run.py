@@ -190,6 +190,14 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def duration(seconds: float) -> str:
+    """As 45 s, 12 min or 3.5 h."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
 def write(folder: Path, found: dict[str, dict[str, Measured]], about: dict[str, Any]) -> None:
     """Writes predictions and then results, each of them whole or not at all."""
     arrays: dict[str, np.ndarray] = {}

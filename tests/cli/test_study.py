@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hf_mlcl.study.execution import estimate, execute, prepare
 from hf_mlcl.study.plan import read_arguments
 from hf_mlcl.study.report import write_report
 from hf_mlcl.study.results import read_results
-from hf_mlcl.study.run import finished
+from hf_mlcl.study.run import duration, finished
 from hf_mlcl.study.run import main as run_one
 
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
@@ -135,13 +136,19 @@ def test_a_run_leaves_results_and_predictions_that_agree(tiny, tmp_path):
             write_report(study, runs, table, tmp_path, resamples=20)
             assert len(pd.read_csv(tmp_path / "results.csv")) == len(table)
             text = (tmp_path / "report.md").read_text()
-            assert f"{number + 1} of {len(runs)} runs are done" in text and "encoder as it is (study)" in text
+            took = duration(table.drop_duplicates("run")["seconds"].sum())
+            assert f"{number + 1} of {len(runs)} runs are done, {took} of computing." in text
+            assert "encoder as it is (study)" in text
     assert {"row", "against", "low", "high", "p"} <= set(pd.read_csv(tmp_path / "comparisons.csv"))
     # Fewer protocols than have been run: theirs alone. More: the run is not finished.
     fewer = read_results(study_of(tiny, label_subsets=[4], protocols=["study"]), runs, tmp_path)
     assert set(fewer["protocol"]) == {"study", ""} and not any("(" in row for row in fewer["row"])
     folder = tmp_path / "runs" / runs[0].name
     assert finished(folder, ["study"]) and not finished(folder, ["study", "another"])
+
+
+def test_a_short_time_is_not_0_hours():
+    assert [duration(seconds) for seconds in (4.6, 89, 700, 7200)] == ["5 s", "89 s", "12 min", "2.0 h"]
 
 
 def test_a_dry_run_lists_what_is_left(tiny, tmp_path, capsys):
@@ -155,6 +162,7 @@ def test_a_dry_run_lists_what_is_left(tiny, tmp_path, capsys):
     *lines, end = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines if " min  " in line] == [run.name for run in others]
     assert end.startswith(f"{len(others)} runs of {len(others) + 1} are left, about ")
+    assert re.search(r"about \d+ (s|min) one after the other$", end)  # tiny runs: no hours
 
 
 def test_an_encoder_that_is_not_there_is_named_before_anything_runs(tiny, tmp_path):

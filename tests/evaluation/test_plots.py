@@ -19,6 +19,9 @@ def test_f1_against_frequency_shows_every_label_of_every_method(tmp_path):
     for points, f1 in zip(axes.collections, methods.values(), strict=True):
         np.testing.assert_allclose(points.get_offsets()[:, 1], f1)
         np.testing.assert_allclose(points.get_offsets()[:, 0], np.maximum(counts, 0.5))
+    for line in axes.lines[:2]:  # means of five groups of two labels, not the labels themselves
+        np.testing.assert_allclose(line.get_ydata().mean(), 0.5)
+        assert len(line.get_ydata()) == 5
     lines = ["zlpr (0.500)", "reg (0.500)", "20 and 100 examples"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == lines
     figure.savefig(tmp_path / "figure.png")
@@ -46,6 +49,12 @@ def test_precision_recall_is_that_of_scikit_learn(unknown):
         np.testing.assert_allclose(line.get_ydata(), precision[-2::-1])
 
 
+def test_precision_recall_has_no_line_twice_where_one_group_has_all_labels():
+    pytest.importorskip("matplotlib")
+    figure = plot_precision_recall([[0.9, 0.2], [0.4, 0.7]], [[1, 0], [0, 1]], np.array([200, 300]))
+    assert [line.get_label() for line in figure.axes[0].lines] == ["all labels (1.000)"]
+
+
 def test_reliability_draws_each_curve():
     pytest.importorskip("matplotlib")
     generator = np.random.default_rng(0)
@@ -54,6 +63,14 @@ def test_reliability_draws_each_curve():
     lines = figure.axes[0].get_lines()
     np.testing.assert_array_equal(lines[1].get_xdata(), curve.mean_probability)
     np.testing.assert_array_equal(lines[2].get_ydata(), curve.positive_rate)
+
+
+@pytest.mark.parametrize(("rows", "hollow"), [(2, True), (400, False)])
+def test_reliability_explains_hollow_points_where_there_are_some(rows, hollow):
+    pytest.importorskip("matplotlib")
+    curve = reliability_curve(np.full((rows, 1), 0.3), np.zeros((rows, 1), dtype=int))
+    texts = [text.get_text() for text in plot_reliability({"model": curve}).axes[0].get_legend().get_texts()]
+    assert ("fewer than 30 decisions" in texts) is hollow
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 0], [7], [60, 90], [1, 3_000_000], [0, 13, 24, 326], []])

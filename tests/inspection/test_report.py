@@ -16,9 +16,15 @@ from made_up import batches_of, made_up  # noqa: E402
 from hf_mlcl import build_loss  # noqa: E402
 from hf_mlcl.evaluation.plots import frequency_groups  # noqa: E402
 from hf_mlcl.inspection import Examples, inspect_outputs, write_report  # noqa: E402
-from hf_mlcl.inspection.errors import label_difficulty  # noqa: E402
+from hf_mlcl.inspection.errors import confusions, label_difficulty  # noqa: E402
 from hf_mlcl.inspection.gradients import pair_gradients, summarise_gradients  # noqa: E402
-from hf_mlcl.inspection.plots import name_points, new_figure, plot_force_parts, plot_hardest_labels  # noqa: E402
+from hf_mlcl.inspection.plots import (  # noqa: E402
+    name_points,
+    new_figure,
+    plot_confusions,
+    plot_force_parts,
+    plot_hardest_labels,
+)
 from hf_mlcl.inspection.report import percent, plural  # noqa: E402
 from hf_mlcl.losses import CONTRASTIVE_LOSSES  # noqa: E402
 
@@ -79,6 +85,16 @@ def test_a_report_of_everything(tmp_path):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(image.convert("L").resize((60, 60)))) > 5
     assert not (tmp_path / "purity.png").exists() and page.count("data:image/png") == 2
+
+
+def test_confusions_show_the_strongest_pair_and_not_an_example_with_many_wrong_labels():
+    truth, predicted = np.zeros((40, 60), dtype=int), np.zeros((40, 60), dtype=int)
+    truth[:8, 0], predicted[:8, 1] = 1, 1  # 0 is missed, 1 is predicted in its place
+    truth[8, 2], predicted[8, 3:] = 1, 1  # 2 is missed once, and all the others are wrong
+    names = [f"label {number}" for number in range(60)]
+    (axes,) = plot_confusions(confusions(predicted, truth), names, limit=4).axes
+    assert axes.get_yticklabels()[0].get_text() == "label 0 (8 missed)"
+    assert axes.get_xticklabels()[0].get_text() == "label 1"
 
 
 def test_headline_and_picture_give_the_same_figure():
