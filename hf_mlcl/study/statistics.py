@@ -1,4 +1,4 @@
-"""Whether two rows of a study can be told apart: paired bootstrap, and ranks over datasets. Imports numpy."""
+"""Whether two rows of a study can be told apart, over test examples and seeds; ranks over datasets."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Difference:
 
     Attributes:
         mean: Of the seeds.
-        low, high: 95 % interval of the bootstrap.
-        p: Two-sided: twice the share of resamples on the other side of 0, at least 1 / resamples.
+        low, high: 95 % interval over test examples and seeds.
+        p: Two-sided, of the hypothesis that there is no difference.
     """
 
     mean: float
@@ -88,11 +88,10 @@ class Difference:
 
 
 def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
-    """Scores of each row in resamples of seeds and test examples, the same resamples for all rows.
+    """Scores of each row in resamples of test examples, drawn with replacement, the same ones for all rows.
 
-    A resample draws test examples with replacement, and weights of the seeds by which their mean varies as Student's
-    distribution has it: where examples say everything, intervals are its usual ones. Where the test split is the same
-    for all seeds, the same examples are drawn for all of them; else they are drawn for each seed.
+    Where the test split is the same for all seeds, the same examples are drawn for all of them; else they are drawn
+    for each seed.
 
     Args:
         rows: Name of a row to predictions by seed. Rows that are compared need the same test split for each seed; only
@@ -101,7 +100,7 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
         seed: Of the draws.
 
     Returns:
-        Name of a row to (B + 1, 3) scores of `SCORES`, means over seeds; the first are of what was measured.
+        Name of a row to (S, B + 1, 3) scores of `SCORES` by seed; the first of the B + 1 are of what was measured.
 
     Raises:
         ValueError: Where rows have no seed in common or differ in their labels.
@@ -124,27 +123,36 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
         examples = len(first[number].labels)
         drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=resamples)
         weights[number] = np.concatenate([np.ones((1, examples)), drawn]).astype(np.float32)
-    # Drawn with replacement, few seeds would give intervals that are too narrow.
-    normal = rng.normal(size=(resamples, len(seeds)))
-    normal -= normal.mean(axis=1, keepdims=True)
-    scale = np.sqrt(len(seeds) / rng.chisquare(max(len(seeds) - 1, 1), size=(resamples, 1)))
-    shares = np.concatenate([np.ones((1, len(seeds))), 1 + normal * scale]) / len(seeds)
-    return {
-        name: sum(shares[:, place, None] * of[number].resampled(weights[number]) for place, number in enumerate(seeds))
-        for name, of in rows.items()
-    }
+    return {name: np.stack([of[number].resampled(weights[number]) for number in seeds]) for name, of in rows.items()}
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
-    """How much the first row is above the second, by score; both of `bootstrap`."""
+    """How much the first row is above the second, by score; both of `bootstrap`.
+
+    The mean over n seeds errs in two ways, which are added. By its test examples: as the mean in resamples of them,
+    whose spread counts, not their mean (of rare labels some are not drawn, others are easier twice). And by its seeds:
+    as Student's distribution says, since so few cannot be resampled, with S^2 / n of the seeds' own scores. What an
+    example does in one seed alone is in both, and is taken off the first: it makes resamples of single seeds vary more
+    than those of their mean.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import t
+
     found = []
-    for values in (first - second).T:
-        resampled = values[1:]
-        low, high = np.quantile(resampled, [0.025, 0.975])
-        share = min((resampled <= 0).mean(), (resampled >= 0).mean())
-        found.append(
-            Difference(float(values[0]), float(low), float(high), float(min(1, max(2 * share, 1 / len(resampled)))))
-        )
+    for values in np.moveaxis(first - second, 2, 0).astype(np.float64):
+        mean, n = float(values[:, 0].mean()), len(values)
+        freedom, resampled = max(n - 1, 1), values[:, 1:].mean(axis=0)
+        alone = max(0.0, values[:, 1:].var(axis=1).mean() - resampled.var()) / freedom
+        left = np.sqrt(max(0.0, 1 - alone / max(resampled.var(), 1e-18)))
+        examples = left * (resampled - np.median(resampled))
+        examples = np.concatenate([examples, -examples])
+        seeds = max(np.sqrt(values[:, 0].var(ddof=1) / n) if n > 1 else 0.0, 1e-9)
+
+        def p(distance: float, examples: np.ndarray = examples, seeds: float = seeds, freedom: int = freedom) -> float:
+            return float(2 * t.sf((distance - examples) / seeds, freedom).mean())
+
+        half = brentq(lambda distance, p=p: p(distance) - 0.05, 0, examples.max() + seeds * t.isf(1e-3, freedom))
+        found.append(Difference(mean, mean - half, mean + half, p(abs(mean))))
     return found
 
 
@@ -152,7 +160,7 @@ def best_if_distinguishable(scores: dict[str, np.ndarray], score: int, level: fl
     """The row with the highest mean, if it differs from every other (with Holm's correction); else None."""
     if len(scores) < 2:
         return None
-    best = max(scores, key=lambda name: scores[name][0, score])
+    best = max(scores, key=lambda name: scores[name][:, 0, score].mean())
     p = sorted(difference(scores[best], other)[score].p for name, other in scores.items() if name != best)
     right = all(value <= level / (len(p) - place) for place, value in enumerate(p))
     return best if right else None

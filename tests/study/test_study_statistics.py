@@ -53,7 +53,7 @@ def test_the_bootstrap_pairs_seeds_and_examples():
     of = {seed: predictions(0, truth=None) for seed in (1, 2)}
     scores = bootstrap({"one": of, "same": dict(of)}, resamples=50)
     for found in difference(scores["one"], scores["same"]):
-        assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
+        assert (found.mean, found.low, found.high, found.p) == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert best_if_distinguishable(scores, 0) is None
 
 
@@ -86,6 +86,19 @@ def test_of_equal_rows_few_intervals_leave_zero_out():
     assert outside <= 8
 
 
+def test_an_interval_lies_around_its_mean_where_labels_are_rare():
+    """A label whose few positives are drawn twice ranks better, and one whose positives are not drawn is left out."""
+    truth = np.zeros((150, 300), dtype=bool)
+    truth[np.arange(300) % 150, np.arange(300)] = True
+    rows = {
+        name: {seed: predictions(10 * seed + place, skill, truth=truth) for seed in (1, 2, 3)}
+        for place, (name, skill) in enumerate({"good": 1.5, "poor": 0.5}.items())
+    }
+    scores = bootstrap(rows, resamples=200)
+    for found in difference(scores["good"], scores["poor"]):
+        assert found.low < found.mean < found.high
+
+
 @pytest.mark.parametrize("number", [2, 3, 5])
 def test_the_interval_of_few_seeds_is_students(number):
     """Examples that are all alike leave the seeds' part; drawn with replacement, it would be too narrow by far."""
@@ -93,18 +106,42 @@ def test_the_interval_of_few_seeds_is_students(number):
     decisions = [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0]][:number]
     decisions = [np.tile(np.array(row, dtype=bool), (30, 1)) for row in decisions]
     runs = {seed: Predictions(one.astype(float), one, labels) for seed, one in enumerate(decisions)}
-    scores = bootstrap({"row": runs}, resamples=20000)["row"][:, 0]
+    scores = bootstrap({"row": runs}, resamples=50)["row"]
+    found = difference(scores, np.zeros_like(scores))[0]
     single = [one.resampled(np.ones((1, 30)))[0, 0] for one in runs.values()]
-    assert scores[0] == pytest.approx(np.mean(single))
-    low, high = t.interval(0.95, number - 1, np.mean(single), np.std(single, ddof=1) / np.sqrt(number))
-    assert np.quantile(scores[1:], [0.025, 0.975]) == pytest.approx([low, high], abs=0.05 * (high - low))
+    expected = t.interval(0.95, number - 1, np.mean(single), np.std(single, ddof=1) / np.sqrt(number))
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(single), *expected), rel=1e-5)
+
+
+def test_the_interval_of_one_seed_is_that_of_its_examples():
+    scores = bootstrap({name: {1: predictions(1, skill)} for name, skill in (("a", 1.0), ("b", 0.9))}, resamples=400)
+    values = (scores["a"] - scores["b"])[0]
+    for score, found in enumerate(difference(scores["a"], scores["b"])):
+        away = np.abs(values[1:, score] - np.median(values[1:, score]))
+        assert (found.high - found.low) / 2 == pytest.approx(np.quantile(away, 0.95), rel=0.05)
+        beyond = (away >= abs(found.mean)).mean()
+        assert found.p == pytest.approx(beyond, abs=0.01)
+
+
+def test_what_an_example_does_in_one_seed_alone_is_counted_once():
+    """Rows that only noise tells apart, anew for each seed: their spread over seeds already holds that noise."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 5)) < 0.3
+    rows = {
+        name: {seed: predictions(100 * seed + k, truth=truth) for seed in range(40)} for k, name in enumerate("ab")
+    }
+    scores = bootstrap(rows, resamples=300)
+    values = (scores["a"] - scores["b"])[:, 0, 0]
+    found = difference(scores["a"], scores["b"])[0]
+    low, high = t.interval(0.95, 39, values.mean(), values.std(ddof=1) / np.sqrt(40))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.2)
 
 
 def test_test_splits_that_differ_by_seed_are_resampled_by_themselves():
     rows = {name: {seed: predictions(seed, skill) for seed in (1, 2)} for name, skill in (("a", 2.0), ("b", 0.1))}
     scores = bootstrap(rows, resamples=50)
     mean = np.mean([rows["a"][seed].resampled(np.ones((1, 60)))[0] for seed in (1, 2)], axis=0)
-    assert scores["a"][0] == pytest.approx(mean)
+    assert scores["a"][:, 0].mean(axis=0) == pytest.approx(mean)
     other = {**rows, "c": {1: predictions(3), 2: predictions(2)}}
     with pytest.raises(ValueError, match="'c' with seed 1"):
         bootstrap(other)
