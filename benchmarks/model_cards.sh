@@ -12,19 +12,16 @@ shift 2
 names=("$@")
 [ ${#names[@]} -gt 0 ] || names=(reuters21578 clothing goemotions arxiv)
 
-text=(--task text --encoder sentence-transformers/all-MiniLM-L6-v2 --prototype_init label_names --num_train_epochs 2 --bf16
-    --head_learning_rate 5e-5)
+# Loss, objective and prototypes are those of `hf-mlcl train` without flags for them.
+text=(--task text --encoder sentence-transformers/all-MiniLM-L6-v2 --num_train_epochs 4 --max_length 64 --bf16
+    --max_train_samples 4000)
 for name in "${names[@]}"; do
     folder="$output/$name"
-    case "$name" in
-    reuters21578) flags=("${text[@]}" --loss reg --max_length 48 --per_device_train_batch_size 128) ;;
-    goemotions) flags=("${text[@]}" --objective joint --classification_weight 0.3 --max_train_samples 4000 --max_length 32 --per_device_train_batch_size 128) ;;
-    arxiv) flags=("${text[@]}" --objective joint --classification_weight 0.3 --max_train_samples 3000 --max_length 64 --per_device_train_batch_size 128) ;;
-    clothing)
-        flags=(--task vision --encoder google/mobilenet_v2_1.0_224 --loss reg --image_size 128 --num_train_epochs 4
-            --freeze_batch_norm true --learning_rate 1e-4 --head_learning_rate 1e-4 --per_device_train_batch_size 32)
-        ;;
-    esac
+    flags=("${text[@]}")
+    if [ "$name" = clothing ]; then
+        flags=(--task vision --encoder google/mobilenet_v2_1.0_224 --num_train_epochs 4 --image_size 128
+            --freeze_batch_norm true --learning_rate 1e-4)
+    fi
     if [ -f "$folder/metrics.json" ]; then continue; fi
     resume=()
     if compgen -G "$folder/checkpoint-*" >/dev/null; then resume=(--resume_from_checkpoint true); fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
     The mean over n seeds errs in two ways, which are added. By its test examples: as the mean in resamples of them,
     whose spread counts, not their mean (of rare labels some are not drawn, others are easier twice). And by its seeds:
     as Student's distribution says, since so few cannot be resampled, with S^2 / n of the seeds' own scores. What an
-    example does in one seed alone is in both, and is taken off the first: it makes resamples of single seeds vary more
-    than those of their mean.
+    example does in one seed alone is in both: it makes resamples of single seeds vary more than those of their mean.
+    It is taken off the first. As few seeds may be alike by chance, the examples alone are the least.
     """
     from scipy.optimize import brentq
     from scipy.stats import t
@@ -142,18 +143,24 @@ def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
     for values in np.moveaxis(first - second, 2, 0).astype(np.float64):
         mean, n = float(values[:, 0].mean()), len(values)
         freedom, resampled = max(n - 1, 1), values[:, 1:].mean(axis=0)
+        away = resampled - np.median(resampled)
+        examples = np.concatenate([away, -away])
         alone = max(0.0, values[:, 1:].var(axis=1).mean() - resampled.var()) / freedom
         left = np.sqrt(max(0.0, 1 - alone / max(resampled.var(), 1e-18)))
-        examples = left * (resampled - np.median(resampled))
-        examples = np.concatenate([examples, -examples])
         seeds = max(np.sqrt(values[:, 0].var(ddof=1) / n) if n > 1 else 0.0, 1e-9)
-
-        def p(distance: float, examples: np.ndarray = examples, seeds: float = seeds, freedom: int = freedom) -> float:
-            return float(2 * t.sf((distance - examples) / seeds, freedom).mean())
-
-        half = brentq(lambda distance, p=p: p(distance) - 0.05, 0, examples.max() + seeds * t.isf(1e-3, freedom))
+        p = partial(_two_sided, examples=examples, left=left, seeds=seeds, freedom=freedom)
+        most = examples.max() + seeds * t.isf(1e-3, freedom)
+        half = brentq(lambda distance, p=p: p(distance) - 0.05, 0, most)
         found.append(Difference(mean, mean - half, mean + half, p(abs(mean))))
     return found
+
+
+def _two_sided(distance: float, *, examples: np.ndarray, left: float, seeds: float, freedom: int) -> float:
+    """How often no difference would be seen as one this far from 0; `left` is the share of the examples that stays."""
+    from scipy.stats import t
+
+    both = 2 * t.sf((distance - left * examples) / seeds, freedom).mean()
+    return float(max(both, (np.abs(examples) >= distance).mean()))
 
 
 def best_if_distinguishable(scores: dict[str, np.ndarray], score: int, level: float = 0.05) -> str | None:
