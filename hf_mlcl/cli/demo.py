@@ -25,7 +25,7 @@ from hf_mlcl.hub.results import scores_only
 from hf_mlcl.training import MLCLTrainer, MLCLTrainingArguments, default
 
 from .parser import OneLineParser, seed
-from .prepare import hide_small_bars, model_class, output_folder
+from .prepare import hide_small_bars, model_class, no_bars_in_files, output_folder
 
 ROWS = ("zlpr", "default")
 SHOWN = ("micro_f1", "macro_f1", "map")
@@ -42,6 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     started = time.time()
     hide_small_bars()
+    no_bars_in_files()
     torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where cores are shared
     folder = output_folder(options.output_dir)
     results: dict[str, dict[str, Any]] = {}

@@ -72,6 +72,12 @@ def hide_small_bars() -> None:
     logging.getLogger("transformers.modeling_utils").addFilter(_no_load_report)
 
 
+def no_bars_in_files() -> None:
+    """No bars of datasets, which would write into a file as to a terminal."""
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
 def _no_load_report(record: logging.LogRecord) -> bool:
     return "LOAD REPORT" not in str(record.msg)
 
@@ -113,8 +119,7 @@ def check_length(model: Any, max_length: int | None) -> None:
 def load_data(arguments: DataArguments, **options: Any) -> MultiLabelData:
     """The dataset that the flags describe, whose task is filled in where none was given; `options` go to
     `load_multilabel_dataset`."""
-    if not sys.stderr.isatty():
-        disable_progress_bars()  # of datasets, which would write into a file as to a terminal
+    no_bars_in_files()
     if arguments.task is not None:
         _check_inputs(arguments)
     columns = ("text_column", "text_pair_column", "image_column", "label_column", "label_delimiter", "encoding")
