@@ -1,12 +1,14 @@
 """What `length_sorted_chunks` saves: training steps with it and without, in turn, on one CPU thread.
 
     python benchmarks/length_chunks.py --encoder ENCODER --dataset DATASET [--max_length 64] [--batch_size 128]
-        [--costs 16 64 256] [--output FILE]
+        [--costs 16 64 256] [--gradient_cache_chunk_size 16] [--output FILE]
 
 A step is forward pass, loss (the joint objective) and backward pass, in float32. Seconds are the processor's
-(`time.process_time`), which leave out what else the machine does. `padded` and `chunked` are tokens that the encoder
-sees for each token of the texts. With `--costs`, also with other guesses of what one more pass of the encoder costs.
-An output file that exists is kept, and the part of this dataset, length and batch size replaced.
+(`time.process_time`), which leave out what else the machine does. `padded` and `chunked` are tokens that the
+encoder sees for each token of the texts, without gradient caching. With `--costs`, also with other guesses of what
+one more pass of the encoder costs. With gradient caching its chunks are of equal work where `length_sorted_chunks`
+is on, and of equally many texts in the order of the batch where it is off. An output file that exists is kept, and
+the part of this dataset, length and batch size replaced.
 """
 
 from __future__ import annotations
@@ -48,7 +50,11 @@ def measured(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         options.encoder, labels=data.label_names, objective="joint", classification_weight=1.0
     )
     args = MLCLTrainingArguments(
-        output_dir=folder, per_device_train_batch_size=options.batch_size, use_cpu=True, report_to="none"
+        output_dir=folder,
+        per_device_train_batch_size=options.batch_size,
+        gradient_cache_chunk_size=options.gradient_cache_chunk_size,
+        use_cpu=True,
+        report_to="none",
     )
     rows = prepare_text(data.splits["train"], tokenizer, max_length=options.max_length)
     trainer = MLCLTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
@@ -75,6 +81,7 @@ def measured(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         "max_length": options.max_length,
         "batch_size": options.batch_size,
         "batches": len(batches),
+        "gradient_cache_chunk_size": options.gradient_cache_chunk_size,
         "padded": sum(batch["attention_mask"].numel() for batch in batches) / need,
         "chunked": {cost: sum(tokens(batch, cost) for batch in batches) / need for cost in costs},
         "times_as_fast": {cost: statistics.median(one[None] / one[cost] for one in rounds) for cost in costs},
@@ -94,6 +101,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--costs", type=int, nargs="*", default=[])
+    parser.add_argument("--gradient_cache_chunk_size", type=int)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -104,6 +112,8 @@ def main() -> None:
     if options.output:
         recorded = json.loads(options.output.read_text()) if options.output.exists() else {}
         name = f"{result['dataset']}, {options.max_length} tokens, batch {options.batch_size}"
+        if options.gradient_cache_chunk_size:
+            name += f", cached by {options.gradient_cache_chunk_size}"
         options.output.write_text(json.dumps({**recorded, name: result}, indent=2) + "\n")
 
 
