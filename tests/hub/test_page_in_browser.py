@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,10 +152,17 @@ def test_two_hundred_requests_at_once_are_all_answered_in_the_same_memory(text_p
     client = Client(address, verbose=False, max_workers=REQUESTS, httpx_kwargs={"timeout": PATIENCE})
     expected = [list(map(list, page.answer(text)[0])) for text in texts]
 
+    def answer(job, text):
+        try:
+            return job.result(timeout=PATIENCE)[0]["data"]
+        except CancelledError:  # gradio's client ends its stream between two events, on a busy machine too early
+            return client.submit(text, api_name="/label").result(timeout=PATIENCE)[0]["data"]
+
     def round_of_requests():
-        jobs = [client.submit(texts[one % len(texts)], api_name="/label") for one in range(REQUESTS)]
-        for one, job in enumerate(jobs):
-            assert job.result(timeout=PATIENCE)[0]["data"] == expected[one % len(texts)]
+        asked = [texts[one % len(texts)] for one in range(REQUESTS)]
+        jobs = [client.submit(text, api_name="/label") for text in asked]
+        for one, (job, text) in enumerate(zip(jobs, asked, strict=True)):
+            assert answer(job, text) == expected[one % len(texts)]
         kibibytes = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]
         return int(kibibytes) / 1024
 
