@@ -79,7 +79,7 @@ class Difference:
     Attributes:
         mean: Of the seeds.
         low, high: 95 % interval over test examples and seeds.
-        p: Two-sided, of the hypothesis that there is no difference.
+        p: Two-sided, of the hypothesis that there is no difference; at least 1 / resamples.
     """
 
     mean: float
@@ -151,12 +151,13 @@ def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
         p = partial(_two_sided, examples=examples, left=left, seeds=seeds, freedom=freedom)
         most = examples.max() + seeds * t.isf(1e-3, freedom)
         half = brentq(lambda distance, p=p: p(distance) - 0.05, 0, most)
-        found.append(Difference(mean, mean - half, mean + half, p(abs(mean))))
+        # Resamples tell nothing rarer than one of them.
+        found.append(Difference(mean, mean - half, mean + half, max(p(abs(mean)), 1 / len(resampled))))
     return found
 
 
 def _two_sided(distance: float, *, examples: np.ndarray, left: float, seeds: float, freedom: int) -> float:
-    """How often no difference would be seen as one this far from 0; `left` is the share of the examples that stays."""
+    """How often no difference would be seen as one this far from 0; `left` is the share of their spread that stays."""
     from scipy.stats import t
 
     both = 2 * t.sf((distance - left * examples) / seeds, freedom).mean()
