@@ -49,7 +49,8 @@ _CHOICES = ("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "map", "macro_f
 _BATCH_SIZE = MLCLTrainingArguments.per_device_train_batch_size  # where none is given
 # What the study itself decides for each run.
 _OWN = (
-    "output_dir", "seed", "task", "loss", "max_labels", "protocol", "push_to_hub", "resume_from_checkpoint", "pictures",
+    "output_dir", "seed", "task", "loss", "max_labels", "protocol",
+    "push_to_hub", "resume_from_checkpoint", "pictures",
 )  # fmt: skip
 
 
