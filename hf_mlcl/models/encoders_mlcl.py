@@ -6,8 +6,10 @@ Flat on purpose: this file travels with a checkpoint beside `modeling_mlcl.py`.
 import inspect
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -111,6 +113,13 @@ def native_bf16(device: torch.device) -> bool:
     """Whether a device is a processor that computes in bfloat16 itself, two to three times as fast as in float32."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every release
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in questions)
+
+
+@cache  # once in a process
+def warn_if_bf16_is_slow(device: torch.device) -> None:
+    """Warns of an x86 processor that only emulates bfloat16; others do not say what they can."""
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not native_bf16(device):
+        logger.warning("bf16: this processor has no instructions for bfloat16; float32 is up to ten times as fast here")
 
 
 def unwrapped(encoder: Any) -> Any:

@@ -39,6 +39,7 @@ from .encoders_mlcl import (
     sentence_transformers_pooling,
     unused_parameters,
     unwrapped,
+    warn_if_bf16_is_slow,
     warn_of_padding,
     without_empty,
 )
@@ -598,6 +599,8 @@ class MLCLForSequenceClassification(MLCLPreTrainedModel):
             raise ValueError(f"text_pairs: {len(columns[1])} were given for {len(columns[0])} texts")
         if not columns[0]:
             return []
+        if bf16:
+            warn_if_bf16_is_slow(self.device)
         tokenizer = self._own_processor(load_tokenizer) if tokenizer is None else tokenizer
         limit = min(self.limit_tokens(tokenizer).model_max_length, 10**9)
         tokens = tokenizer(*columns, truncation=True, max_length=int(limit))

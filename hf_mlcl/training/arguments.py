@@ -23,6 +23,7 @@ from hf_mlcl.losses.checks import check_number
 from hf_mlcl.messages import nearest
 from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.configuration_mlcl import OBJECTIVES, POOLINGS
+from hf_mlcl.models.encoders_mlcl import warn_if_bf16_is_slow
 
 from .progress import LOGGING_STEPS
 
@@ -202,6 +203,8 @@ class MLCLTrainingArguments(TrainingArguments):
         strategy = getattr(self, "train_sampling_strategy", "random")
         if self.label_aware_batches and strategy != "random":
             raise ValueError(f"label_aware_batches cannot be combined with train_sampling_strategy={strategy!r}")
+        if self.bf16:
+            warn_if_bf16_is_slow(self.device)
         # Without an accelerator there is nothing to pin for, and torch would warn at every data loader.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         # The Trainer would search for unused parameters at every step; what an objective does not use is frozen.

@@ -1,6 +1,9 @@
+import logging
+
 import pytest
 
 from hf_mlcl import MLCLConfig, MLCLTrainingArguments
+from hf_mlcl.models import encoders_mlcl
 
 
 def arguments(tmp_path, **fields):
@@ -49,3 +52,17 @@ def test_given_fields_are_written_into_the_config(fields, config, expected, tmp_
     written = MLCLConfig(**config)
     arguments(tmp_path, **fields).write_objective(written)
     assert {name: getattr(written, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "native", "bf16", "warned"),
+    [("x86_64", False, True, 1), ("x86_64", False, False, 0), ("AMD64", True, True, 0), ("arm64", False, True, 0)],
+)
+def test_a_processor_that_emulates_bfloat16_is_said_once(machine, native, bf16, warned, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(encoders_mlcl, "native_bf16", lambda device: native)
+    monkeypatch.setattr(encoders_mlcl.platform, "machine", lambda: machine)
+    monkeypatch.setattr(logging.getLogger("hf_mlcl"), "propagate", True)
+    encoders_mlcl.warn_if_bf16_is_slow.cache_clear()
+    for _ in range(2):
+        arguments(tmp_path, bf16=bf16, use_cpu=True)
+    assert caplog.text.count("no instructions for bfloat16") == warned
