@@ -119,7 +119,7 @@ def native_bf16(device: torch.device) -> bool:
 def warn_if_bf16_is_slow(device: torch.device) -> None:
     """Warns of an x86 processor that only emulates bfloat16; others do not say what they can."""
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and not native_bf16(device):
-        logger.warning("bf16: this processor has no instructions for bfloat16; float32 is up to ten times as fast here")
+        logger.warning("bf16: this processor has no bfloat16 instructions; float32 is up to ten times as fast")
 
 
 def unwrapped(encoder: Any) -> Any:
