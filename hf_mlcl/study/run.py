@@ -163,9 +163,8 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
         return found
 
     def tuned(logits: np.ndarray) -> np.ndarray:
-        probabilities = sigmoid(logits.astype(np.float64))
-        rule = {"rule": job.thresholds, "train_label_counts": counts}
-        return tune_thresholds(probabilities, labels["validation"], **rule).per_label
+        found = sigmoid(logits.astype(np.float64)), labels["validation"]
+        return tune_thresholds(*found, rule=job.thresholds, train_label_counts=counts).per_label
 
     def quality(strength: float) -> float:
         logits = scores(strength, of_train, inputs["validation"])
