@@ -47,9 +47,9 @@ logger = logging.getLogger(__name__)
 
 # What `--help` shows of more than 140 options.
 _HELP = {
-    "needed": ("task", "dataset", "encoder", "output_dir"),
+    "needed": ("dataset", "encoder", "output_dir"),
     "data": (
-        *("text_column", "image_column", "label_column", "label_delimiter", "max_length", "image_size"),
+        *("task", "text_column", "image_column", "label_column", "label_delimiter", "max_length", "image_size"),
         *("validation_fraction", "max_train_samples"),
     ),
     "objective": ("loss", "objective", "classification_weight", "prototype_init"),
