@@ -31,14 +31,14 @@ from hf_mlcl.cli.train import set_up
 from hf_mlcl.training import SaveOnSignal
 from hf_mlcl.training.dataset_rows import select_rows
 
-from .plan import SVM, UNTRAINED, Run, Study, read_arguments
+from .plan import SVM, UNTRAINED, Run, Study, read_arguments, without_loss
 from .results import read_results
-from .run import ARGUMENTS, LOG, RESULTS, duration, finished, write_whole
+from .run import ARGUMENTS, DATA, LOG, RESULTS, duration, finished, read_whole, write_whole
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("local", "dask", "ray")
-RUNS, DATA = "runs", "data.json"
+RUNS = "runs"
 
 
 class _Pool:
@@ -118,12 +118,10 @@ def _not_started(log: Path, error: OSError) -> int:
 
 def check_folder(study: Study, runs: Sequence[Run], folder: Path) -> None:
     """Raises ValueError where the folder of a run holds results of other arguments or of other data."""
-    data = _read(folder / DATA) or {}
     for run in runs:
         path = folder / RUNS / run.name
-        before, values = _arguments(run, folder)
-        known = study.fingerprints.get(run.dataset)
-        if before == values and known != data.get(run.dataset, known) and any(_left_by_a_run(path)):
+        before, values, same_data = _arguments(study, run, folder)
+        if before == values and not same_data and any(_left_by_a_run(path)):
             raise ValueError(
                 f"the data of {run.dataset!r} have changed since {path} was run; write the study to another "
                 f"--output_dir, or delete {path.parents[1]}, so that all of it is run again"
@@ -141,30 +139,34 @@ def _left_by_a_run(path: Path) -> list[Path]:
 
 
 def prepare(study: Study, runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run, and what tells whether the data change later.
+    """Writes the arguments of each run, and with them what tells whether its data change later.
 
     Checkpoints of other arguments go: a run must not go on from what it would not have come to.
     """
     for run in runs:
         path = folder / RUNS / run.name
-        before, values = _arguments(run, folder)
-        if before == values:
+        before, values, same_data = _arguments(study, run, folder)
+        if before == values and same_data:
             continue
         for checkpoint in path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         path.mkdir(parents=True, exist_ok=True)
+        values |= {DATA: study.fingerprints[run.dataset]} if run.dataset in study.fingerprints else {}
         write_whole(path / ARGUMENTS, json.dumps(values, indent=2) + "\n")
-    write_whole(folder / DATA, json.dumps((_read(folder / DATA) or {}) | study.fingerprints, indent=2) + "\n")
 
 
-def _arguments(run: Run, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The arguments that the folder of a run has, None where it has none, and those of the run."""
-    return _read(folder / RUNS / run.name / ARGUMENTS), json.loads(json.dumps(dict(run.arguments)))
+def _arguments(study: Study, run: Run, folder: Path) -> tuple[Any, dict[str, Any], bool]:
+    """The arguments that the folder of a run has, None where it has none; those of the run; whether data are the same.
 
-
-def _read(path: Path) -> Any:
-    """What a JSON file holds; None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    They are where the folder does not tell.
+    """
+    path = folder / RUNS / run.name / ARGUMENTS
+    before = read_whole(path) if path.exists() else None
+    known = study.fingerprints.get(run.dataset)
+    same_data = before is None or before.pop(DATA, known) == known
+    if before is not None and not run.trains:
+        before = without_loss(before)  # which baselines were given once
+    return before, json.loads(json.dumps(dict(run.arguments), default=str)), same_data  # YAML has dates
 
 
 def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:

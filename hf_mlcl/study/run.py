@@ -34,6 +34,7 @@ from hf_mlcl.training.checkpoints import last_checkpoint
 from .plan import METRICS, read_arguments
 
 RESULTS, PREDICTIONS, ARGUMENTS, LOG = "results.json", "predictions.npz", "arguments.json", "log.txt"
+DATA = "_data"  # in the file of arguments: what tells whether the data have changed since
 # Of which logits are kept for the comparison of rows: 4 bytes for each example and label.
 MAX_KEPT_NUMBERS = 2**27
 
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         except BlockingIOError:
             raise ValueError("another process is at work on this run") from None
         if not finished(options.folder, options.protocols):
-            values = json.loads((options.folder / ARGUMENTS).read_text(encoding="utf-8"))
+            values = read_whole(options.folder / ARGUMENTS)
+            values.pop(DATA, None)
             job, args = read_arguments(values, str(options.folder))
             with SaveOnSignal() as on_signal:
                 if options.svm:
@@ -69,7 +71,7 @@ def finished(folder: Path, protocols: Sequence[str]) -> bool:
     path = folder / RESULTS
     if not path.exists():
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    found = read_whole(path)["metrics"]
     return "" in found or set(protocols) <= set(found)
 
 
@@ -204,6 +206,14 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
 
 def _texts(rows: Any) -> list[str]:
     return [name for name in ("text", "text_pair") if name in rows.column_names]
+
+
+def read_whole(path: Path) -> Any:
+    """What a JSON file of a run holds; ValueError where it has been cut, as on a full disk."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is empty or cut, delete it to run it again: {error}") from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """Which studies are refused, and what a legal but unusual file means."""
 
+import json
+
 import pytest
 
 from hf_mlcl.study import Study
@@ -49,3 +51,30 @@ def test_shares_that_differ_little_are_runs_of_their_own(monkeypatch):
 def test_what_every_run_would_refuse_is_refused_at_once(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         read_arguments({**TEXTS, **values}, "out")
+
+
+@pytest.mark.parametrize("values", [
+    {"losses": ["msc"], "beta": 0.2},
+    {"losses": ["focal"], "loss_kwargs": {"gamma": 3.0}},
+    {"losses": ["zlpr"], "classifier": "trained"},
+])  # fmt: skip
+def test_baselines_are_not_given_what_the_losses_are(values):
+    losses, arguments = values["losses"], {name: value for name, value in values.items() if name != "losses"}
+    for run in Study([TEXTS], losses=losses, seeds=[1], arguments=arguments).runs():
+        assert all(run.arguments.get(name) == (value if run.trains else None) for name, value in arguments.items())
+        read_arguments(run.arguments, "out")
+
+
+def test_json_is_read_as_json(tmp_path):
+    """With tabs, and numbers that YAML takes for texts."""
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({"datasets": [TEXTS], "learning_rate": 5e-05}, indent="\t"))
+    assert Study.read(file).arguments == {"learning_rate": 5e-05}
+    file.write_text("{")
+    with pytest.raises(ValueError, match="study.json: cannot be read as JSON"):
+        Study.read(file)
+
+
+def test_a_name_of_spaces_is_none():
+    study = Study([{**TEXTS, "name": "  "}], losses=[{"loss": "reg", "name": " "}])
+    assert study.datasets[0]["name"] == "news" and list(study.rows) == ["reg"]
