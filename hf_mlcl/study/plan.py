@@ -59,6 +59,11 @@ _OWN = (
 )  # fmt: skip
 
 
+def name_with(row: str, protocol: str) -> str:
+    """What a row is called where there are several protocols."""
+    return f"{row} ({protocol.replace('_', ' ')})"
+
+
 def _slug(text: str) -> str:
     """The name of a folder."""
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "_"

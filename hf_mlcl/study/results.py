@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from .plan import Run, Study
+from .plan import Run, Study, name_with
 from .run import RESULTS, read_whole
 
 # What makes one table of the report: rows are compared within it.
@@ -34,7 +34,7 @@ def read_results(study: Study, runs: Sequence[Run], folder: Path) -> pd.DataFram
                 continue  # of an earlier version of the study
             name = run.row
             if len(study.protocols) > 1 and protocol:
-                name = f"{run.row} ({protocol.replace('_', ' ')})"
+                name = name_with(run.row, protocol)
             for split, metrics in splits.items():
                 line = {
                     "dataset": run.dataset,
