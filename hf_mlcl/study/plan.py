@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,17 +18,19 @@ import yaml
 from transformers import AutoConfig
 
 from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
-from hf_mlcl.cli.prepare import adapter_config, load_data
+from hf_mlcl.cli.prepare import load_data
+from hf_mlcl.cli.train import check_without_data
 from hf_mlcl.data import Labels, MultiLabelData
+from hf_mlcl.data.labels import MAX_ROW_LABELS
 from hf_mlcl.evaluation.probe import PROTOCOLS
-from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
-from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainingArguments
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 FROZEN = "encoder as it is"
 SVM = "TF-IDF + linear SVM"
@@ -177,6 +180,7 @@ class Study:
         _check_names("study", self.arguments, also=("task",))
         self._check_datasets()
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._by_ids: set[str] = set()  # datasets whose labels are too many for an SVM for each
         self.fingerprints: dict[str, str] = {}  # of the data, by name of the dataset, when they have been loaded
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
@@ -309,6 +313,8 @@ class Study:
                 raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
             examples = len(data.splits["train"])
             self._sizes[name] = min(examples, job.max_train_samples or examples), len(data.label_names)
+            if Labels.of(data.splits["train"]).as_ids:
+                self._by_ids.add(name)
             self.fingerprints[name] = _fingerprint(data)
         return self._sizes[name]
 
@@ -317,21 +323,32 @@ class Study:
 
         Also for a dataset or an encoder that is not there: all datasets are loaded.
         """
-        seen = set()
+        seen, encoders = set(), {dataset["encoder"]: dataset["name"] for dataset in self.datasets}
         for run in self.runs():
             key = (run.dataset, run.row, run.batch_size)
             if run.row != SVM and key not in seen:
                 seen.add(key)
+                where = f"{run.row} on {run.dataset}"
                 try:
-                    read_arguments(run.arguments, "checked")
+                    job, _ = read_arguments(run.arguments, "checked")
                 except ValueError as error:
-                    raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
+                    raise ValueError(f"{where}: {error}") from error
+                if job.classifier == "trained" and len(self.protocols) > 1:
+                    raise ValueError(f"{where}: --classifier trained is not fitted, so protocols must be one")
+                encoders.setdefault(job.encoder, where)
         for dataset in self.datasets:
             self._size(dataset)
+            wide = any(number is None or number > MAX_ROW_LABELS for number in self._subsets(dataset))
+            if wide and dataset["name"] in self._by_ids and dataset["task"] == "text":
+                logger.warning(
+                    "%s: the table has no row %r: an SVM for each of so many labels would take too long",
+                    dataset["name"], SVM,
+                )  # fmt: skip
+        for encoder, where in encoders.items():
             try:
-                AutoConfig.from_pretrained(dataset["encoder"], trust_remote_code=False)
+                AutoConfig.from_pretrained(encoder, trust_remote_code=False)
             except Exception as error:  # damaged files show as errors of any type
-                raise ValueError(f"{dataset['name']}: encoder: {reason_of(error)}") from error
+                raise ValueError(f"{where}: encoder: {reason_of(error)}") from error
 
     def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
         """Runs what has not been run yet, writes results and report, and returns the table of results.
@@ -354,12 +371,7 @@ def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArg
     """The arguments of `train`, checked as those of its command line."""
     parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
     job, args = parser.parse(parser.flags({**values, "output_dir": output_dir}))
-    built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
-    # What is wrong with loss, objective, thresholds and adapters is said now, not by every run.
-    args.write_objective(config)
-    check_rule("thresholds", job.thresholds)
-    adapter_config(job)
+    check_without_data(job, args)
     return job, args
 
 
