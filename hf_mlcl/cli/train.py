@@ -163,8 +163,7 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
         peft_config=peft_config,
         callbacks=[on_signal],
     )
-    if args.loss is None and args.objective is None:  # the data decide
-        _check_classifier(job, args, trainer.core_model.config.objective)
+    _check_classifier(job, args, trainer.core_model.config.objective)
     on_signal.check()
     trainer.save_last_step = True
     return Training(trainer, data, splits, resume)
@@ -179,8 +178,8 @@ def check_without_data(job: TrainArguments, args: MLCLTrainingArguments) -> None
     built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
     config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
     args.write_objective(config)
-    if args.loss is not None or args.objective is not None:
-        _check_classifier(job, args, config.objective)
+    default = args.loss is None and args.objective is None  # then the data decide
+    _check_classifier(job, args, "joint" if default else config.objective)
 
 
 def _check_classifier(job: TrainArguments, args: MLCLTrainingArguments, objective: str) -> None:

@@ -21,7 +21,7 @@ from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.cli.train import check_without_data
 from hf_mlcl.data import Labels, MultiLabelData
-from hf_mlcl.data.labels import MAX_ROW_LABELS
+from hf_mlcl.data.labels import LABEL_IDS, MAX_ROW_LABELS
 from hf_mlcl.evaluation.probe import PROTOCOLS
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
 from hf_mlcl.models.encoders_mlcl import reason_of
@@ -313,7 +313,7 @@ class Study:
                 raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
             examples = len(data.splits["train"])
             self._sizes[name] = min(examples, job.max_train_samples or examples), len(data.label_names)
-            if Labels.of(data.splits["train"]).as_ids:
+            if LABEL_IDS in data.splits["train"].column_names:
                 self._by_ids.add(name)
             self.fingerprints[name] = _fingerprint(data)
         return self._sizes[name]

@@ -4,16 +4,20 @@ import datetime
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 
+import joblib
 import pytest
+from filelock import FileLock
 
-from hf_mlcl.study import Study, execution
-from hf_mlcl.study.execution import _Pool, check_folder, estimate, execute, failure, prepare, share
+from hf_mlcl.study import Study, execution, report
+from hf_mlcl.study.execution import _Pool, check_folder, estimate, execute, failure, prepare, run_elsewhere, share
 from hf_mlcl.study.plan import read_arguments
 from hf_mlcl.study.results import read_results
 from hf_mlcl.study.run import finished
+from hf_mlcl.study.run import main as run_one
 
 TEXTS = {"dataset": "news.csv", "task": "text", "encoder": "some-encoder"}
 
@@ -188,3 +192,83 @@ def test_a_crash_is_not_explained_by_the_last_line_of_the_log(tmp_path):
 def test_an_address_needs_a_backend(tmp_path):
     with pytest.raises(ValueError, match="address.*dask or ray"):
         execute(study_of(), tmp_path / "out", address="tcp://scheduler:8786")
+
+
+def test_a_log_is_written_on_and_what_an_earlier_attempt_said_is_no_reason(tmp_path):
+    log, pool = tmp_path / "log.txt", _Pool(1)
+    pool.run([sys.executable, "-c", "print('said before')"], log)
+    assert failure(tmp_path, 3) == "said before"
+    status = pool.run([sys.executable, "-c", "raise SystemExit(3)"], log)
+    assert "said before" in log.read_text() and failure(tmp_path, status) == "it ended with status 3 and wrote nothing"
+    run_elsewhere([sys.executable, "-c", "print('elsewhere')"], log, str(tmp_path), None)
+    assert "said before" in log.read_text() and failure(tmp_path, 3) == "elsewhere"
+
+
+@pytest.mark.parametrize(("given", "expected"), [("5", "5"), (None, "1")])
+def test_workers_take_the_threads_that_they_are_given(tmp_path, monkeypatch, given, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as dask and ray set it
+    command = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    run_elsewhere(command, tmp_path / "log.txt", str(tmp_path), given)
+    assert (tmp_path / "log.txt").read_text().splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(("set_to", "address", "expected"), [
+    (None, None, execution._threads(2)),
+    ("3", None, "3"),
+    ("3", "tcp://scheduler:8786", "3"),
+    (None, "tcp://scheduler:8786", None),  # how many cores it has is not known here
+])  # fmt: skip
+def test_the_threads_of_workers(tmp_path, monkeypatch, set_to, address, expected):
+    if set_to:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    else:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen = []
+    monkeypatch.setattr(execution, "run_elsewhere", lambda *given, threads, **options: seen.append(threads) or 1)
+    monkeypatch.setattr(execution, "_parallel", lambda *given: joblib.parallel_config("sequential"))
+    study = study_of()
+    execution._run_all(study, study.runs()[:1], tmp_path, 2, "dask", address)
+    assert seen == [expected]
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another process is at work on this run"):
+        run_one([str(tmp_path), "--protocols", "study"])
+
+
+def results(path, *protocols):
+    path.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"run": {"labels": 2, "examples": {"train": 1}}, "metrics": dict.fromkeys(protocols, {})})
+    (path / "results.json").write_text(text)
+
+
+def test_a_run_that_lacks_a_protocol_is_not_shown_as_done(tmp_path, capsys):
+    runs = study_of().runs()[:2]
+    results(tmp_path / "runs" / runs[0].name, "study")
+    results(tmp_path / "runs" / runs[1].name, "study", "logistic_regression")
+    done = threading.Event()
+    done.set()
+    execution._show_progress(runs, ["logistic_regression", "study"], tmp_path, time.time(), done)
+    assert "study: 1 of 2 runs" in capsys.readouterr().err
+
+
+def test_a_report_that_fails_is_told_apart_from_runs(tmp_path, monkeypatch):
+    pytest.importorskip("scikit_posthocs")
+    study = study_of()
+    metrics = {"validation": {"macro_f1": 0.5}}
+    for run in study.runs():
+        folder = tmp_path / "runs" / run.name
+        folder.mkdir(parents=True)
+        found = {"run": {"labels": 2, "examples": {"train": 1}}, "metrics": {"logistic_regression": metrics}}
+        (folder / "results.json").write_text(json.dumps(found))
+
+    def fail(*given):
+        raise ValueError("no figure")
+
+    monkeypatch.setattr(Study, "check", lambda self: None)
+    monkeypatch.setattr(report, "write_report", fail)
+    with pytest.raises(
+        ValueError, match="the report could not be written, all results are in .*runs: no figure"
+    ) as told:
+        execute(study, tmp_path)
+    assert "failed" not in str(told.value) and "again" not in str(told.value)
