@@ -22,6 +22,7 @@ from hf_mlcl.hub.pictures import draw_pictures
 from hf_mlcl.hub.results import describe_run, scores_only
 from hf_mlcl.inspection.report import uses_embeddings, uses_prototypes
 from hf_mlcl.messages import printable
+from hf_mlcl.models import MLCLConfig
 from hf_mlcl.training import Interrupted, MLCLTrainer, MLCLTrainingArguments, SaveOnSignal, default
 from hf_mlcl.training.arguments import trains
 from hf_mlcl.training.checkpoints import checkpoint_to_resume, last_checkpoint, remove_temporary_checkpoints
@@ -108,8 +109,7 @@ class Training:
 
 def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSignal) -> Training:
     """Loads data, encoder and processor, and builds the Trainer; see `train`."""
-    augmentation = _augmentation(job)
-    check_rule("--thresholds", job.thresholds)
+    check_without_data(job, args)
     set_seed(args.seed)  # the Trainer does so as well, but the heads are drawn before there is one
     folder = Path(str(args.output_dir))
     resume = _checkpoint(args.resume_from_checkpoint, folder)
@@ -146,7 +146,7 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
     check_length(model, job.max_length)
     model.limit_tokens(processor)
     with args.main_process_first(desc="preparing the data"):
-        only = {"train": {"augmentation": augmentation, "seed": args.seed}}
+        only = {"train": {"augmentation": _augmentation(job), "seed": args.seed}}
         splits = {name: prepare_rows(rows, processor, job, **only.get(name, {})) for name, rows in data.splits.items()}
     for name in list(splits):
         if not has_known_labels(splits[name]):
@@ -163,15 +163,32 @@ def set_up(job: TrainArguments, args: MLCLTrainingArguments, on_signal: SaveOnSi
         peft_config=peft_config,
         callbacks=[on_signal],
     )
+    _check_classifier(job, args, trainer.core_model.config.objective)
+    on_signal.check()
+    trainer.save_last_step = True
+    return Training(trainer, data, splits, resume)
+
+
+def check_without_data(job: TrainArguments, args: MLCLTrainingArguments) -> None:
+    """Raises ValueError for arguments that make no training, whatever the data and the encoder are."""
+    _augmentation(job)
+    check_rule("--thresholds", job.thresholds)
+    adapter_config(job)
+    load_label_descriptions(job.label_descriptions)
+    built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
+    config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
+    args.write_objective(config)
+    default = args.loss is None and args.objective is None  # then the data decide
+    _check_classifier(job, args, "joint" if default else config.objective)
+
+
+def _check_classifier(job: TrainArguments, args: MLCLTrainingArguments, objective: str) -> None:
     if job.classifier == "trained":
-        if trainer.core_model.config.objective == "contrastive" or not trains(args):
+        if objective == "contrastive" or not trains(args):
             raise ValueError("--classifier trained: neither contrastive training nor --num_train_epochs 0 trains one")
         for name in ("protocol", "refit"):
             if getattr(job, name) != TrainArguments.__dataclass_fields__[name].default:
                 raise ValueError(f"--{name} has no use with --classifier trained, which fits nothing")
-    on_signal.check()
-    trainer.save_last_step = True
-    return Training(trainer, data, splits, resume)
 
 
 def _choose_objective(job: TrainArguments, args: MLCLTrainingArguments, data: MultiLabelData) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import logging
@@ -25,20 +24,22 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from transformers import TrainerCallback
 
 from hf_mlcl.cli.train import set_up
 from hf_mlcl.training import SaveOnSignal
 from hf_mlcl.training.dataset_rows import select_rows
 
-from .plan import SVM, UNTRAINED, Run, Study, read_arguments
+from .plan import SVM, UNTRAINED, Run, Study, read_arguments, without_loss
 from .results import read_results
-from .run import ARGUMENTS, LOG, RESULTS, duration, finished, write_whole
+from .run import ARGUMENTS, DATA, LOG, RESULTS, duration, finished, read_whole, write_whole
 
 logger = logging.getLogger(__name__)
 
+_STARTED = "started"
 BACKENDS = ("local", "dask", "ray")
-RUNS, DATA = "runs", "data.json"
+RUNS = "runs"
 
 
 class _Pool:
@@ -56,7 +57,7 @@ class _Pool:
         """Exit status of a command whose output goes to a file."""
         number = self._free.get()
         try:
-            with open(log, "wb") as output:
+            with _log(log) as output:
                 with self._lock:
                     if self.stopping.is_set():
                         return -signal.SIGTERM
@@ -78,8 +79,7 @@ class _Pool:
             self._free.put(number)
 
     def _environment(self, number: int) -> dict[str, str]:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        values = {"OMP_NUM_THREADS": str(max(1, cores // self.jobs)), **os.environ}
+        values = {"OMP_NUM_THREADS": _threads(self.jobs), **os.environ}
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         gpus = gpus if gpus != [""] else [str(gpu) for gpu in range(torch.cuda.device_count())]
         return values | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
@@ -93,6 +93,19 @@ class _Pool:
             process.send_signal(signal.SIGTERM)
         for process in live:
             process.wait()
+
+
+def _threads(jobs: int) -> str:
+    """How many threads each of so many processes on this machine takes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return str(max(1, cores // jobs))
+
+
+def _log(path: Path) -> Any:
+    """The log of a run, to be written on: another process may be at work on the run, and write to it."""
+    output = open(path, "ab", buffering=0)
+    output.write(f"{_STARTED} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+    return output
 
 
 def command_of(run: Run, study: Study, folder: Path) -> list[str]:
@@ -118,12 +131,10 @@ def _not_started(log: Path, error: OSError) -> int:
 
 def check_folder(study: Study, runs: Sequence[Run], folder: Path) -> None:
     """Raises ValueError where the folder of a run holds results of other arguments or of other data."""
-    data = _read(folder / DATA) or {}
     for run in runs:
         path = folder / RUNS / run.name
-        before, values = _arguments(run, folder)
-        known = study.fingerprints.get(run.dataset)
-        if before == values and known != data.get(run.dataset, known) and any(_left_by_a_run(path)):
+        before, values, same_data = _arguments(study, run, folder)
+        if before == values and not same_data and any(_left_by_a_run(path)):
             raise ValueError(
                 f"the data of {run.dataset!r} have changed since {path} was run; write the study to another "
                 f"--output_dir, or delete {path.parents[1]}, so that all of it is run again"
@@ -141,30 +152,34 @@ def _left_by_a_run(path: Path) -> list[Path]:
 
 
 def prepare(study: Study, runs: Sequence[Run], folder: Path) -> None:
-    """Writes the arguments of each run, and what tells whether the data change later.
+    """Writes the arguments of each run, and with them what tells whether its data change later.
 
     Checkpoints of other arguments go: a run must not go on from what it would not have come to.
     """
     for run in runs:
         path = folder / RUNS / run.name
-        before, values = _arguments(run, folder)
-        if before == values:
+        before, values, same_data = _arguments(study, run, folder)
+        if before == values and same_data:
             continue
         for checkpoint in path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         path.mkdir(parents=True, exist_ok=True)
+        values |= {DATA: study.fingerprints[run.dataset]} if run.dataset in study.fingerprints else {}
         write_whole(path / ARGUMENTS, json.dumps(values, indent=2) + "\n")
-    write_whole(folder / DATA, json.dumps((_read(folder / DATA) or {}) | study.fingerprints, indent=2) + "\n")
 
 
-def _arguments(run: Run, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The arguments that the folder of a run has, None where it has none, and those of the run."""
-    return _read(folder / RUNS / run.name / ARGUMENTS), json.loads(json.dumps(dict(run.arguments)))
+def _arguments(study: Study, run: Run, folder: Path) -> tuple[Any, dict[str, Any], bool]:
+    """The arguments that the folder of a run has, None where it has none; those of the run; whether data are the same.
 
-
-def _read(path: Path) -> Any:
-    """What a JSON file holds; None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    They are where the folder does not tell.
+    """
+    path = folder / RUNS / run.name / ARGUMENTS
+    before = read_whole(path) if path.exists() else None
+    known = study.fingerprints.get(run.dataset)
+    same_data = before is None or before.pop(DATA, known) == known
+    if before is not None and not run.trains:
+        before = without_loss(before)  # which baselines were given once
+    return before, json.loads(json.dumps(dict(run.arguments), default=str)), same_data  # YAML has dates
 
 
 def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:
@@ -175,7 +190,7 @@ def share(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:
 
 def failure(path: Path, status: int) -> str:
     """Why a run has failed, in one line: the last of its output."""
-    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if status in (-9, 128 + 9):  # SIGKILL, which Windows does not know
         return "it was killed, perhaps for want of memory"
     if status < 0 and -status != signal.SIGTERM:
         return f"it was ended by signal {-status}: {signal.strsignal(-status)}"
@@ -183,7 +198,9 @@ def failure(path: Path, status: int) -> str:
         lines = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1].removeprefix("hf-mlcl: error: ") if lines else f"it ended with status {status} and wrote nothing"
+    if not lines or lines[-1].startswith(_STARTED):
+        return f"it ended with status {status} and wrote nothing"
+    return lines[-1].removeprefix("hf-mlcl: error: ")
 
 
 def execute(
@@ -233,11 +250,15 @@ def execute(
     check_folder(study, runs, folder)
     prepare(study, mine, folder)
     todo = [run for run in mine if not finished(folder / RUNS / run.name, study.protocols)]
-    failed: dict[str, str] = {}
-    if todo:
-        failed = _run_all(study, todo, folder, jobs, backend, address)
-    with open(folder / ".lock", "w") as lock:  # shards that end together write one report after the other
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    failed = _run_all(study, todo, folder, jobs, backend, address) if todo else {}
+    wrong = []
+    if failed:
+        name, reason = next(iter(failed.items()))
+        wrong.append(
+            f"{len(failed)} of {len(mine)} runs failed, such as {name}: {reason}; see {LOG} in their folders. "
+            "The same command runs them again"
+        )
+    with FileLock(folder / ".lock"):  # shards that end together write one report after the other
         table = read_results(study, runs, folder)
         if report and len(table):
             from .report import write_report
@@ -245,13 +266,9 @@ def execute(
             try:
                 write_report(study, runs, table, folder)
             except ValueError as error:
-                failed["the report"] = str(error)
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise ValueError(
-            f"{len(failed)} of {len(mine)} runs failed, such as {name}: {reason}; see {LOG} in their folders. "
-            "The same command runs them again"
-        )
+                wrong.append(f"the report could not be written, all results are in {folder / RUNS}: {error}")
+    if wrong:
+        raise ValueError(". ".join(wrong))
     return table
 
 
@@ -261,10 +278,12 @@ def _run_all(
     """Runs all; names of those that failed, with the reason."""
     pool, started = _Pool(jobs), time.time()
 
-    work = pool.run if backend == "local" else partial(run_elsewhere, cwd=os.getcwd())
+    # Workers of dask and ray would train with one thread; how many cores other machines have, they know.
+    threads = os.environ.get("OMP_NUM_THREADS") or (None if address else _threads(jobs))
+    work = pool.run if backend == "local" else partial(run_elsewhere, cwd=os.getcwd(), threads=threads)
     tasks = [joblib.delayed(work)(command_of(run, study, folder), folder / RUNS / run.name / LOG) for run in runs]
     done = threading.Event()
-    line = threading.Thread(target=_show_progress, args=(runs, folder, started, done), daemon=True)
+    line = threading.Thread(target=_show_progress, args=(runs, study.protocols, folder, started, done), daemon=True)
     line.start()
     try:
         with _parallel(backend, address, jobs):
@@ -283,12 +302,16 @@ def _run_all(
     return failed
 
 
-def run_elsewhere(command: list[str], log: Path, cwd: str) -> int:
-    """Runs a command on a worker of dask or ray, in whatever Python that has, in the folder of this command."""
+def run_elsewhere(command: list[str], log: Path, cwd: str, threads: str | None) -> int:
+    """Runs a command on a worker of dask or ray, in whatever Python that has, in the folder of this command.
+
+    With the worker's own number of threads where none is given.
+    """
     try:
-        with open(log, "wb") as output:
+        with _log(log) as output:
             command = [sys.executable, *command[1:]]
-            return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, cwd=cwd).returncode
+            env = os.environ | ({"OMP_NUM_THREADS": threads} if threads else {})
+            return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, cwd=cwd, env=env).returncode
     except OSError as error:
         return _not_started(log, error)
 
@@ -319,20 +342,23 @@ def _parallel(backend: str, address: str | None, jobs: int) -> Iterator[None]:
         raise ImportError(f"--backend {backend} needs pip install 'hf-mlcl[{backend}]': {error}") from error
 
 
-def _show_progress(runs: Sequence[Run], folder: Path, started: float, done: threading.Event) -> None:
+def _show_progress(
+    runs: Sequence[Run], protocols: Sequence[str], folder: Path, started: float, done: threading.Event
+) -> None:
     """One line for the whole study. Looks for results in the folder, whoever writes them."""
     weights = np.array([_weight(run) for run in runs])
-    paths = [folder / RUNS / run.name / RESULTS for run in runs]
+    complete = np.zeros(len(runs), dtype=bool)
     shown, number = sys.stderr.isatty(), -1
     while True:
         ended = done.wait(1)
-        finished = np.array([path.exists() for path in paths])
-        share, spent = weights[finished].sum() / weights.sum(), time.time() - started
+        for place, run in enumerate(runs):
+            complete[place] = complete[place] or finished(folder / RUNS / run.name, protocols)
+        share, spent = weights[complete].sum() / weights.sum(), time.time() - started
         left = (
             f"about {duration(spent * (1 - share) / share)} left" if 0 < share < 1 and not ended else duration(spent)
         )
-        if shown or finished.sum() != number or ended:
-            number = finished.sum()
+        if shown or complete.sum() != number or ended:
+            number = complete.sum()
             # On a terminal the line is written over; in a file there is one for each run that has ended.
             line = f"study: {number} of {len(runs)} runs, {left}"
             line, end = (f"\r{line:<79}", "\n" if ended else "") if shown else (line, "\n")

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from hf_mlcl.evaluation.plots import COLOURS, count_axis
+from hf_mlcl.evaluation.probe import PROTOCOLS
 
-from .plan import FROZEN, SVM
+from .plan import FROZEN, SVM, name_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 _COLOURS = (*COLOURS, "#000000")  # markers and lines tell the rest apart
 _MARKERS = "osD^vPX"
 _LINES = ("-", (0, (6, 2)), "-.")  # of rows with the same colour
+_FROZEN = {"color": "0.45", "linestyle": "--"}
+_BASELINES: dict[str, dict[str, Any]] = {
+    SVM: {"color": "0.65", "linestyle": ":", "marker": "*"},
+    FROZEN: _FROZEN | {"marker": "."},
+    **{name_with(FROZEN, one): _FROZEN | {"marker": marker} for one, marker in zip(PROTOCOLS, ".x", strict=True)},
+}
 GROUPS = 6  # of labels of similar frequency, at most
 MOST_LINES = 7  # of which a line figure shows the best, beside the baselines
 
@@ -31,10 +38,8 @@ def check_packages() -> None:
 
 
 def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("the report of a study needs matplotlib: pip install 'hf-mlcl[study]'") from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -43,13 +48,8 @@ def _figure(width: float = 6.8, height: float = 4.2) -> tuple[Figure, Any]:
 
 def row_styles(rows: list[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each row, the baselines grey; made once for all figures of a report."""
-    styles = {
-        FROZEN: {"color": "0.45", "linestyle": "--", "marker": "."},
-        SVM: {"color": "0.65", "linestyle": ":", "marker": "*"},
-    }
-    others = [row for row in rows if not row.startswith((FROZEN, SVM))]
-    found = {row: dict(styles[FROZEN if row.startswith(FROZEN) else SVM]) for row in rows if row not in others}
-    for number, row in enumerate(others):
+    found = {row: dict(_BASELINES[row]) for row in rows if row in _BASELINES}
+    for number, row in enumerate(row for row in rows if row not in _BASELINES):
         marker = _MARKERS[(number // len(_COLOURS) + number) % len(_MARKERS)]
         line: Any = _LINES[number // len(_COLOURS) % len(_LINES)]
         found[row] = {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "linestyle": line}
@@ -58,7 +58,7 @@ def row_styles(rows: list[str]) -> dict[str, dict[str, Any]]:
 
 def _shown(rows: list[str]) -> list[str]:
     """The rows of a line figure: the best, and the baselines."""
-    baselines = [row for row in rows if row.startswith((FROZEN, SVM))]
+    baselines = [row for row in rows if row in _BASELINES]
     return [*[row for row in rows if row not in baselines][:MOST_LINES], *baselines]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
+import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +18,30 @@ import yaml
 from transformers import AutoConfig
 
 from hf_mlcl.cli.arguments import DataArguments, DataclassParser, TrainArguments
-from hf_mlcl.cli.prepare import adapter_config, load_data
+from hf_mlcl.cli.prepare import load_data
+from hf_mlcl.cli.train import check_without_data
 from hf_mlcl.data import Labels, MultiLabelData
+from hf_mlcl.data.labels import LABEL_IDS, MAX_ROW_LABELS
 from hf_mlcl.evaluation.probe import PROTOCOLS
-from hf_mlcl.evaluation.thresholds import check_rule
 from hf_mlcl.losses import CLASSIFICATION_LOSSES, CONTRASTIVE_LOSSES
-from hf_mlcl.models import MLCLConfig
 from hf_mlcl.models.encoders_mlcl import reason_of
 from hf_mlcl.training import MLCLTrainingArguments
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger(__name__)
+
 FROZEN = "encoder as it is"
 SVM = "TF-IDF + linear SVM"
 DEFAULT = "default"  # what `train` does without a loss
 UNTRAINED = {"num_train_epochs": 0, "max_steps": -1}
 METRICS = ("micro_f1", "macro_f1", "map")
+# What the losses are given and no baseline has.
+_OF_THE_LOSS = frozenset(
+    "objective temperature alpha beta loss_kwargs classification_loss classification_loss_kwargs "
+    "classification_weight classifier".split()
+)
 # Arguments of one task; those for all datasets of a study reach only the datasets that they can mean.
 _ONLY = {
     "text": ("max_length", "text_column", "text_pair_column"),
@@ -52,6 +60,11 @@ _OWN = (
     "output_dir", "seed", "task", "loss", "max_labels", "protocol",
     "push_to_hub", "resume_from_checkpoint", "pictures",
 )  # fmt: skip
+
+
+def name_with(row: str, protocol: str) -> str:
+    """What a row is called where there are several protocols."""
+    return f"{row} ({protocol.replace('_', ' ')})"
 
 
 def _slug(text: str) -> str:
@@ -167,6 +180,7 @@ class Study:
         _check_names("study", self.arguments, also=("task",))
         self._check_datasets()
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._by_ids: set[str] = set()  # datasets whose labels are too many for an SVM for each
         self.fingerprints: dict[str, str] = {}  # of the data, by name of the dataset, when they have been loaded
         self.rows: dict[str, dict[str, Any]] = {}
         for loss in self.losses:
@@ -202,10 +216,8 @@ class Study:
             if values["task"] not in ("text", "vision"):
                 raise ValueError(f"datasets: the task of entry {number} must be text or vision")
             _check_names(f"datasets: entry {number}", values, also=("name", "task"))
-            values["name"] = values.get("name") or Path(values["dataset"]).stem or values["dataset"]
-            if not isinstance(values["name"], str):
-                raise ValueError(f"datasets: the `name` of entry {number} must be a text, got {values['name']!r}")
-            values["name"] = " ".join(values["name"].split())
+            name = _given_name(values, f"datasets: the `name` of entry {number}")
+            values["name"] = name or " ".join(Path(values["dataset"]).stem.split()) or values["dataset"]
             _check_folder("datasets", values["name"], names)
             names.append(values["name"])
 
@@ -216,12 +228,15 @@ class Study:
         Raises:
             ValueError: For what is wrong with the file; one line.
         """
+        kind = "JSON" if Path(path).suffix == ".json" else "YAML"
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+            text = Path(path).read_text(encoding="utf-8-sig")
+            # YAML takes no tabs, and 5e-05 for a text.
+            values = json.loads(text) if kind == "JSON" else yaml.safe_load(text)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such study file") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())}") from error
         if not isinstance(values, dict) or "datasets" not in values:
             raise ValueError(f"{path}: a study is a mapping with `datasets`; see `hf-mlcl study --help`")
         own = {item.name for item in fields(cls)} - {"arguments"}
@@ -260,6 +275,7 @@ class Study:
                     values = {"save_strategy": "no", "report_to": "none", **shared, **own, "seed": seed}
                     values |= {} if size is None else {"per_device_train_batch_size": size}
                     values |= {} if max_labels is None else {"max_labels": max_labels}
+                    values = without_loss(values) if row in baselines else values
                     if fraction != 1:
                         values["max_train_samples"] = max(1, round(fraction * self._size(dataset)[0]))
                     yield Run(dataset["name"], row, seed, size, fraction, max_labels, values)
@@ -284,14 +300,21 @@ class Study:
         name = dataset["name"]
         if name not in self._sizes:
             try:
-                job, _ = read_arguments(self._shared(dataset) | UNTRAINED, "checked")
-                options = {"validation_fraction": job.validation_fraction, "max_train_samples": job.max_train_samples}
-                data = load_data(job, **options)
+                job, _ = read_arguments(without_loss(self._shared(dataset)) | UNTRAINED, "checked")
+                for subset in ("max_train_samples", "max_eval_samples"):
+                    size = getattr(job, subset)
+                    if size is not None and size < 1:
+                        raise ValueError(f"{subset} must be at least 1, got {size}")
+                # Whole splits: a subset may stay as it is where another row of the data has changed.
+                data = load_data(replace(job, max_eval_samples=None), validation_fraction=job.validation_fraction)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             if "validation" not in data.splits:
                 raise ValueError(f"{name}: there is no validation split; give a validation_fraction above 0")
-            self._sizes[name] = len(data.splits["train"]), len(data.label_names)
+            examples = len(data.splits["train"])
+            self._sizes[name] = min(examples, job.max_train_samples or examples), len(data.label_names)
+            if LABEL_IDS in data.splits["train"].column_names:
+                self._by_ids.add(name)
             self.fingerprints[name] = _fingerprint(data)
         return self._sizes[name]
 
@@ -300,21 +323,32 @@ class Study:
 
         Also for a dataset or an encoder that is not there: all datasets are loaded.
         """
-        seen = set()
+        seen, encoders = set(), {dataset["encoder"]: dataset["name"] for dataset in self.datasets}
         for run in self.runs():
             key = (run.dataset, run.row, run.batch_size)
             if run.row != SVM and key not in seen:
                 seen.add(key)
+                where = f"{run.row} on {run.dataset}"
                 try:
-                    read_arguments(run.arguments, "checked")
+                    job, _ = read_arguments(run.arguments, "checked")
                 except ValueError as error:
-                    raise ValueError(f"{run.row} on {run.dataset}: {error}") from error
+                    raise ValueError(f"{where}: {error}") from error
+                if job.classifier == "trained" and len(self.protocols) > 1:
+                    raise ValueError(f"{where}: --classifier trained is not fitted, so protocols must be one")
+                encoders.setdefault(job.encoder, where)
         for dataset in self.datasets:
             self._size(dataset)
+            wide = any(number is None or number > MAX_ROW_LABELS for number in self._subsets(dataset))
+            if wide and dataset["name"] in self._by_ids and dataset["task"] == "text":
+                logger.warning(
+                    "%s: the table has no row %r: an SVM for each of so many labels would take too long",
+                    dataset["name"], SVM,
+                )  # fmt: skip
+        for encoder, where in encoders.items():
             try:
-                AutoConfig.from_pretrained(dataset["encoder"], trust_remote_code=False)
+                AutoConfig.from_pretrained(encoder, trust_remote_code=False)
             except Exception as error:  # damaged files show as errors of any type
-                raise ValueError(f"{dataset['name']}: encoder: {reason_of(error)}") from error
+                raise ValueError(f"{where}: encoder: {reason_of(error)}") from error
 
     def run(self, output_dir: str | Path, **options: Any) -> pd.DataFrame:
         """Runs what has not been run yet, writes results and report, and returns the table of results.
@@ -328,16 +362,16 @@ class Study:
         return execute(self, Path(output_dir), **options)
 
 
+def without_loss(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a baseline has of those of the losses."""
+    return {name: value for name, value in values.items() if name not in _OF_THE_LOSS}
+
+
 def read_arguments(values: Mapping[str, Any], output_dir: str) -> tuple[TrainArguments, MLCLTrainingArguments]:
     """The arguments of `train`, checked as those of its command line."""
     parser = DataclassParser((TrainArguments, MLCLTrainingArguments), prog="hf-mlcl train")
     job, args = parser.parse(parser.flags({**values, "output_dir": output_dir}))
-    built = {name: getattr(args, name) for name in ("pooling", "projection_dim") if getattr(args, name) is not None}
-    config: Any = MLCLConfig(num_labels=2, **built)  # type: ignore[call-arg]
-    # What is wrong with loss, objective, thresholds and adapters is said now, not by every run.
-    args.write_objective(config)
-    check_rule("thresholds", job.thresholds)
-    adapter_config(job)
+    check_without_data(job, args)
     return job, args
 
 
@@ -346,17 +380,14 @@ def _fingerprint(data: MultiLabelData) -> str:
     digest = hashlib.sha256(repr(data.label_names).encode())
     for name, rows in data.splits.items():
         digest.update(f"{name} {len(rows)}".encode())
-        for numbers in Labels.of(rows, len(data.label_names)).pairs():
+        labels = Labels.of(rows, len(data.label_names))
+        missing = () if labels.missing is None else (labels.missing.indptr, labels.missing.indices)
+        for numbers in (*labels.pairs(), labels.unlabelled, *missing):
             digest.update(np.asarray(numbers, dtype=np.int64).tobytes())
         for column in ("text", "text_pair"):
             for text in rows[column] if column in rows.column_names else ():
                 digest.update(repr(text).encode())
     return digest.hexdigest()
-
-
-@cache
-def _job_fields() -> frozenset[str]:
-    return frozenset(TrainArguments.__dataclass_fields__)
 
 
 def _row(loss: Any) -> tuple[str, dict[str, Any]]:
@@ -370,14 +401,21 @@ def _row(loss: Any) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"losses: {name} must be the same for all rows; give it to the dataset or the study")
     values = {key: value for key, value in values.items() if (key, value) != ("loss", DEFAULT)}
     shown = [f"{key}={value}" for key, value in values.items() if key not in ("loss", "name")]
-    name = values.pop("name", None) or ", ".join([str(values.get("loss") or DEFAULT), *shown])
+    name = _given_name(values, "losses: a `name`")
+    values.pop("name", None)
+    return name or " ".join(", ".join([str(values.get("loss") or DEFAULT), *shown]).split()), values
+
+
+def _given_name(values: Mapping[str, Any], where: str) -> str:
+    """The `name` of an entry, without spaces around it; empty where there is none."""
+    name = values.get("name") or ""
     if not isinstance(name, str):
-        raise ValueError(f"losses: a `name` must be a text, got {name!r}")
-    return " ".join(name.split()), values
+        raise ValueError(f"{where} must be a text, got {name!r}")
+    return " ".join(name.split())
 
 
 def _check_names(where: str, values: Mapping[str, Any], also: Sequence[str] = ()) -> None:
-    known = [*_job_fields(), *MLCLTrainingArguments.__dataclass_fields__, *also]
+    known = [*TrainArguments.__dataclass_fields__, *MLCLTrainingArguments.__dataclass_fields__, *also]
     own = [item.name for item in fields(Study)]
     for name in values:
         if name in _OWN and name not in also:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +33,17 @@ class Setting:
     Attributes:
         name: In words.
         lines: The lines of the table of results it is made of: one for each row and seed.
-        summary: A line for each row, best Macro-F1 first: `row`, `batch_size`, `seeds`, and mean and standard
-            deviation of every score.
-        best: Name of a score to the row that is distinguishable as the best, or None.
-        comparisons: The best row by Macro-F1 against the others: `row`, `score`, `mean`, `low`, `high`, `p`.
+        summary: A line for each row, best Macro-F1 first: `row`, `protocol`, `batch_size`, `seeds`, and mean and
+            standard deviation of every score.
+        best: Name of a score to the rows that are distinguishable as the best of their protocol, one of each at most.
+        comparisons: Of each protocol the best row by Macro-F1 against the others: `row`, `against`, `score`, `mean`,
+            `low`, `high`, `p`.
     """
 
     name: str
     lines: pd.DataFrame
     summary: pd.DataFrame
-    best: dict[str, str | None]
+    best: dict[str, set[str]]
     comparisons: pd.DataFrame
 
 
@@ -48,8 +51,10 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     """Writes table and report of what has been run so far into the study's folder.
 
     `results.parquet` and `results.csv` (see `read_results`), `comparisons.csv`, `report.html`, `report.md`,
-    `tables.tex`, and `figures`.
+    `tables.tex`, and `figures`. There are at least 20 resamples for each row: with fewer no p is small enough.
     """
+    figures.check_packages()
+    resamples = max(resamples, 20 * table["row"].nunique())
     table.to_parquet(folder / ".results.parquet.tmp", index=False)
     (folder / ".results.parquet.tmp").replace(folder / "results.parquet")
     write_whole(folder / "results.csv", table.to_csv(index=False))
@@ -58,7 +63,7 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     (folder / "comparisons.csv").unlink(missing_ok=True)
     if pairs:
         write_whole(folder / "comparisons.csv", pd.concat(pairs).to_csv(index=False))
-    found = {score: of for score in SCORES if (of := _ranks(settings, score)) is not None}
+    found = {score: of for score in SCORES if (of := _ranks(settings, score, study.protocols[0])) is not None}
     pictures = _draw(settings, found, folder)
     missing = [run.name for run in runs if not finished(folder / "runs" / run.name, study.protocols)]
     environment = jinja2.Environment(
@@ -72,10 +77,11 @@ def write_report(study: Study, runs: Sequence[Run], table: pd.DataFrame, folder:
     environment.filters |= {"cell": _cell, "picture": _embedded(folder)}
     values = {
         "settings": settings, "ranks": found, "pictures": pictures, "missing": missing, "runs": len(runs),
-        "names": NAMES, "groups": GROUPS, "study": study, "resamples": resamples,
+        "names": NAMES, "groups": {score: name for score, name in GROUPS.items() if score in table},
+        "study": study, "protocols": [protocol.replace("_", " ") for protocol in study.protocols],
+        "resamples": resamples,
         "time": duration(table.drop_duplicates("run")["seconds"].sum()),
         "single_seed": any(one.lines["seed"].nunique() < 2 for one in settings),
-        "grouped": all(name in table for name in GROUPS),
     }  # fmt: skip
     for kind in ("html", "md"):
         text = environment.get_template(f"report.{kind}").render(values)
@@ -99,7 +105,8 @@ def _size(value: Any) -> str:
 
 def _cell(text: str) -> str:
     """A name as Markdown shows it, in a table as well."""
-    return re.sub(r"([\\|*`<\[])", r"\\\1", text)
+    # Underscores within a word are none of Markdown's.
+    return re.sub(r"([\\|*`<\[~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def _embedded(folder: Path) -> Any:
@@ -122,24 +129,31 @@ def _settings(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _setting(study: Study, name: str, lines: pd.DataFrame, folder: Path, resamples: int) -> Setting:
     scores = [score for score in (*SCORES, *GROUPS) if score in lines]
     summary = lines.groupby("row").agg(
+        protocol=("protocol", "first"),
         batch_size=("batch_size", "first"),
         seeds=("seed", "nunique"),
         **{score: (score, "mean") for score in scores},
         **{f"{score}_sd": (score, "std") for score in scores},
     )
     summary = summary.sort_values("macro_f1", ascending=False).reset_index()
-    resampled = _resampled(lines, folder, resamples)
-    # Of one seed it is not known how much another would change; and a row that was not compared may be the best.
-    several = lines["seed"].nunique() > 1 and set(resampled) == set(summary["row"])
-    best = {
-        score: best_if_distinguishable(resampled, place) if several else None for place, score in enumerate(SCORES)
-    }
+    best: dict[str, set[str]] = {score: set() for score in SCORES}
     compared = []
-    first, *others = [row for row in summary["row"] if row in resampled] or [""]
-    for other in others:
-        for score, found in zip(SCORES, difference(resampled[first], resampled[other]), strict=True):
-            compared.append({"row": first, "against": other, "score": score, **vars(found)})
-    return Setting(name, lines, summary, best, pd.DataFrame(compared))
+    for protocol in [one for one in study.protocols if one in set(lines["protocol"])]:
+        # A row would compete with its own twin of the other protocol; the SVM has none.
+        rows = list(summary.loc[summary["protocol"].isin([protocol, ""]), "row"])
+        of = lines[lines["row"].isin(rows)]
+        resampled = _resampled(of, folder, resamples)
+        # Of one seed it is not known how much another would change; and a row that was not compared may be the best.
+        if of["seed"].nunique() > 1 and set(resampled) == set(rows):
+            for place, score in enumerate(SCORES):
+                row = best_if_distinguishable(resampled, place)
+                best[score] |= set() if row is None else {row}
+        first, *others = [row for row in rows if row in resampled] or [""]
+        for other in others:
+            for score, found in zip(SCORES, difference(resampled[first], resampled[other]), strict=True):
+                compared.append({"row": first, "against": other, "score": score, **vars(found)})
+    columns = ["row", "against", "score", "mean", "low", "high", "p"]
+    return Setting(name, lines, summary, best, pd.DataFrame(compared, columns=columns))
 
 
 def _resampled(lines: pd.DataFrame, folder: Path, resamples: int) -> dict[str, np.ndarray]:
@@ -157,12 +171,13 @@ def _resampled(lines: pd.DataFrame, folder: Path, resamples: int) -> dict[str, n
 
 
 def _predictions(path: Path, protocol: str, split: str) -> Predictions | None:
-    with np.load(path) as arrays:
-        if f"{protocol}/{split}/labels" not in arrays:
-            return None
-        logits = arrays[f"{protocol}/{split}/logits"]
-        thresholds = arrays[f"{protocol}/{split}/thresholds"]
-        labels = arrays[f"{protocol}/{split}/labels"]
+    """What a run says of a split; None where that was not kept, or its file has been cut."""
+    try:
+        with np.load(path) as arrays:
+            kinds = ("logits", "thresholds", "labels")
+            logits, thresholds, labels = (arrays[f"{protocol}/{split}/{kind}"] for kind in kinds)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
     from hf_mlcl.evaluation.arrays import sigmoid
 
     known = (labels >= 0).any(axis=1)  # nothing is said of the others
@@ -170,8 +185,8 @@ def _predictions(path: Path, protocol: str, split: str) -> Predictions | None:
     return Predictions(logits[known], decisions[known], labels[known])
 
 
-def _ranks(settings: Sequence[Setting], score: str) -> Ranks | None:
-    """Ranks of the rows that all datasets have; None for a single dataset or a single row.
+def _ranks(settings: Sequence[Setting], score: str, protocol: str) -> Ranks | None:
+    """Ranks of the rows of a protocol that all datasets have; None for a single dataset or a single row.
 
     Of each dataset its largest setting counts: the test takes datasets for independent.
     """
@@ -180,13 +195,18 @@ def _ranks(settings: Sequence[Setting], score: str) -> Ranks | None:
         dataset, *size = one.lines.iloc[0][SETTING]
         if dataset not in largest or size > list(largest[dataset].lines.iloc[0][SETTING])[1:]:
             largest[dataset] = one
-    means = pd.DataFrame({name: one.summary.set_index("row")[score] for name, one in largest.items()}).T
+    means = pd.DataFrame(
+        {
+            name: one.summary[one.summary["protocol"].isin([protocol, ""])].set_index("row")[score]
+            for name, one in largest.items()
+        }
+    ).T
     means = means.dropna(axis=1)
     return ranks(means) if len(means) > 1 and means.shape[1] > 1 else None
 
 
 def per_label(lines: pd.DataFrame, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each row, the number of training examples and the mean F1 of each label."""
+    """Of each row, the number of training examples and the mean F1 of each label, of the seeds whose split has it."""
     found = {}
     for row, of in lines.groupby("row", sort=False):
         counts, f1 = [], []
@@ -195,7 +215,9 @@ def per_label(lines: pd.DataFrame, folder: Path) -> dict[str, tuple[np.ndarray, 
             rows = results["per_label"][line.protocol][line.split]
             counts.append([label.get("train_count", 0) for label in rows])
             f1.append([label["f1"] if label["support"] else np.nan for label in rows])
-        found[str(row)] = np.mean(counts, axis=0), np.mean(f1, axis=0)
+        known = np.count_nonzero(~np.isnan(f1), axis=0)
+        means = np.where(known, np.nansum(f1, axis=0) / np.maximum(known, 1), np.nan)
+        found[str(row)] = np.mean(counts, axis=0), means
     return found
 
 
@@ -257,7 +279,7 @@ def _latex(one: Setting) -> str:
         for score in SCORES:
             deviation = "" if pd.isna(row[f"{score}_sd"]) else rf" \pm {percent(row[f'{score}_sd'])}"
             mean = percent(row[score])
-            mean = rf"\mathbf{{{mean}}}" if one.best[score] == row["row"] else mean
+            mean = rf"\mathbf{{{mean}}}" if row["row"] in one.best[score] else mean
             cells.append(f"${mean}{deviation}$")
         lines.append(" & ".join([row["row"].translate(special), _size(row["batch_size"]), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

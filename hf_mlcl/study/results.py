@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .plan import Run, Study
-from .run import RESULTS
+from .plan import Run, Study, name_with
+from .run import RESULTS, read_whole
 
 # What makes one table of the report: rows are compared within it.
 SETTING = ["dataset", "fraction", "labels"]
@@ -28,14 +27,14 @@ def read_results(study: Study, runs: Sequence[Run], folder: Path) -> pd.DataFram
         path = folder / "runs" / run.name / RESULTS
         if not path.exists():
             continue
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_whole(path)
         about = found["run"]
         for protocol, splits in found["metrics"].items():
             if protocol and protocol not in study.protocols:
                 continue  # of an earlier version of the study
             name = run.row
             if len(study.protocols) > 1 and protocol:
-                name = f"{run.row} ({protocol.replace('_', ' ')})"
+                name = name_with(run.row, protocol)
             for split, metrics in splits.items():
                 line = {
                     "dataset": run.dataset,
@@ -74,14 +73,8 @@ def _chosen(table: pd.DataFrame, choice: list[str]) -> pd.Series:
     complete = validation.groupby([*keys, "seed"])["batch_size"].transform("nunique") == sizes
     some = complete.groupby([validation[key] for key in keys]).transform("any")
     validation = validation[complete | ~some]
-    score = validation[choice].mean(axis=1).groupby([validation[key] for key in [*keys, "batch_size"]], dropna=False)
-    best: dict[Any, Any] = {}
-    for (*key, size), value in score.mean().items():
-        if tuple(key) not in best or value > best[tuple(key)][0]:
-            best[tuple(key)] = (value, size)
-
-    def same(line: pd.Series) -> bool:
-        size = best.get(tuple(line[key] for key in keys), (0, None))[1]
-        return bool(pd.isna(line["batch_size"]) or line["batch_size"] == size)
-
-    return table.apply(same, axis=1)
+    means = validation.assign(score=validation[choice].mean(axis=1))
+    means = means.groupby([*keys, "batch_size"], as_index=False)["score"].mean()
+    best = means.loc[means.groupby(keys)["score"].idxmax(), [*keys, "batch_size"]]
+    size = table[keys].merge(best, "left", on=keys)["batch_size"].set_axis(table.index)
+    return table["batch_size"].isna() | (table["batch_size"] == size).fillna(False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import platform
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from hf_mlcl.cli import run_command
 from hf_mlcl.cli.arguments import TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.cli.train import Measured, fit, measure, set_up
 from hf_mlcl.data import Labels
-from hf_mlcl.data.labels import LABEL_IDS
 from hf_mlcl.evaluation import compute_metrics, per_label_metrics, tune_thresholds
 from hf_mlcl.evaluation.arrays import sigmoid
 from hf_mlcl.evaluation.probe import NUM_FOLDS, deal_folds
@@ -34,6 +33,7 @@ from hf_mlcl.training.checkpoints import last_checkpoint
 from .plan import METRICS, read_arguments
 
 RESULTS, PREDICTIONS, ARGUMENTS, LOG = "results.json", "predictions.npz", "arguments.json", "log.txt"
+DATA = "_data"  # in the file of arguments: what tells whether the data have changed since
 # Of which logits are kept for the comparison of rows: 4 bytes for each example and label.
 MAX_KEPT_NUMBERS = 2**27
 
@@ -46,13 +46,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--svm", action="store_true", help="TF-IDF and linear SVM instead of a training")
     parser.add_argument("--keep_model", action="store_true")
     options = parser.parse_args(arguments)
-    with open(options.folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError("another process is at work on this run") from None
+    try:
+        lock = FileLock(options.folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise ValueError("another process is at work on this run") from None
+    with lock:
         if not finished(options.folder, options.protocols):
-            values = json.loads((options.folder / ARGUMENTS).read_text(encoding="utf-8"))
+            values = read_whole(options.folder / ARGUMENTS)
+            values.pop(DATA, None)
             job, args = read_arguments(values, str(options.folder))
             with SaveOnSignal() as on_signal:
                 if options.svm:
@@ -69,7 +70,7 @@ def finished(folder: Path, protocols: Sequence[str]) -> bool:
     path = folder / RESULTS
     if not path.exists():
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    found = read_whole(path)["metrics"]
     return "" in found or set(protocols) <= set(found)
 
 
@@ -117,11 +118,12 @@ def training(
 def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Measured]], dict[str, Any]]:
     """TF-IDF of words and pairs of words, and a linear SVM for each label, on the examples that every other row has.
 
+    Nothing where labels are lists of ids.
+
     C is the one whose validation scores of `METRICS` are highest together, thresholds are tuned on scores of the
     validation examples by SVMs that were not fitted on them, and the last ones are fitted on all: as `fit_classifier`.
     """
     from scipy import sparse
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
 
     started = time.time()
@@ -133,22 +135,24 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
         seed=seed,
     )
     labels = {name: Labels.of(rows, len(data.label_names)) for name, rows in data.splits.items()}
+    counts = labels["train"].counts()
+    about = {
+        "job": {"task": job.task, "dataset": data.name},
+        "examples": {name: len(rows) for name, rows in data.splits.items()},
+        "labels": len(data.label_names),
+        "train_label_counts": counts.tolist(),
+    }
+    if labels["train"].as_ids:  # an SVM for each would take too long, see `Study.check`
+        return {"": {}}, about
     texts = {
         name: [" ".join(parts) for parts in zip(*(rows[column] for column in _texts(rows)), strict=True)]
         for name, rows in data.splits.items()
     }
-    if data.splits["train"].column_names.count(LABEL_IDS):
-        raise ValueError(
-            f"a linear SVM for each of {len(data.label_names)} labels would take too long and too much memory"
-        )
-    # Of very few texts no word may occur twice.
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(texts["train"]) > 100 else 1, sublinear_tf=True)
-    words.fit(texts["train"] + texts["validation"] * job.refit)
+    words = _fitted_words(texts["train"] + texts["validation"] * job.refit, len(texts["train"]))
     inputs = {name: words.transform(of) for name, of in texts.items()}
     examples = sparse.vstack([inputs["train"], inputs["validation"]], format="csr")
     targets = np.concatenate([labels["train"].rows(), labels["validation"].rows()])
     of_train = np.arange(len(targets)) < len(texts["train"])
-    counts = labels["train"].counts()
 
     def scores(strength: float, fitted: np.ndarray, scored: Any) -> np.ndarray:
         found = np.full((scored.shape[0], targets.shape[1]), -20.0, np.float32)
@@ -191,19 +195,34 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
         metrics.pop("ece")  # distances are no probabilities
         rows = per_label_metrics(of, labels[name], thresholds, counts, data.label_names)
         found[name] = Measured(metrics, rows, of, labels[name])
-    about = {
-        "job": {"task": job.task, "dataset": data.name},
-        "C": best,
-        "examples": {name: len(rows) for name, rows in data.splits.items()},
-        "labels": len(data.label_names),
-        "train_label_counts": counts.tolist(),
-        "seconds": round(time.time() - started, 1),
-    }
-    return {"": found}, about
+    return {"": found}, about | {"C": best, "seconds": round(time.time() - started, 1)}
+
+
+def _fitted_words(texts: list[str], train: int) -> Any:
+    """TF-IDF of words and pairs of words; of characters where most texts have no word that others have as well."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    # Of very few texts no word may occur twice.
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if train > 100 else 1, sublinear_tf=True)
+    try:
+        if (words.fit_transform(texts).getnnz(axis=1) > 0).mean() >= 0.5:
+            return words
+    except ValueError:  # there is none at all
+        pass
+    # As in Chinese, which has no spaces between words.
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit(texts)
 
 
 def _texts(rows: Any) -> list[str]:
     return [name for name in ("text", "text_pair") if name in rows.column_names]
+
+
+def read_whole(path: Path) -> Any:
+    """What a JSON file of a run holds; ValueError where it has been cut, as on a full disk."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is empty or cut, delete it to run it again: {error}") from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 SCORES = ("micro_f1", "macro_f1", "map")
+BLOCK = 100  # of resamples that are held at once: 4 bytes for each and each example
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +61,16 @@ class Predictions:
                 continue
             order = np.argsort(-self.scores[rows, label], kind="stable")
             values, hits = self.scores[rows, label][order], truth[order]
-            lowest = values[hits][-1]
-            order, values, hits = order[values >= lowest], values[values >= lowest], hits[values >= lowest]
-            # Examples of equal scores are one step of the curve: precision is that at the last of them.
-            last = np.searchsorted(-values, -values[hits], side="right") - 1
-            ranked = by_example[rows[order]]
-            all_, found = np.cumsum(ranked, axis=0), np.cumsum(ranked * hits[:, None], axis=0)
-            precision = found[last] / np.maximum(all_[last], 1e-12)
-            own = ranked[hits]
-            result[:, label] = (own * precision).sum(axis=0) / np.maximum(own.sum(axis=0), 1e-12)
+            places = np.flatnonzero(hits)
+            # Examples of equal scores are one step of the curve: precision is that at the last of them. So steps end
+            # where a positive's equals end, and each has a positive.
+            ends = np.unique(np.searchsorted(-values, -values[hits], side="right"))
+            starts = np.r_[0, ends[:-1]]
+            ranked = by_example[rows[order[: ends[-1]]]]
+            all_ = np.cumsum(np.add.reduceat(ranked, starts, axis=0), axis=0)
+            own = np.add.reduceat(ranked[places], np.searchsorted(places, starts), axis=0)
+            found = np.cumsum(own, axis=0)
+            result[:, label] = (own * found / np.maximum(all_, 1e-12)).sum(axis=0) / np.maximum(found[-1], 1e-12)
         return result
 
 
@@ -116,15 +118,19 @@ def bootstrap(rows: dict[str, dict[int, Predictions]], resamples: int = 1000, se
             if not np.array_equal(of[number].labels, first[number].labels):
                 raise ValueError(f"the test labels of {name!r} with seed {number} are not those of the other rows")
     shared = all(np.array_equal(first[number].labels, first[seeds[0]].labels) for number in seeds)
-    weights: dict[int, np.ndarray] = {}
-    for number in seeds:
-        if shared and weights:
-            weights[number] = weights[seeds[0]]
-            continue
-        examples = len(first[number].labels)
-        drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=resamples)
-        weights[number] = np.concatenate([np.ones((1, examples)), drawn]).astype(np.float32)
-    return {name: np.stack([of[number].resampled(weights[number]) for number in seeds]) for name, of in rows.items()}
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in rows}
+    for size in [0, *(min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK))]:
+        weights: dict[int, np.ndarray] = {}
+        for number in seeds:
+            if shared and weights:
+                weights[number] = weights[seeds[0]]
+                continue
+            examples = len(first[number].labels)
+            drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=size)
+            weights[number] = (drawn if size else np.ones((1, examples))).astype(np.float32)
+        for name, of in rows.items():
+            blocks[name].append(np.stack([of[number].resampled(weights[number]) for number in seeds]))
+    return {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()}
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> list[Difference]:
@@ -180,8 +186,9 @@ class Ranks:
 
     Attributes:
         average: Rank of each row, 1 is best: a `pandas.Series`.
-        friedman: p of the test that all rows are alike; None with fewer than 3 rows or 2 settings.
-        nemenyi: p of each pair of rows, a `pandas.DataFrame`; None where `friedman` is.
+        friedman: p of the test that all rows are alike, 1 where all tie; None with fewer than 3 rows or 2 settings.
+        nemenyi: p of each pair of rows, a `pandas.DataFrame`; None where `friedman` is. Pairs are told apart only
+            where Friedman's test says that not all rows are alike (p < 0.05): elsewhere p is 1 for all.
     """
 
     average: Any
@@ -193,7 +200,8 @@ def ranks(scores: Any) -> Ranks:
     """Ranks of rows by a score.
 
     Args:
-        scores: A `pandas.DataFrame` of a line for each setting and a column for each row; higher is better.
+        scores: A `pandas.DataFrame` of a line for each setting and a column for each row; higher is better. Scores
+            that are the same in 9 digits after the point tie.
 
     Raises:
         ImportError: scikit-posthocs is missing.
@@ -205,12 +213,15 @@ def ranks(scores: Any) -> Ranks:
     """
     from scipy.stats import friedmanchisquare
 
+    scores = scores.round(9)
     average = scores.rank(axis=1, ascending=False).mean()
     if len(scores) < 2 or scores.shape[1] < 3:
         return Ranks(average, None, None)
-    try:
-        from scikit_posthocs import posthoc_nemenyi_friedman
-    except ImportError:
-        raise ImportError("the report of a study needs scikit-posthocs: pip install 'hf-mlcl[study]'") from None
-    friedman = float(friedmanchisquare(*scores.to_numpy().T).pvalue)
-    return Ranks(average, friedman, posthoc_nemenyi_friedman(scores.reset_index(drop=True)))
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    nemenyi = posthoc_nemenyi_friedman(scores.reset_index(drop=True))
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all rows tie
+        friedman = float(np.nan_to_num(friedmanchisquare(*scores.to_numpy().T).pvalue, nan=1.0))
+    if friedman >= 0.05:
+        nemenyi[:] = 1.0
+    return Ranks(average, friedman, nemenyi)

@@ -59,6 +59,18 @@ def test_rows_of_one_colour_have_different_lines_and_the_baselines_different_mar
     assert len(lines) == len(ROWS) and styles[FROZEN]["marker"] != styles[SVM]["marker"]
 
 
+def test_only_the_baselines_are_grey_and_protocols_have_markers_of_their_own():
+    rows = ["encoder as it is but tuned", FROZEN, f"{FROZEN} (logistic regression)", f"{FROZEN} (study)"]
+    tuned, *frozen = map(row_styles(rows).get, rows)
+    assert tuned["color"] not in {style["color"] for style in frozen}
+    assert frozen[1]["color"] == frozen[2]["color"] and frozen[1]["marker"] != frozen[2]["marker"]
+
+
+def test_ranks_of_rows_that_all_tie_are_drawn():
+    pytest.importorskip("scikit_posthocs")
+    plot_ranks(ranks(pd.DataFrame(0.5, index=range(3), columns=list("abc")))).draw_without_rendering()
+
+
 def test_curves_have_whole_numbers_below_and_whole_arguments_beside():
     rows = ["zlpr, learning_rate=0.0003, classification_weight=0.5", FROZEN]
     lines = pd.DataFrame(

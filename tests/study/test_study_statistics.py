@@ -9,6 +9,7 @@ from scipy.stats import friedmanchisquare, t
 
 from hf_mlcl import compute_metrics
 from hf_mlcl.evaluation.arrays import sigmoid
+from hf_mlcl.study import statistics
 from hf_mlcl.study.statistics import (
     SCORES,
     Predictions,
@@ -55,6 +56,15 @@ def test_the_bootstrap_pairs_seeds_and_examples():
     for found in difference(scores["one"], scores["same"]):
         assert (found.mean, found.low, found.high, found.p) == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert best_if_distinguishable(scores, 0) is None
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_resamples_are_the_same_in_blocks_of_any_size(monkeypatch, block):
+    rows = {"one": {seed: predictions(0) for seed in (1, 2)}}
+    whole = bootstrap(rows, resamples=20)["one"]
+    monkeypatch.setattr(statistics, "BLOCK", block)
+    found = bootstrap(rows, resamples=20)["one"]
+    assert found.shape == (2, 21, 3) and found == pytest.approx(whole, abs=1e-6)
 
 
 def test_a_clear_difference_is_found_and_its_sign_turns_with_the_rows():
@@ -158,3 +168,19 @@ def test_ranks():
     assert found.friedman == pytest.approx(friedmanchisquare(*values.to_numpy().T).pvalue)
     assert (found.nemenyi.to_numpy() == found.nemenyi.to_numpy().T).all()
     assert ranks(values[["a", "b"]]).friedman is None
+
+
+def test_pairs_are_told_apart_only_where_not_all_rows_are_alike():
+    pytest.importorskip("scikit_posthocs")
+    rng = np.random.default_rng(0)
+    trials = [pd.DataFrame(rng.random((4, 8)) + np.linspace(0, spread, 8)) for spread in np.linspace(0, 1, 30)]
+    found = [ranks(values) for values in trials]
+    assert {one.friedman >= 0.05 for one in found} == {True, False}
+    for one in found:
+        assert one.friedman < 0.05 or (one.nemenyi.to_numpy() == 1).all()
+    tied = ranks(pd.DataFrame(0.5, index=range(3), columns=list("abc")))
+    assert tied.friedman == 1 and (tied.nemenyi.to_numpy() == 1).all() and set(tied.average) == {2}
+
+
+def test_scores_that_differ_by_rounding_tie():
+    assert ranks(pd.DataFrame({"a": [0.3, 0.1], "b": [0.1 + 0.2, 0.1]})).average.to_dict() == {"a": 1.5, "b": 1.5}
