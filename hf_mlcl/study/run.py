@@ -22,15 +22,14 @@ from hf_mlcl.cli.arguments import TrainArguments
 from hf_mlcl.cli.prepare import load_data
 from hf_mlcl.cli.train import Measured, fit, measure, set_up
 from hf_mlcl.data import Labels
-from hf_mlcl.evaluation import compute_metrics, per_label_metrics, tune_thresholds
-from hf_mlcl.evaluation.arrays import sigmoid
-from hf_mlcl.evaluation.probe import NUM_FOLDS, deal_folds
+from hf_mlcl.evaluation import compute_metrics, per_label_metrics
 from hf_mlcl.hub import RunResults
 from hf_mlcl.hub.results import describe_run
 from hf_mlcl.training import MLCLTrainingArguments, SaveOnSignal
 from hf_mlcl.training.checkpoints import last_checkpoint
 
 from .plan import METRICS, read_arguments
+from .svm import fit_svm
 
 RESULTS, PREDICTIONS, ARGUMENTS, LOG = "results.json", "predictions.npz", "arguments.json", "log.txt"
 DATA = "_data"  # in the file of arguments: what tells whether the data have changed since
@@ -116,16 +115,7 @@ def training(
 
 
 def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Measured]], dict[str, Any]]:
-    """TF-IDF of words and pairs of words, and a linear SVM for each label, on the examples that every other row has.
-
-    Nothing where labels are lists of ids.
-
-    C is the one whose validation scores of `METRICS` are highest together, thresholds are tuned on scores of the
-    validation examples by SVMs that were not fitted on them, and the last ones are fitted on all: as `fit_classifier`.
-    """
-    from scipy import sparse
-    from sklearn.svm import LinearSVC
-
+    """The run of TF-IDF and a linear SVM, see `fit_svm`. Nothing where labels are lists of ids."""
     started = time.time()
     data = load_data(
         job,
@@ -148,69 +138,14 @@ def linear_svm(job: TrainArguments, seed: int) -> tuple[dict[str, dict[str, Meas
         name: [" ".join(parts) for parts in zip(*(rows[column] for column in _texts(rows)), strict=True)]
         for name, rows in data.splits.items()
     }
-    words = _fitted_words(texts["train"] + texts["validation"] * job.refit, len(texts["train"]))
-    inputs = {name: words.transform(of) for name, of in texts.items()}
-    examples = sparse.vstack([inputs["train"], inputs["validation"]], format="csr")
-    targets = np.concatenate([labels["train"].rows(), labels["validation"].rows()])
-    of_train = np.arange(len(targets)) < len(texts["train"])
-
-    def scores(strength: float, fitted: np.ndarray, scored: Any) -> np.ndarray:
-        found = np.full((scored.shape[0], targets.shape[1]), -20.0, np.float32)
-        for label, column in enumerate(targets.T):
-            rows = np.flatnonzero(fitted & (column != -100))
-            truth = column[rows] == 1
-            if truth.all() and len(truth):
-                found[:, label] = 20.0
-            elif truth.any():
-                fit = LinearSVC(C=strength, random_state=seed).fit(examples[rows], truth)
-                found[:, label] = fit.decision_function(scored)
-        return found
-
-    def tuned(logits: np.ndarray) -> np.ndarray:
-        found = sigmoid(logits.astype(np.float64)), labels["validation"]
-        return tune_thresholds(*found, rule=job.thresholds, train_label_counts=counts).per_label
-
-    def quality(strength: float) -> float:
-        logits = scores(strength, of_train, inputs["validation"])
-        found = compute_metrics((logits, labels["validation"]), thresholds=tuned(logits))
-        return sum(found[name] for name in METRICS)
-
-    best = max((0.1, 0.3, 1.0, 3.0, 10.0), key=quality)
-    if job.refit:
-        folds = deal_folds(targets[~of_train] == 1, NUM_FOLDS)
-        logits = {"validation": np.empty(labels["validation"].shape, np.float32)}
-        for fold in range(folds.max() + 1):
-            others = of_train.copy()
-            others[~of_train] = folds != fold
-            logits["validation"][folds == fold] = scores(best, others, inputs["validation"][folds == fold])
-    else:
-        logits = {"validation": scores(best, of_train, inputs["validation"])}
-    thresholds, found = tuned(logits["validation"]), {}
-    if "test" in texts:
-        logits["test"] = scores(best, of_train | job.refit, inputs["test"])
-    for name, of in logits.items():
-        if not labels[name].known_counts().any():
-            continue
-        metrics = compute_metrics((of, labels[name]), thresholds=thresholds, train_label_counts=counts)
-        metrics.pop("ece")  # distances are no probabilities
-        rows = per_label_metrics(of, labels[name], thresholds, counts, data.label_names)
-        found[name] = Measured(metrics, rows, of, labels[name])
-    return {"": found}, about | {"C": best, "seconds": round(time.time() - started, 1)}
-
-
-def _fitted_words(texts: list[str], train: int) -> Any:
-    """TF-IDF of words and pairs of words; of characters where most texts have no word that others have as well."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # Of very few texts no word may occur twice.
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if train > 100 else 1, sublinear_tf=True)
-    try:
-        if (words.fit_transform(texts).getnnz(axis=1) > 0).mean() >= 0.5:
-            return words
-    except ValueError:  # there is none at all
-        pass
-    # As in Chinese, which has no spaces between words.
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit(texts)
+    fit, found = fit_svm(texts, labels, refit=job.refit, thresholds=job.thresholds, seed=seed), {}
+    for name, logits in fit.logits.items():
+        if labels[name].known_counts().any():
+            metrics = compute_metrics((logits, labels[name]), thresholds=fit.thresholds, train_label_counts=counts)
+            metrics.pop("ece")  # distances are no probabilities
+            rows = per_label_metrics(logits, labels[name], fit.thresholds, counts, data.label_names)
+            found[name] = Measured(metrics, rows, logits, labels[name])
+    return {"": found}, about | {"C": fit.strength, "seconds": round(time.time() - started, 1)}
 
 
 def _texts(rows: Any) -> list[str]:
