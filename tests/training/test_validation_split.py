@@ -112,8 +112,9 @@ def test_the_probe_knows_the_training_examples_alone(form, tmp_path):
     prediction = trainer.predict(trainer.eval_dataset)
     assert isinstance(prediction.predictions, LinearScores) == (form is with_lists)  # never all of them at once
     kept = np.array(prediction.predictions)
-    for name in ("map", "macro_f1", "ece"):
-        assert prediction.metrics[f"test_{name}"] == pytest.approx(expected[name], abs=1e-4)
+    # Rounding may move one of the 320 decisions into another bin of the calibration error.
+    for name, near in (("map", 1e-4), ("macro_f1", 1e-4), ("ece", 0.01)):
+        assert prediction.metrics[f"test_{name}"] == pytest.approx(expected[name], abs=near)
     trainer.fit_classifier()  # scores that were given out stay those of the classifier that gave them
     np.testing.assert_array_equal(np.array(prediction.predictions), kept)
     assert compute_metrics((kept, np.asarray(labels)))["map"] == pytest.approx(expected["map"])
